@@ -1,0 +1,74 @@
+"""An iSCSI target: serves files, block devices and RAM as logical units to initiators on the network.
+
+To embed one in a program or a test:
+
+    async with iscsi_target.serve(ram=64 << 20) as server:
+        print(server.url("disk0"))
+
+Servers have no global state: a process may run several. Nothing is imported before it is used, so that importing the
+package, or one of its lower layers, costs nothing.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from iscsi_target.config import Configuration
+    from iscsi_target.server import Server
+
+__all__ = ["serve"]
+
+
+@asynccontextmanager
+async def serve(
+    configuration: "Configuration | Path | str | None" = None,
+    *,
+    state: Path | str | None = None,
+    listen: str | None = None,
+    ram: int | None = None,
+    trace: Path | str | None = None,
+) -> "AsyncIterator[Server]":
+    """Serves a target inside `async with`; every portal accepts connections when the body starts.
+
+    configuration   values of iscsi_target.config, or the name of a TOML file; None: one unit "disk0"
+    state           state directory; None: the configuration's own, or for ram one that is removed afterwards
+    listen          "host:port" instead of the configured addresses; port 0 lets the kernel choose
+    ram             bytes: without configuration, the unit is in RAM and not a sparse file of 1 GiB in the state
+                    directory, and the port is chosen by the kernel
+    trace           a pcapng file to write what goes over the connections to
+    yields          the Server: url(unit), urls, portals, sessions, reload(configuration), drain()
+    raises          ConfigError, StorageError when it cannot be served; ValueError for a wrong `listen`
+    """
+    from tempfile import TemporaryDirectory
+
+    from iscsi_target.config import parse_address
+    from iscsi_target.server import Server
+
+    with TemporaryDirectory(prefix="iscsi-target-", ignore_cleanup_errors=True) as scratch:
+        if state is None and ram is not None:
+            state = scratch
+        found = _configuration(configuration, None if state is None else Path(state), ram)
+        if listen is not None:
+            found = found.listening_at(parse_address(listen))
+        async with Server(found, trace=None if trace is None else Path(trace)) as server:
+            yield server
+
+
+def _configuration(
+    configuration: "Configuration | Path | str | None", state: Path | None, ram: int | None
+) -> "Configuration":
+    from dataclasses import replace
+
+    from iscsi_target.config import default_configuration, default_state, ram_configuration
+
+    if configuration is None and ram is not None:
+        return ram_configuration(state or default_state(), ram)
+    if configuration is None:
+        return default_configuration(state or default_state())
+    if isinstance(configuration, Path | str):
+        from iscsi_target.config_checks import load
+
+        return load(Path(configuration), state)
+    return configuration if state is None else replace(configuration, state=state)

@@ -1,0 +1,196 @@
+"""Says what a server serves, as frozen values; where they come from a file, `config_file` reads and checks it.
+
+A program that embeds a server builds these values itself, so this module imports nothing that is slow to import. The
+default configuration is one sparse unit of 1 GiB on the loopback address: it is what a first try needs, and nobody else
+reaches it.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from pathlib import Path
+
+from iscsi_target.iscsi.chap import Authentication
+from iscsi_target.iscsi.parameters import Preferences
+from iscsi_target.target import Timeouts
+from iscsi_target.transport import Address
+
+DEFAULT_PORT = 3260  # RFC7143 14.1
+DEFAULT_TARGET_NAME = "iqn.2026-11.org.iscsi-target:disk0"
+DEFAULT_UNIT = "disk0"
+DEFAULT_SIZE_BYTES = 1 << 30
+DEFAULT_PORTAL_GROUP = 1
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # all addresses of the host -> one to reach it from itself
+
+
+class ConfigError(Exception):
+    """Says that a server cannot be started with what it was told.
+
+    where    the file and key, or the option, or the address
+    what     what is wrong with it
+    remedy   what to do, or empty
+    """
+
+    def __init__(self, where: str, what: str, remedy: str = "") -> None:
+        super().__init__(f"{where}: {what}" + (f"; {remedy}" if remedy else ""))
+        self.where = where
+        self.what = what
+        self.remedy = remedy
+
+
+class ConfigErrors(ConfigError):
+    """Says that a configuration file has mistakes.
+
+    lines    one for each mistake, with its place and a remedy
+    """
+
+    def __init__(self, where: str, lines: tuple[str, ...]) -> None:
+        super().__init__(where, f"has {len(lines)} mistakes")
+        self.lines = lines
+
+
+class Backing(Enum):
+    """What a unit keeps its blocks in."""
+
+    FILE = "file"
+    DEVICE = "device"
+    RAM = "ram"
+
+
+@dataclass(frozen=True, slots=True)
+class PortalGroup:
+    """A portal group: the addresses that it listens at and those that it tells initiators.
+
+    tag         0..65535
+    listen      what is bound; port 0 lets the kernel choose
+    advertise   what SendTargets answers instead, for NAT, containers and guests; empty: the addresses listened at
+    Source: RFC7143 4.1.1
+    """
+
+    tag: int
+    listen: tuple[Address, ...]
+    advertise: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A logical unit.
+
+    name                    what the configuration calls it
+    backing, path           where the blocks are; path is None for RAM
+    size_bytes              of a RAM unit or of a file to be created; None takes what the file or device has
+    block_length_bytes      512 or 4096
+    physical_block_bytes    block_length_bytes times a power of two
+    read_only, removable, thin   as in the device's features
+    vendor, product, revision    for INQUIRY, ASCII of at most 8, 16 and 4 characters
+    serial, naa             None: made once and kept in the state directory
+    rotation_rate           1 for non-rotating, else revolutions per minute
+    Source: SPC4r37 6.6.2, SBC3r36 6.5.2
+    """
+
+    name: str
+    backing: Backing
+    path: Path | None = None
+    size_bytes: int | None = None
+    block_length_bytes: int = 512
+    physical_block_bytes: int = 4096
+    read_only: bool = False
+    removable: bool = False
+    thin: bool = True
+    vendor: str = "ISCSITGT"
+    product: str = "Virtual disk"
+    revision: str = "0001"
+    serial: str | None = None
+    naa: bytes | None = None
+    rotation_rate: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TargetEntry:
+    """An iSCSI target node.
+
+    name             its iSCSI name
+    luns             LUN -> name of the unit
+    portal_groups    tags of the portal groups through which it is reached
+    authentication   who may log in; no accounts: everybody
+    Source: RFC7143 4.4.1
+    """
+
+    name: str
+    luns: Mapping[int, str]
+    alias: str = ""
+    portal_groups: tuple[int, ...] = (DEFAULT_PORTAL_GROUP,)
+    authentication: Authentication = field(default_factory=Authentication)
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Everything that a server is told.
+
+    state         directory of the state file and of files with a relative path
+    discovery     who may log in for discovery
+    preferences   the target's own values of the negotiable keys
+    """
+
+    state: Path
+    portal_groups: tuple[PortalGroup, ...]
+    units: tuple[Unit, ...]
+    targets: tuple[TargetEntry, ...]
+    discovery: Authentication = field(default_factory=Authentication)
+    preferences: Preferences = field(default_factory=Preferences)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+    def listening_at(self, *addresses: Address) -> "Configuration":
+        """Returns the configuration with other addresses for its first portal group, and no advertised ones."""
+        first = PortalGroup(self.portal_groups[0].tag, addresses)
+        return replace(self, portal_groups=(first, *self.portal_groups[1:]))
+
+
+def default_state(environment: Mapping[str, str] = os.environ) -> Path:
+    """Returns the directory that systemd or the XDG rules give for state."""
+    given = environment.get("STATE_DIRECTORY", "").partition(":")[0]
+    if given:
+        return Path(given)
+    home = environment.get("XDG_STATE_HOME") or Path(environment.get("HOME", "~")).expanduser() / ".local" / "state"
+    return Path(home) / "iscsi-target"
+
+
+def default_configuration(state: Path) -> Configuration:
+    """Returns what is served without a configuration file: one sparse 1 GiB unit at 127.0.0.1:3260."""
+    unit = Unit(DEFAULT_UNIT, Backing.FILE, state / f"{DEFAULT_UNIT}.img", DEFAULT_SIZE_BYTES)
+    return _single_unit(state, unit, Address("127.0.0.1", DEFAULT_PORT))
+
+
+def ram_configuration(state: Path, size_bytes: int) -> Configuration:
+    """Returns one unit of size_bytes in RAM at a port of 127.0.0.1 that the kernel chooses."""
+    return _single_unit(state, Unit(DEFAULT_UNIT, Backing.RAM, None, size_bytes), Address("127.0.0.1", 0))
+
+
+def _single_unit(state: Path, unit: Unit, address: Address) -> Configuration:
+    return Configuration(
+        state=state,
+        portal_groups=(PortalGroup(DEFAULT_PORTAL_GROUP, (address,)),),
+        units=(unit,),
+        targets=(TargetEntry(DEFAULT_TARGET_NAME, {0: unit.name}),),
+    )
+
+
+def parse_address(text: str, default_port: int = DEFAULT_PORT) -> Address:
+    """Reads HOST, HOST:PORT, [IPV6] or [IPV6]:PORT.
+
+    raises    ValueError with what is wrong
+    """
+    if text.startswith("["):
+        host, closing, rest = text[1:].partition("]")
+        if not closing or (rest and not rest.startswith(":")):
+            raise ValueError(f"{text!r} is not [IPV6]:PORT")
+    elif text.count(":") > 1:
+        raise ValueError(f"{text!r} is an IPv6 address without brackets; write [{text}] or [{text}]:{default_port}")
+    else:
+        host, _, port = text.partition(":")
+        rest = f":{port}" if _ else ""
+    port_text = rest[1:] if rest else str(default_port)
+    if not host or not port_text.isdecimal() or int(port_text) > 65535:
+        raise ValueError(f"{text!r} is not HOST:PORT with a port of 0 to 65535")
+    return Address(host, int(port_text))

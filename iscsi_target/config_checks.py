@@ -1,0 +1,338 @@
+"""Judges the tables of a configuration file together and makes the configuration of them.
+
+Here stands what no single table shows: names that are not defined, files and addresses that are used twice. Files of
+units are looked at, never opened, created or changed.
+"""
+
+import difflib
+import stat
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from iscsi_target.config import (
+    DEFAULT_PORTAL_GROUP,
+    WILDCARDS,
+    Backing,
+    ConfigErrors,
+    Configuration,
+    PortalGroup,
+    TargetEntry,
+    Unit,
+    default_configuration,
+    default_state,
+)
+from iscsi_target.config_file import (
+    MAX_LUN,
+    MAX_PORTAL_GROUP_TAG,
+    UNIT_NAME,
+    AuthenticationTable,
+    Document,
+    Key,
+    Mistake,
+    PortalGroupTable,
+    SessionTable,
+    TargetTable,
+    UnitTable,
+)
+from iscsi_target.config_lines import dotted, line_of
+from iscsi_target.config_secrets import Secrets
+from iscsi_target.iscsi.parameters import Preferences
+from iscsi_target.target import Timeouts
+from iscsi_target.transport import Address
+
+MAX_PHYSICAL_BLOCKS = 1 << 15  # logical blocks per physical block; a 4-bit exponent, SBC3r36 5.16.2
+
+
+class Judged(NamedTuple):
+    """What became of a file: its configuration, None when it has mistakes, and a line for each mistake and warning."""
+
+    configuration: Configuration | None
+    mistakes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def judge(path: Path, state: Path | None = None) -> Judged:
+    """Reads a configuration file and finds everything that is wrong with it.
+
+    path      the file
+    state     the state directory that the command line gives; it goes before the file's
+    raises    ConfigError when the file cannot be read or is not TOML
+    """
+    document = Document(path)
+    configuration = _configuration(document, state)
+    ordered = sorted((line_of(document.text, mistake.key), mistake) for mistake in document.mistakes)
+    mistakes = tuple(_describe(path, line, mistake) for line, mistake in ordered if not mistake.warning)
+    warnings = tuple(_describe(path, line, mistake) for line, mistake in ordered if mistake.warning)
+    return Judged(None if mistakes else configuration, mistakes, warnings)
+
+
+def load(path: Path, state: Path | None = None) -> Configuration:
+    """Returns the configuration of a file; arguments as for judge.
+
+    raises    ConfigErrors with every mistake, ConfigError as judge
+    """
+    judged = judge(path, state)
+    if judged.configuration is None:
+        raise ConfigErrors(str(path), judged.mistakes)
+    return judged.configuration
+
+
+def _describe(path: Path, line: int, mistake: Mistake) -> str:
+    place = f"{path}:{line}" if line else str(path)
+    return f"{place}: {dotted(mistake.key)} {mistake.what}; {mistake.remedy}"
+
+
+def _configuration(document: Document, state: Path | None) -> Configuration:
+    """Returns the configuration of the tables that are right; what is wrong is in document.mistakes afterwards."""
+    mistakes = document.mistakes
+    named_state = document.state()
+    directory = state or (document.path.parent / named_state if named_state else default_state())
+    session = document.single(SessionTable, "session")
+    secrets = Secrets(document)
+    tables = document.named(UnitTable, "units")
+    units = [_unit(name, table, directory) for name, table in tables.items()]
+    targets = document.listed(TargetTable, "targets")
+    configuration = Configuration(
+        state=directory,
+        portal_groups=tuple(_portal_groups(document)) or default_configuration(directory).portal_groups,
+        units=tuple(units),
+        targets=tuple(_target(index, table, secrets) for index, table in targets.items()),
+        discovery=secrets.authentication(document.single(AuthenticationTable, "discovery"), ("discovery",)),
+        preferences=_preferences(session),
+        timeouts=_timeouts(session),
+    )
+    mistakes.extend(_session_mistakes(session))
+    mistakes.extend(_name_mistakes(document))
+    for unit in units:
+        mistakes.extend(_one_backing(unit.name, tables[unit.name]))
+        mistakes.extend(_unit_mistakes(unit))
+    mistakes.extend(_shared_files(units))
+    mistakes.extend(_shared_identities(units))
+    mistakes.extend(_shared_addresses(configuration.portal_groups))
+    tags = {int(tag) for tag in document.names("portal_groups") if tag.isdecimal()} or {DEFAULT_PORTAL_GROUP}
+    for index, table in targets.items():
+        mistakes.extend(_target_mistakes(("targets", index), table, document.names("units"), tags))
+    mistakes.extend(_repeated_targets(targets))
+    mistakes.extend(secrets.reflections())
+    return configuration
+
+
+# Sessions and portal groups
+
+
+def _preferences(table: SessionTable) -> Preferences:
+    return Preferences(
+        header_digest=tuple(table.header_digest),
+        data_digest=tuple(table.data_digest),
+        max_recv_data_segment_length=table.max_recv_data_segment_length,
+        initial_r2t=table.initial_r2t,
+        immediate_data=table.immediate_data,
+        max_burst_length=table.max_burst_length,
+        first_burst_length=table.first_burst_length,
+        max_outstanding_r2t=table.max_outstanding_r2t,
+    )
+
+
+def _timeouts(table: SessionTable) -> Timeouts:
+    return Timeouts(
+        login_s=table.login_timeout,
+        nop_interval_s=table.nop_interval,
+        nop_answer_s=table.nop_timeout,
+        logout_s=table.logout_timeout,
+    )
+
+
+def _session_mistakes(table: SessionTable) -> Iterator[Mistake]:
+    if table.first_burst_length > table.max_burst_length:
+        remedy = "make it at most max_burst_length (RFC7143 13.14)"
+        yield Mistake(("session", "first_burst_length"), "is more than max_burst_length", remedy)
+
+
+def _portal_groups(document: Document) -> Iterator[PortalGroup]:
+    for name, table in document.named(PortalGroupTable, "portal_groups").items():
+        if name.isdecimal() and int(name) <= MAX_PORTAL_GROUP_TAG:
+            yield PortalGroup(int(name), tuple(table.listen), tuple(table.advertise))
+
+
+def _name_mistakes(document: Document) -> Iterator[Mistake]:
+    for name in document.names("portal_groups"):
+        if not (name.isdecimal() and int(name) <= MAX_PORTAL_GROUP_TAG):
+            yield Mistake(("portal_groups", name), "is not a portal group tag", "use a number of 0 to 65535")
+    for name in document.names("units"):
+        if not UNIT_NAME.fullmatch(name):
+            remedy = "use at most 64 letters, digits, dots, hyphens and underscores"
+            yield Mistake(("units", name), "is not a name for a unit", remedy)
+
+
+def _shared_addresses(groups: Iterable[PortalGroup]) -> Iterator[Mistake]:
+    """Finds addresses that cannot be bound together: a wildcard takes its port on every address of its family."""
+    bound: list[tuple[Address, int]] = []
+    for group in groups:
+        for address in group.listen:
+            for other, tag in bound:
+                if address.port and _clash(address, other):
+                    what = f"{address} clashes with {other} of portal group {tag}"
+                    yield Mistake(("portal_groups", str(group.tag), "listen"), what, "choose another port or drop one")
+            bound.append((address, group.tag))
+
+
+def _clash(one: Address, other: Address) -> bool:
+    hosts = {one.host, other.host}
+    same_family = (":" in one.host) == (":" in other.host)
+    return one.port == other.port and (len(hosts) == 1 or (same_family and bool(hosts & WILDCARDS.keys())))
+
+
+# Units
+
+
+def _unit(name: str, table: UnitTable, directory: Path) -> Unit:
+    backing = Backing.RAM if table.ram else Backing.DEVICE if table.device else Backing.FILE
+    path = table.device or table.file
+    return Unit(
+        name=name,
+        backing=backing,
+        path=None if table.ram or path is None else directory / path,
+        size_bytes=table.size,
+        block_length_bytes=table.block_size,
+        physical_block_bytes=max(table.physical_block_size, table.block_size),
+        read_only=table.read_only,
+        removable=table.removable,
+        thin=table.thin,
+        vendor=table.vendor,
+        product=table.product,
+        revision=table.revision,
+        serial=table.serial,
+        naa=table.naa,
+        rotation_rate=table.rotation_rate,
+    )
+
+
+def _unit_mistakes(unit: Unit) -> Iterator[Mistake]:
+    key = ("units", unit.name)
+    blocks, rest = divmod(unit.physical_block_bytes, unit.block_length_bytes)
+    if rest or blocks & (blocks - 1) or blocks > MAX_PHYSICAL_BLOCKS:
+        what = f"is not block_size ({unit.block_length_bytes}) times a power of two"
+        yield Mistake((*key, "physical_block_size"), what, "write 4096")
+    if unit.size_bytes is not None and unit.size_bytes % unit.block_length_bytes:
+        what = f"is not a multiple of block_size ({unit.block_length_bytes})"
+        yield Mistake((*key, "size"), what, "round it to whole blocks")
+    if unit.backing is Backing.RAM and unit.size_bytes is None:
+        yield Mistake((*key, "size"), "is missing", 'a unit in RAM needs one: write size = "64MiB"')
+    if unit.path is not None:
+        yield from _path_mistakes(unit, key)
+
+
+def _path_mistakes(unit: Unit, key: Key) -> Iterator[Mistake]:
+    assert unit.path is not None
+    where = (*key, unit.backing.value)
+    try:
+        mode = unit.path.stat().st_mode
+    except FileNotFoundError:
+        yield from _missing_file_mistakes(unit, key)
+    except OSError as error:
+        yield Mistake(where, f"{unit.path}: {(error.strerror or str(error)).lower()}", "give the server access to it")
+    else:
+        if unit.backing is Backing.DEVICE and not stat.S_ISBLK(mode):
+            yield Mistake(where, f"{unit.path} is not a block device", "write file = for a file")
+        elif not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+            yield Mistake(where, f"{unit.path} is neither a file nor a block device", "name one")
+
+
+def _missing_file_mistakes(unit: Unit, key: Key) -> Iterator[Mistake]:
+    assert unit.path is not None
+    where = (*key, unit.backing.value)
+    if unit.backing is Backing.DEVICE:
+        yield Mistake(where, f"{unit.path} does not exist", "name a block device")
+    elif unit.read_only:
+        yield Mistake(where, f"{unit.path} does not exist and read_only forbids to create it", "name an image")
+    elif unit.size_bytes is None:
+        yield Mistake(where, f"{unit.path} does not exist", "name an image, or give a size to create one")
+
+
+def _one_backing(name: str, table: UnitTable) -> Iterator[Mistake]:
+    given = [key for key in ("file", "device", "ram") if getattr(table, key)]
+    if len(given) != 1:
+        what = "has neither file, device nor ram" if not given else f"has {' and '.join(given)}"
+        yield Mistake(("units", name), what, "give it exactly one of them")
+
+
+def _shared_files(units: Iterable[Unit]) -> Iterator[Mistake]:
+    users: dict[object, str] = {}
+    for unit in units:
+        if unit.path is None:
+            continue
+        found = _file_identity(unit.path)
+        if found in users:
+            what = f"is the file of unit {users[found]} too"
+            yield Mistake(("units", unit.name, unit.backing.value), what, "give each unit a file of its own")
+        users.setdefault(found, unit.name)
+
+
+def _file_identity(path: Path) -> object:
+    try:
+        found = path.stat()
+    except OSError:
+        return path.resolve()
+    return (found.st_dev, found.st_ino)
+
+
+def _shared_identities(units: Iterable[Unit]) -> Iterator[Mistake]:
+    users: dict[object, str] = {}
+    for unit in units:
+        for name, found in (("serial", unit.serial), ("naa", unit.naa)):
+            if found is not None and users.setdefault(found, unit.name) != unit.name:
+                what = f"is that of unit {users[found]} too"
+                remedy = "give each unit its own: initiators take two units with one for the same"
+                yield Mistake(("units", unit.name, name), what, remedy)
+
+
+# Targets
+
+
+def _target(index: int, table: TargetTable, secrets: Secrets) -> TargetEntry:
+    return TargetEntry(
+        name=table.name,
+        luns={int(lun): unit for lun, unit in table.luns.items() if _is_lun(lun)},
+        alias=table.alias,
+        portal_groups=tuple(table.portal_groups),
+        authentication=secrets.authentication(table, ("targets", index)),
+    )
+
+
+def _is_lun(text: str) -> bool:
+    return text.isdecimal() and text.isascii() and int(text) <= MAX_LUN
+
+
+def _target_mistakes(key: Key, table: TargetTable, units: Collection[str], tags: Collection[int]) -> Iterator[Mistake]:
+    numbers: dict[int, str] = {}
+    names: dict[str, str] = {}
+    for lun, unit in table.luns.items():
+        where = (*key, "luns", lun)
+        if not _is_lun(lun):
+            yield Mistake(where, "is not a LUN", f"use a number of 0 to {MAX_LUN}")
+        elif numbers.setdefault(int(lun), lun) != lun:
+            yield Mistake(where, f"is the same LUN as {numbers[int(lun)]}", "give each unit a LUN of its own")
+        if unit not in units:
+            yield Mistake(where, f"names the unit {unit!r}, which is not defined", _suggest(unit, units, "units"))
+        elif names.setdefault(unit, lun) != lun:
+            yield Mistake(where, f"names the unit {unit!r}, which is LUN {names[unit]} already", "drop one of them")
+    for tag in table.portal_groups:
+        if tag not in tags:
+            what = f"names portal group {tag}, which is not defined"
+            yield Mistake((*key, "portal_groups"), what, f"define [portal_groups.{tag}] or use one of {sorted(tags)}")
+
+
+def _suggest(name: str, known: Collection[str], table: str) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"define [{table}.{name}]"
+
+
+def _repeated_targets(targets: Mapping[int, TargetTable]) -> Iterator[Mistake]:
+    if not targets:
+        yield Mistake(("targets",), "is missing", 'add [[targets]] with name = "iqn...." and luns = { 0 = "disk0" }')
+    seen: dict[str, int] = {}
+    for index, table in targets.items():
+        if seen.setdefault(table.name, index) != index:
+            what = f"is the name of targets[{seen[table.name]}] too"
+            yield Mistake(("targets", index, "name"), what, "give each target a name of its own")

@@ -1,0 +1,319 @@
+"""Reads a configuration file and reports every mistake in it at once, each with its place and a remedy.
+
+The tables of the file are pydantic models, which find wrong types, unknown keys and wrong values. Each unit, portal
+group and target is judged on its own, so that a mistake in one does not hide those in the others; `config_checks` then
+judges what only shows when they are seen together. Values come out as `config` declares them.
+"""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from iscsi_target.config import DEFAULT_PORTAL_GROUP, ConfigError, parse_address
+from iscsi_target.iscsi.text import InadmissibleValue, iscsi_name
+from iscsi_target.transport import Address
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+MAX_FILE_BYTES = 4 << 20  # of a configuration; more is a wrong file
+MAX_LUN = 16383  # flat space addressing, SAM5r21 4.7.6.4
+MAX_PORTAL_GROUP_TAG = 65535  # RFC7143 13.9
+MAX_SEGMENT_BYTES = (1 << 24) - 1  # RFC7143 13.12, 13.13, 13.14
+MIN_SEGMENT_BYTES = 512
+POWERS = {"K": 10, "M": 20, "G": 30, "T": 40, "P": 50}
+
+SIZE = re.compile(r"\s*(\d{1,19})\s*(?:([KMGTP])iB|B)?\s*", re.ASCII)
+NODE_NAME = re.compile(r"iqn\.\d{4}-(?:0[1-9]|1[0-2])\.[^:.]+(?:\.[^:.]+)*(?::.+)?|eui\..+|naa\..+", re.ASCII)
+UNIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAA_DIGITS = {"2": 16, "3": 16, "5": 16, "6": 32}  # NAA -> length; SPC4r37 7.8.6.6
+
+# What to do about a value that has a wrong type or range, by key
+REMEDIES: Mapping[str, str] = {
+    "listen": 'write listen = ["0.0.0.0:3260"]',
+    "advertise": 'write advertise = ["192.0.2.1:3260"]',
+    "name": 'write name = "iqn.2026-11.org.example:disk0"',
+    "luns": 'write luns = { 0 = "disk0" }',
+    "portal_groups": "write portal_groups = [1]",
+    "chap": 'write chap = [{ user = "u", secret_file = "u.secret" }]',
+    "mutual_chap": 'write mutual_chap = { user = "target", secret_file = "target.secret" }',
+    "file": 'write file = "disk0.img"',
+    "device": 'write device = "/dev/sdb"',
+    "size": 'write bytes, or a text such as "512MiB" or "1GiB"',
+    "block_size": "write 512 or 4096",
+    "max_outstanding_r2t": "write a number of 1 to 16",
+}
+
+Key = tuple[str | int, ...]
+
+
+class Mistake(NamedTuple):
+    """Something wrong in a configuration file.
+
+    key       where: table and key names, and positions in arrays
+    what      what is wrong
+    remedy    what to do
+    warning   True when the file can be used all the same
+    """
+
+    key: Key
+    what: str
+    remedy: str
+    warning: bool = False
+
+
+class Wrong(ValueError):
+    """Says what is wrong with a value, and the remedy."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.remedy = remedy
+
+
+def _size(found: object) -> object:
+    if not isinstance(found, str):
+        return found
+    match = SIZE.fullmatch(found)
+    if match is None:
+        raise Wrong(f"{found!r} is not a size", REMEDIES["size"])
+    return int(match[1]) << POWERS.get(match[2], 0)
+
+
+def _address(found: object) -> object:
+    if not isinstance(found, str):
+        return found
+    try:
+        return parse_address(found)
+    except ValueError as error:
+        raise Wrong(str(error), 'write "10.0.0.1:3260" or "[2001:db8::1]:3260"') from error
+
+
+def _iscsi_name(found: object) -> object:
+    if not isinstance(found, str):
+        return found
+    try:
+        name = iscsi_name(found)
+    except InadmissibleValue as error:
+        raise Wrong(f"{found!r} is {error}", REMEDIES["name"]) from error
+    if not NODE_NAME.fullmatch(name):
+        raise Wrong(f"{found!r} is not iqn.YYYY-MM. and a reversed domain name", REMEDIES["name"])
+    return name
+
+
+def _naa(found: object) -> object:
+    if not isinstance(found, str):
+        return found
+    digits = found.lower().removeprefix("naa.").removeprefix("0x")
+    if not re.fullmatch(r"[0-9a-f]+", digits) or len(digits) != NAA_DIGITS.get(digits[:1]):
+        raise Wrong(f"{found!r} is no NAA identifier", "write 16 hex digits that begin with 2, 3 or 5, or 32 with 6")
+    return bytes.fromhex(digits)
+
+
+Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
+PortalAddress = Annotated[Address, BeforeValidator(_address)]
+IscsiName = Annotated[str, BeforeValidator(_iscsi_name)]
+Naa = Annotated[bytes, BeforeValidator(_naa)]
+SegmentLength = Annotated[int, BeforeValidator(_size), Field(ge=MIN_SEGMENT_BYTES, le=MAX_SEGMENT_BYTES)]
+Seconds = Annotated[float, Field(gt=0, le=86400, strict=False)]
+ASCII = r"^[ -~]*$"
+
+
+class Table(BaseModel):
+    """A table of the file: no unknown keys, and no guessing at types."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
+
+
+class PortalGroupTable(Table):
+    """`[portal_groups.TAG]`."""
+
+    listen: list[PortalAddress] = Field(min_length=1)
+    advertise: list[PortalAddress] = []
+
+
+class UnitTable(Table):
+    """`[units.NAME]`."""
+
+    file: str | None = Field(None, min_length=1)
+    device: str | None = Field(None, min_length=1)
+    ram: bool = False
+    size: Size | None = None
+    block_size: Literal[512, 4096] = 512
+    physical_block_size: Size = 4096
+    read_only: bool = False
+    removable: bool = False
+    thin: bool = True
+    vendor: str = Field("ISCSITGT", max_length=8, pattern=ASCII)
+    product: str = Field("Virtual disk", max_length=16, pattern=ASCII)
+    revision: str = Field("0001", max_length=4, pattern=ASCII)
+    serial: str | None = Field(None, min_length=1, max_length=252, pattern=ASCII)
+    naa: Naa | None = None
+    rotation_rate: int = Field(1, ge=0, le=0xFFFE)
+
+
+class AccountTable(Table):
+    """A CHAP user and the secret, or the file that holds it."""
+
+    user: str = Field(min_length=1, max_length=255)
+    secret: str | None = None
+    secret_file: str | None = Field(None, min_length=1)
+
+
+class AuthenticationTable(Table):
+    """`chap` and `mutual_chap`, the same for discovery and for each target."""
+
+    chap: list[AccountTable] = []
+    mutual_chap: AccountTable | None = None
+
+
+class TargetTable(AuthenticationTable):
+    """`[[targets]]`."""
+
+    name: IscsiName
+    alias: str = Field("", max_length=255)
+    portal_groups: list[int] = Field([DEFAULT_PORTAL_GROUP], min_length=1)
+    luns: dict[str, str] = {}
+
+
+class SessionTable(Table):
+    """`[session]`: the target's own side of the negotiation, and how long it waits.
+
+    Source: RFC7143 13
+    """
+
+    header_digest: list[Literal["None", "CRC32C"]] = Field(["None", "CRC32C"], min_length=1)
+    data_digest: list[Literal["None", "CRC32C"]] = Field(["None", "CRC32C"], min_length=1)
+    max_recv_data_segment_length: SegmentLength = 262144
+    max_burst_length: SegmentLength = 1048576
+    first_burst_length: SegmentLength = 262144
+    initial_r2t: bool = False
+    immediate_data: bool = True
+    max_outstanding_r2t: int = Field(16, ge=1, le=16)
+    login_timeout: Seconds = 30.0
+    nop_interval: Seconds = 15.0
+    nop_timeout: Seconds = 15.0
+    logout_timeout: Seconds = 10.0
+
+
+KEYS: Mapping[str, str] = {
+    "state": 'write state = "/var/lib/iscsi-target"',
+    "units": "write [units.NAME]",
+    "portal_groups": "write [portal_groups.TAG]",
+    "targets": "write [[targets]]",
+    "discovery": "write [discovery]",
+    "session": "write [session]",
+}
+Kind = TypeVar("Kind", bound=Table)
+
+
+class Document:
+    """The tables of a file, each judged on its own; what is wrong is collected in `mistakes`.
+
+    path, text     the file
+    mistakes       grows while tables are asked for
+    raises         ConfigError when the file cannot be read or is not TOML
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.text = _read(path)
+        self.mistakes: list[Mistake] = []
+        try:
+            self._tables: Mapping[str, object] = tomllib.loads(self.text)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(str(path), f"is not TOML: {error}", "see https://toml.io") from error
+        for key in self._tables:
+            if key not in KEYS:
+                self.mistakes.append(_unknown((key,), KEYS))
+
+    def state(self) -> str | None:
+        """Returns the state directory that the file names, or None."""
+        found = self._tables.get("state")
+        if found is None or (isinstance(found, str) and found):
+            return found
+        self.mistakes.append(Mistake(("state",), "is not the name of a directory", KEYS["state"]))
+        return None
+
+    def names(self, key: str) -> frozenset[str]:
+        """Returns the names of the tables under a key, right or wrong."""
+        found = self._tables.get(key)
+        return frozenset(found) if isinstance(found, dict) else frozenset()
+
+    def single(self, kind: type[Kind], key: str) -> Kind:
+        """Returns the table of a key; its defaults when there is none or it is wrong."""
+        return self._judge(kind, (key,), self._tables.get(key, {})) or kind()
+
+    def named(self, kind: type[Kind], key: str) -> dict[str, Kind]:
+        """Returns the tables under a key that are right, by name."""
+        found = self._tables.get(key, {})
+        if not isinstance(found, dict):
+            self.mistakes.append(Mistake((key,), "is not a table of tables", KEYS[key]))
+            return {}
+        judged = {name: self._judge(kind, (key, name), table) for name, table in found.items()}
+        return {name: table for name, table in judged.items() if table is not None}
+
+    def listed(self, kind: type[Kind], key: str) -> dict[int, Kind]:
+        """Returns the tables of an array that are right, by position."""
+        found = self._tables.get(key, [])
+        if not isinstance(found, list):
+            self.mistakes.append(Mistake((key,), "is not an array of tables", KEYS[key]))
+            return {}
+        judged = {index: self._judge(kind, (key, index), table) for index, table in enumerate(found)}
+        return {index: table for index, table in judged.items() if table is not None}
+
+    def _judge(self, kind: type[Kind], key: Key, table: object) -> Kind | None:
+        try:
+            return kind.model_validate(table)
+        except ValidationError as invalid:
+            self.mistakes.extend(_mistake(kind, key, error) for error in invalid.errors(include_url=False))
+            return None
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(str(path), (error.strerror or str(error)).lower(), "name a readable file") from error
+    if len(content) > MAX_FILE_BYTES:
+        raise ConfigError(str(path), "is too long for a configuration", "name the right file")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), f"is not UTF-8: {error}", "save it as UTF-8") from error
+
+
+def _mistake(kind: type[Table], key: Key, error: "ErrorDetails") -> Mistake:
+    """Puts what pydantic found into words."""
+    where = key + error["loc"]
+    context = error.get("ctx", {})
+    wrong = context.get("error")
+    name = str(where[-1])
+    match error["type"]:
+        case "value_error" if isinstance(wrong, Wrong):
+            return Mistake(where, wrong.what, wrong.remedy)
+        case "extra_forbidden":
+            return _unknown(where, _fields(kind, error["loc"]))
+        case "missing":
+            return Mistake(where, "is missing", REMEDIES.get(name, f"add {name} ="))
+        case "model_type":
+            return Mistake(where, "is not a table", "write it as a table")
+    what = error["msg"].removeprefix("Input ").removeprefix("String ").removeprefix("List ").removeprefix("Value ")
+    return Mistake(where, what[:1].lower() + what[1:], REMEDIES.get(name, f"correct {name}"))
+
+
+def _fields(kind: type[Table], location: Key) -> Iterable[str]:
+    """Returns the keys that the table at a location may have."""
+    return AccountTable.model_fields if {"chap", "mutual_chap"} & set(location) else kind.model_fields
+
+
+def _unknown(key: Key, known: Iterable[str]) -> Mistake:
+    close = difflib.get_close_matches(str(key[-1]), known, n=1)
+    remedy = f"did you mean {close[0]}?" if close else f"the keys here are {', '.join(sorted(known))}"
+    return Mistake(key, "is unknown", remedy)

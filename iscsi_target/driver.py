@@ -1,0 +1,289 @@
+"""Drives one Target machine: gives it input, executes the actions that come back, decides no protocol question.
+
+Everything that one batch of input led to, operations that finish without blocking included, is executed before the next
+input, and what it sends on a connection leaves in one call. Whatever may block runs on a thread; its result is input
+like any other.
+
+A bug in the machine must not take the other initiators down: an exception while it handles one connection is logged
+with its traceback and ends that connection. This is the one place, with the performing tasks below, that catches
+`Exception`. An operation always gets a result, be it a MediumError, because the machine waits for it.
+"""
+
+import asyncio
+import logging
+import socket
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable
+from itertools import count
+from typing import TYPE_CHECKING, TypeVarTuple, assert_never
+
+from iscsi_target.journal import announce
+from iscsi_target.scsi.operations import Buffer, Fault, MediumError
+from iscsi_target.scsi.task import UnitState
+from iscsi_target.storage.medium import BLOCKS, Medium, Result
+from iscsi_target.target import (
+    Action,
+    Announce,
+    Close,
+    Event,
+    Perform,
+    Persist,
+    Send,
+    SessionEnded,
+    SessionStarted,
+    Target,
+)
+from iscsi_target.transport import RECEIVE_BUFFER_BYTES, Channel
+
+if TYPE_CHECKING:  # loaded by the server only when a trace is wanted
+    from iscsi_target.trace import Trace
+
+log = logging.getLogger(__name__)
+
+MAX_CONNECTIONS = 512  # at one time; leaves half of the usual 1024 descriptors to images and the rest
+MAX_CONNECTIONS_PER_PEER = 256  # of one address; a router may hide a whole cluster behind one
+MAX_PENDING_LOGINS = 64  # connections that have not logged in; past it the oldest is cut for the newest
+MIN_TIMER_S = 0.005  # a deadline that has passed already does not make the loop spin
+
+Arguments = TypeVarTuple("Arguments")
+Save = Callable[[str, UnitState], Awaitable[None]]
+
+
+class Driver:
+    """Runs a target on the running event loop.
+
+    target    the machine; only this driver gives it input
+    tasks     owns the tasks of operations
+    save      stores a unit's state durably
+    trace     is told what goes over the connections, or None
+    """
+
+    def __init__(self, target: Target, tasks: asyncio.TaskGroup, save: Save, trace: "Trace | None") -> None:
+        self.media: dict[str, Medium] = {}
+        self._target = target
+        self._tasks = tasks
+        self._save = save
+        self._trace = trace
+        self._loop = asyncio.get_running_loop()
+        self._numbers = count(1)
+        self._buffer = memoryview(bytearray(RECEIVE_BUFFER_BYTES))
+        self._channels: dict[int, Channel] = {}
+        self._closing: dict[int, Channel] = {}
+        self._peers: Counter[str] = Counter()
+        self._pending: dict[int, None] = {}  # in the order of arrival
+        self._timer: asyncio.TimerHandle | None = None
+        self._draining = False
+        self._drained = asyncio.Event()
+        self._ended = False
+
+    # Connections
+
+    def accept(self, accepted: socket.socket, portal_group_tag: int) -> None:
+        """Takes over an accepted connection, or closes it when there are too many."""
+        try:
+            channel = Channel(next(self._numbers), accepted, self._buffer, self)
+        except (OSError, ValueError):  # the peer is gone already
+            accepted.close()
+            return
+        refusal = self._refusal(channel.peer.host)
+        if refusal:
+            log.warning("connection from %s refused: %s", channel.peer, refusal)
+            channel.abort()
+            return
+        self._make_room_for_login()
+        self._admit(channel)
+        self._input(channel.number, self._target.connected, channel.number, portal_group_tag, str(channel.local))
+        if channel.number in self._channels:
+            channel.start()
+
+    def channel_received(self, number: int, received: memoryview) -> None:
+        """Gives the machine what came."""
+        if self._trace is not None:
+            self._trace.received(number, received)
+        self._input(number, self._target.received, number, received)
+
+    def channel_sent(self, number: int, sent: Iterable[Buffer]) -> None:
+        """Lets the trace see what went out."""
+        if self._trace is not None:
+            self._trace.sent(number, sent)
+
+    def channel_lost(self, number: int, reason: str) -> None:
+        """Tells the machine that a connection is gone."""
+        log.debug("connection %d lost: %s", number, reason)
+        self._forget(number)
+        self._input(None, self._target.disconnected, number)
+
+    def channel_closed(self, number: int) -> None:
+        """Forgets a connection that the machine had closed."""
+        self._forget(number)
+
+    def _refusal(self, host: str) -> str:
+        if self._peers.total() >= MAX_CONNECTIONS:
+            return f"{MAX_CONNECTIONS} connections are open"
+        if self._peers[host] >= MAX_CONNECTIONS_PER_PEER:
+            return f"{MAX_CONNECTIONS_PER_PEER} connections from this address are open"
+        return ""
+
+    def _make_room_for_login(self) -> None:
+        if len(self._pending) < MAX_PENDING_LOGINS:
+            return
+        oldest = next(iter(self._pending))
+        log.warning("connection from %s cut: %d others wait for login", self._channels[oldest].peer, len(self._pending))
+        self._execute(self._sever(oldest), None)
+
+    def _admit(self, channel: Channel) -> None:
+        self._channels[channel.number] = channel
+        self._peers[channel.peer.host] += 1
+        self._pending[channel.number] = None
+        if self._trace is not None:
+            self._trace.opened(channel.number, channel.local, channel.peer)
+
+    def _forget(self, number: int) -> Channel | None:
+        self._pending.pop(number, None)
+        channel = self._channels.pop(number, None) or self._closing.pop(number, None)
+        if channel is None:
+            return None
+        self._peers[channel.peer.host] -= 1
+        if not self._peers[channel.peer.host]:
+            del self._peers[channel.peer.host]
+        if self._trace is not None:
+            self._trace.closed(number)
+        return channel
+
+    def _sever(self, number: int | None) -> list[Action]:
+        """Cuts a connection at once and returns what the machine makes of it."""
+        channel = None if number is None else self._forget(number)
+        if channel is None or number is None:
+            return []
+        channel.abort()
+        return self._ask(None, self._target.disconnected, number, self._loop.time())
+
+    # The machine
+
+    async def drain(self) -> None:
+        """Lets the machine ask every initiator to log out, and returns when none is left and no task is open."""
+        self._draining = True
+        self._input(None, self._target.drain)
+        await self._drained.wait()
+
+    def input(self, call: Callable[[*Arguments, float], list[Action]], *arguments: *Arguments) -> None:
+        """Gives the machine input that belongs to no connection; the time is added as the last argument."""
+        self._input(None, call, *arguments)
+
+    def _input(
+        self, number: int | None, call: Callable[[*Arguments, float], list[Action]], *arguments: *Arguments
+    ) -> None:
+        self._execute(self._ask(number, call, *arguments, self._loop.time()), number)
+
+    def _ask(
+        self, number: int | None, call: Callable[[*Arguments], list[Action]], *arguments: *Arguments
+    ) -> list[Action]:
+        try:
+            return call(*arguments)
+        except Exception:
+            log.exception("internal error%s", "" if number is None else f"; connection {number} is closed")
+            return self._sever(number)
+
+    def _execute(self, actions: Iterable[Action], number: int | None) -> None:
+        """Executes actions in order; what an operation that did not block leads to comes after them."""
+        work = deque(actions)
+        output: dict[int, list[Buffer]] = {}
+        while work:
+            action = work.popleft()
+            match action:
+                case Send(connection, buffers):
+                    output.setdefault(connection, []).extend(buffers)
+                case Perform():
+                    work.extend(self._perform(action, number))
+                case Persist():
+                    self._tasks.create_task(self._persist(action, number))
+                case Close(connection):
+                    self._close(connection, output.pop(connection, []))
+                case Announce(event):
+                    self._announce(event)
+                case _:
+                    assert_never(action)
+        for connection, buffers in output.items():
+            if connection in self._channels:
+                self._channels[connection].send(buffers)
+        self._set_timer()
+        if self._draining and self._target.drained:
+            self._drained.set()
+
+    def _close(self, number: int, output: list[Buffer]) -> None:
+        channel = self._channels.pop(number, None)
+        if channel is None:
+            return
+        self._pending.pop(number, None)
+        self._closing[number] = channel
+        channel.send(output)
+        channel.close()
+
+    def _announce(self, event: Event) -> None:
+        if isinstance(event, SessionStarted):
+            self._pending.pop(event.connection, None)
+        channel = None if isinstance(event, SessionEnded) else self._channels.get(event.connection)
+        announce(event, str(channel.peer) if channel is not None else "")
+
+    # Operations
+
+    def _perform(self, action: Perform, number: int | None) -> list[Action]:
+        """Tries an operation without blocking and returns what its result leads to; else leaves it to a task."""
+        medium = self.media.get(action.unit)
+        if medium is None:
+            result: Result = MediumError(Fault.GONE)
+        else:
+            attempted = medium.attempt(action.operation)
+            if attempted is BLOCKS:
+                self._tasks.create_task(self._perform_later(action, medium, number))
+                return []
+            result = attempted
+        return self._ask(number, self._target.finished, action.ticket, result, self._loop.time())
+
+    async def _perform_later(self, action: Perform, medium: Medium, number: int | None) -> None:
+        try:
+            result = await medium.perform(action.operation)
+        except Exception:
+            log.exception("internal error; unit %s: %s failed", action.unit, type(action.operation).__name__)
+            result = MediumError(Fault.GONE)
+        self._input(number, self._target.finished, action.ticket, result)
+
+    async def _persist(self, action: Persist, number: int | None) -> None:
+        result: MediumError | None = None
+        try:
+            await self._save(action.unit, action.state)
+        except MediumError as error:
+            log.error("state of unit %s is not saved: %s; the command that changed it fails", action.unit, error)
+            result = error
+        except Exception:
+            log.exception("state of unit %s is not saved; the command that changed it fails", action.unit)
+            result = MediumError(Fault.WRITE_FAILED)
+        self._input(number, self._target.finished, action.ticket, result)
+
+    # Time and the end
+
+    def _set_timer(self) -> None:
+        deadline = self._target.deadline()
+        if self._timer is not None:
+            if deadline is not None and deadline >= self._timer.when():
+                return  # fires early, finds nothing to do and is set again: cheaper than a timer for each input
+            self._timer.cancel()
+            self._timer = None
+        if deadline is not None and not self._ended:
+            self._timer = self._loop.call_at(max(deadline, self._loop.time() + MIN_TIMER_S), self._elapsed)
+
+    def _elapsed(self) -> None:
+        self._timer = None
+        self._input(None, self._target.elapsed)
+
+    def end(self) -> None:
+        """Cuts every connection; operations that are at a medium still finish."""
+        self._ended = True
+        for number in list(self._channels):
+            self._execute(self._sever(number), None)
+        for number, channel in list(self._closing.items()):
+            channel.abort()
+            self._forget(number)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,230 @@
+"""One TCP connection of an initiator: bytes in, events out, buffers queued; StatSN; the phases of its life.
+
+A connection starts in `LoginExchange`, waits in `Admission` while the target decides about the session, and then hands
+every PDU to its `Session`. It closes itself after what is queued, never before.
+"""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from iscsi_target.iscsi.errors import LoginRefused, LoginStatus, ProtocolError, RejectReason, StreamLost
+from iscsi_target.iscsi.events import Event, LoginCompleted, LoginFailed, ProtocolViolated
+from iscsi_target.iscsi.framing import Buffer, PduReader, RawPdu, frame
+from iscsi_target.iscsi.header import NO_TAG, Opcode
+from iscsi_target.iscsi.login import LoginPhase, LoginStep, Negotiated
+from iscsi_target.iscsi.numbering import WINDOW_COMMANDS
+from iscsi_target.iscsi.requests import LoginRequest
+from iscsi_target.iscsi.responses import LoginResponse, NopIn, Reject, Response
+from iscsi_target.wire.serial import advance
+
+
+class Numbers(Protocol):
+    """Where ExpCmdSN and MaxCmdSN of an outgoing PDU come from."""
+
+    expected: int
+    maximum: int
+
+
+class Phase(Protocol):
+    """What a connection is doing: it takes the PDUs."""
+
+    def receive(self, connection: "Connection", pdu: RawPdu) -> Iterator[Event]:
+        """Handles one PDU; raises StreamLost when the connection cannot go on."""
+
+    @property
+    def numbers(self) -> Numbers:
+        """The command window to report."""
+
+
+class FixedNumbers:
+    """The command window as a login reports it: no command has been taken yet."""
+
+    def __init__(self, cmd_sn: int) -> None:
+        self.expected = cmd_sn
+        self.maximum = advance(cmd_sn, WINDOW_COMMANDS - 1)
+
+
+class LoginExchange:
+    """The connection is logging in.
+
+    Source: RFC7143 6.3
+    """
+
+    def __init__(self, login: LoginPhase) -> None:
+        self._login = login
+        self._started = False
+        self.numbers: Numbers = FixedNumbers(0)
+
+    def receive(self, connection: "Connection", pdu: RawPdu) -> Iterator[Event]:
+        """Takes one Login Request and queues the response; the final one is left to the target's decision."""
+        if pdu.basic.opcode != Opcode.LOGIN_REQUEST and not self._started:
+            raise StreamLost(RejectReason.PROTOCOL_ERROR, "the first PDU of a connection is no Login Request")
+        request = LoginRequest.unpack(pdu.header)
+        self.numbers = FixedNumbers(request.cmd_sn)
+        self._started = True
+        try:
+            yield from self._answer(connection, pdu, request)
+        except LoginRefused as refusal:
+            yield connection.refuse(refusal, request)
+        except ProtocolError as error:
+            yield connection.refuse(LoginStatus.INITIATOR_ERROR.refusal(error.text), request)
+
+    def _answer(self, connection: "Connection", pdu: RawPdu, request: LoginRequest) -> Iterator[Event]:
+        if pdu.basic.opcode != Opcode.LOGIN_REQUEST:
+            raise LoginStatus.INVALID_DURING_LOGIN.refusal(f"opcode {pdu.basic.opcode:#x} came during the login")
+        step = self._login.receive(request, bytes(pdu.data))
+        if step.completed is None:
+            connection.send(step.response, step.data)
+            return
+        connection.phase = Admission(step, step.completed, request)
+        yield LoginCompleted(connection, step.completed)
+
+
+class Admission:
+    """The login is done on this side; nothing may come until the target has decided."""
+
+    def __init__(self, step: LoginStep, negotiated: Negotiated, request: LoginRequest) -> None:
+        self.step = step
+        self.negotiated = negotiated
+        self.request = request
+        self.numbers: Numbers = FixedNumbers(request.cmd_sn)
+
+    def receive(self, connection: "Connection", pdu: RawPdu) -> Iterator[Event]:
+        """Refuses: the initiator must wait for the final Login Response."""
+        raise StreamLost(RejectReason.PROTOCOL_ERROR, f"opcode {pdu.basic.opcode:#x} came before the login's end")
+
+
+class Departure:
+    """The initiator has asked to leave: what it still sends is ignored until the response closes the connection."""
+
+    def __init__(self, numbers: Numbers) -> None:
+        self.numbers = numbers
+
+    def receive(self, connection: "Connection", pdu: RawPdu) -> Iterator[Event]:
+        """Ignores the PDU."""
+        yield from ()
+
+
+class Connection:
+    """The machine of one connection.
+
+    number              the driver's name for it, never used again
+    portal_group_tag    of the portal that it came to
+    local_address       "host:port" that the initiator connected to
+    touched             where the connection enters itself when it has something to send or wants to close
+    """
+
+    def __init__(
+        self,
+        number: int,
+        portal_group_tag: int,
+        local_address: str,
+        login: LoginPhase,
+        touched: dict["Connection", None],
+    ) -> None:
+        self.number = number
+        self.portal_group_tag = portal_group_tag
+        self.local_address = local_address
+        self.cid = 0
+        self.phase: Phase = LoginExchange(login)
+        self.closing = False
+        self._reader = PduReader()
+        self._stat_sn = 0
+        self._header_digest = False
+        self._data_digest = False
+        self._output: list[Buffer] = []
+        self._touched = touched
+
+    def receive(self, received: Buffer) -> Iterator[Event]:
+        """Yields what the bytes bring about; each event must be acted upon before the next is asked for."""
+        try:
+            for pdu in self._reader.feed(received):
+                yield from self.phase.receive(self, pdu)
+                if self.closing:
+                    return
+        except StreamLost as error:
+            if not isinstance(self.phase, LoginExchange):
+                self.reject(error.reason, error.header)
+            self.close()
+            yield ProtocolViolated(self, error.text)
+
+    def send(self, header: Response, data: Buffer = b"", *, status: bool = True) -> None:
+        """Queues one PDU, filling StatSN, ExpCmdSN and MaxCmdSN.
+
+        status    False for a PDU that does not take a StatSN
+        Source: RFC7143 4.2.2.2
+        """
+        numbers = self.phase.numbers
+        numbered = header.replace(stat_sn=self._stat_sn, exp_cmd_sn=numbers.expected, max_cmd_sn=numbers.maximum)
+        if status:
+            self._stat_sn = advance(self._stat_sn)
+        self._touched[self] = None
+        self._output += frame(numbered, data, header_digest=self._header_digest, data_digest=self._data_digest)
+
+    def close(self) -> None:
+        """Lets the connection end after what is queued."""
+        self.closing = True
+        self._touched[self] = None
+
+    def take_output(self) -> list[Buffer]:
+        """Returns the queued buffers and forgets them."""
+        output, self._output = self._output, []
+        return output
+
+    def admit(self, phase: Phase, tsih: int) -> Negotiated:
+        """Ends the login: sends the final response and hands the connection to its session.
+
+        Source: RFC7143 6.3, 11.13
+        """
+        admission = self.phase
+        assert isinstance(admission, Admission)
+        negotiated = admission.negotiated
+        parameters = negotiated.parameters
+        self.phase = phase
+        self.cid = negotiated.cid
+        self.send(admission.step.response.replace(tsih=tsih), admission.step.data)
+        self._header_digest = parameters.header_digest
+        self._data_digest = parameters.data_digest
+        self._reader.enter_full_feature_phase(
+            limit_bytes=parameters.target_max_recv,
+            header_digest=parameters.header_digest,
+            data_digest=parameters.data_digest,
+        )
+        return negotiated
+
+    def refuse_admission(self, refusal: LoginRefused) -> LoginFailed:
+        """Ends a login that the target does not admit."""
+        admission = self.phase
+        assert isinstance(admission, Admission)
+        return self.refuse(refusal, admission.request)
+
+    def refuse(self, refusal: LoginRefused, request: LoginRequest) -> LoginFailed:
+        """Queues the Login Response of a refusal; the connection closes after it.
+
+        Source: RFC7143 11.13.5
+        """
+        self.send(
+            LoginResponse(
+                isid=request.isid,
+                initiator_task_tag=request.initiator_task_tag,
+                status_class=refusal.status_class,
+                status_detail=refusal.status_detail,
+            )
+        )
+        self.close()
+        return LoginFailed(self, refusal.reason)
+
+    def reject(self, reason: RejectReason, rejected: Buffer) -> None:
+        """Queues a Reject with the header of what is rejected.
+
+        Source: RFC7143 11.17
+        """
+        self.send(Reject(reason=reason), bytes(rejected))
+
+    def ping(self, tag: int) -> None:
+        """Queues a NOP-In that the initiator must answer.
+
+        tag    the target transfer tag of the ping
+        Source: RFC7143 11.19
+        """
+        self.send(NopIn(initiator_task_tag=NO_TAG, target_transfer_tag=tag), status=False)

@@ -1,0 +1,107 @@
+"""What the iSCSI machines tell the target: past participles, small and closed.
+
+Pings, text, numbering and SNACK never surface. LUN and CDB are opaque bytes.
+"""
+
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+from iscsi_target.iscsi.login import Negotiated
+
+if TYPE_CHECKING:
+    from iscsi_target.iscsi.connection import Connection
+    from iscsi_target.iscsi.session import Session
+
+
+class LoginCompleted(NamedTuple):
+    """The initiator may be admitted; the final Login Response waits for the target's decision."""
+
+    connection: "Connection"
+    negotiated: Negotiated
+
+
+class LoginFailed(NamedTuple):
+    """A login was refused; the response is queued and the connection closes after it."""
+
+    connection: "Connection"
+    reason: str
+
+
+class CommandReceived(NamedTuple):
+    """A SCSI command is in its turn.
+
+    tag            the initiator task tag
+    lun            8 bytes
+    cdb            16..260 bytes
+    attribute      the task attribute field, 0..7
+    expected       bytes of Data-Out that the initiator has for it
+    """
+
+    session: "Session"
+    tag: int
+    lun: bytes
+    cdb: bytes
+    attribute: int
+    expected: int
+
+
+class DataOutCompleted(NamedTuple):
+    """Everything that the command wanted, and the initiator has, is there."""
+
+    session: "Session"
+    tag: int
+    data: bytearray
+
+
+class Condition(Enum):
+    """Why the data of a command cannot be used; the target turns it into sense data.
+
+    Source: RFC7143 11.4.7.2
+    """
+
+    UNEXPECTED_UNSOLICITED_DATA = "unexpected unsolicited data"
+    INCORRECT_AMOUNT_OF_DATA = "incorrect amount of data"
+
+
+class DataOutFailed(NamedTuple):
+    """The initiator broke the rules of data transfer for one command; the task is to end with this condition."""
+
+    session: "Session"
+    tag: int
+    condition: Condition
+
+
+class TaskManagementRequested(NamedTuple):
+    """A task management function is in its turn.
+
+    tag                   of the request itself
+    referenced_task_tag   the task that ABORT TASK means
+    ref_cmd_sn            its CmdSN
+    """
+
+    session: "Session"
+    connection: "Connection"
+    tag: int
+    function: int
+    lun: bytes
+    referenced_task_tag: int
+    ref_cmd_sn: int
+
+
+class LogoutRequested(NamedTuple):
+    """The initiator wants to leave; its tasks are to be over before the response."""
+
+    session: "Session"
+    connection: "Connection"
+    tag: int
+
+
+class ProtocolViolated(NamedTuple):
+    """A PDU was answered with a Reject, or the connection is lost to an error of the initiator."""
+
+    connection: "Connection"
+    reason: str
+
+
+TaskEvent = CommandReceived | DataOutCompleted | DataOutFailed | TaskManagementRequested
+Event = LoginCompleted | LoginFailed | TaskEvent | LogoutRequested | ProtocolViolated

@@ -1,0 +1,411 @@
+"""The machine of one session in full feature phase: PDUs in, events out; completions in, PDUs queued.
+
+A session owns a set of connections, one CmdSN stream and the open tasks of the initiator. A task belongs to the connection
+its command came on, and everything about it goes out there. LUN, CDB, status and sense are opaque bytes.
+
+A protocol error ends in a Reject here. Data that breaks the rules of a transfer is no protocol error of the connection
+but the end of one task: it surfaces as `DataOutFailed`, and what the initiator still owes is swallowed.
+
+Data-Out for a task that has been aborted is swallowed too: a target transfer tag that was ever given out is
+recognised by its number, and of unsolicited data the last few aborted tags are remembered.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from iscsi_target.iscsi.ahs import unpack_additional_headers
+from iscsi_target.iscsi.connection import Connection
+from iscsi_target.iscsi.errors import ProtocolError, RejectReason, StreamLost
+from iscsi_target.iscsi.events import (
+    CommandReceived,
+    Condition,
+    DataOutCompleted,
+    DataOutFailed,
+    Event,
+    LogoutRequested,
+    ProtocolViolated,
+    TaskManagementRequested,
+)
+from iscsi_target.iscsi.framing import RawPdu
+from iscsi_target.iscsi.header import NO_TAG, Opcode
+from iscsi_target.iscsi.login import Negotiated
+from iscsi_target.iscsi.numbering import WINDOW_COMMANDS, CommandWindow
+from iscsi_target.iscsi.open_task import OpenTask, Response
+from iscsi_target.iscsi.requests import (
+    REQUESTS,
+    DataOut,
+    LogoutRequest,
+    NopOut,
+    ScsiCommand,
+    SnackRequest,
+    TaskManagementRequest,
+    TextRequest,
+)
+from iscsi_target.iscsi.responses import (
+    AsyncMessage,
+    LogoutResponse,
+    NopIn,
+    ReadyToTransfer,
+    TaskManagementResponse,
+)
+from iscsi_target.iscsi.text_exchange import TextExchange
+from iscsi_target.iscsi.transfer import (
+    DataOutTransfer,
+    IncorrectAmountOfData,
+    Ordering,
+    UnexpectedUnsolicitedData,
+)
+from iscsi_target.wire.serial import advance, before
+
+MAX_IMMEDIATE_TASKS = 16  # immediate commands are outside the window: no more than these above it
+MAX_ABORTED_TAGS = WINDOW_COMMANDS  # aborted tasks whose unsolicited data may still be on its way
+SOLICITED_LIMIT_BYTES = 64 << 20  # Data-Out buffers of one session; further R2Ts wait
+
+LOGOUT_SESSION, LOGOUT_CONNECTION, LOGOUT_RECOVERY = 0, 1, 2  # RFC7143 11.14.1
+LOGOUT_DONE, LOGOUT_CID_NOT_FOUND, LOGOUT_RECOVERY_NOT_SUPPORTED = 0, 1, 2  # RFC7143 11.15.1
+ASYNC_LOGOUT_REQUEST = 1  # RFC7143 11.9.1
+LAST_ATTRIBUTE = 4  # RFC7143 11.3.1.1: ACA; 5 to 7 are reserved
+
+SendTargets = Callable[["Session", Connection, str], list[tuple[str, str]]]
+Handler = Callable[[Connection, RawPdu], Iterator[Event]]
+
+
+class Session:
+    """The machine of one session.
+
+    negotiated      what the leading login came to
+    tsih            1..65535, the target's name for the session
+    first_cmd_sn    CmdSN of the first command to come
+    send_targets    answers SendTargets=<value> for a connection of this session; an empty list refuses
+    Source: RFC7143 4.2
+    """
+
+    def __init__(self, negotiated: Negotiated, tsih: int, first_cmd_sn: int, send_targets: SendTargets) -> None:
+        self.negotiated = negotiated
+        self.tsih = tsih
+        self.connections: dict[int, Connection] = {}
+        self.parameters = negotiated.parameters
+        self._numbers: CommandWindow[tuple[Connection, RawPdu]] = CommandWindow(first_cmd_sn)
+        self._tasks: dict[int, OpenTask] = {}
+        self._transfer_tag = 0
+        self._waiting: deque[int] = deque()  # tags of tasks that wait for room in SOLICITED_LIMIT_BYTES
+        self._collecting_bytes = 0
+        self._aborted: deque[int] = deque(maxlen=MAX_ABORTED_TAGS)
+        self._ordering = Ordering(
+            self.parameters.max_burst_length, self.parameters.max_outstanding_r2t, self.parameters.data_pdu_in_order
+        )
+        self._text = TextExchange(lambda connection, value: send_targets(self, connection, value))
+        self._handlers: dict[int, Handler] = {
+            Opcode.NOP_OUT: self._nop_out,
+            Opcode.SCSI_COMMAND: self._scsi_command,
+            Opcode.TASK_MANAGEMENT_REQUEST: self._task_management_request,
+            Opcode.TEXT_REQUEST: self._text_request,
+            Opcode.DATA_OUT: self._data_out,
+            Opcode.LOGOUT_REQUEST: self._logout_request,
+            Opcode.SNACK_REQUEST: self._snack_request,
+        }
+        if negotiated.discovery:
+            for opcode in (Opcode.SCSI_COMMAND, Opcode.TASK_MANAGEMENT_REQUEST, Opcode.DATA_OUT):
+                del self._handlers[opcode]
+
+    @property
+    def numbers(self) -> CommandWindow[tuple[Connection, RawPdu]]:
+        """ExpCmdSN and MaxCmdSN."""
+        return self._numbers
+
+    @property
+    def open_tasks(self) -> int:
+        """How many commands have no response yet."""
+        return len(self._tasks)
+
+    # From the initiator
+
+    def receive(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
+        """Takes one PDU; yields what it, and requests that waited for it, bring about."""
+        opcode = pdu.basic.opcode
+        if opcode not in REQUESTS or opcode in (Opcode.DATA_OUT, Opcode.SNACK_REQUEST) or pdu.basic.immediate:
+            yield from self._handle(connection, pdu)
+            return
+        cmd_sn = NopOut.unpack(pdu.header).cmd_sn  # at the same place in every numbered request
+        if self._numbers.is_early(cmd_sn):
+            pdu = pdu._replace(
+                header=memoryview(bytes(pdu.header)),
+                additional=memoryview(bytes(pdu.additional)),
+                data=memoryview(bytes(pdu.data)),
+            )
+        for its_connection, in_turn in self._numbers.admit(cmd_sn, (connection, pdu)):
+            yield from self._handle(its_connection, in_turn)
+            self._numbers.open(len(self._tasks))
+
+    def _handle(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
+        try:
+            handler = self._handlers.get(pdu.basic.opcode)
+            if handler is None:
+                raise ProtocolError(
+                    RejectReason.COMMAND_NOT_SUPPORTED, f"opcode {pdu.basic.opcode:#x} has no place in this session"
+                )
+            yield from handler(connection, pdu)
+        except ProtocolError as error:
+            connection.reject(error.reason, pdu.header)
+            if isinstance(error, StreamLost):
+                connection.close()
+            yield ProtocolViolated(connection, error.text)
+
+    def _scsi_command(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
+        header = ScsiCommand.unpack(pdu.header)
+        tag = header.initiator_task_tag
+        if tag in self._tasks or tag == NO_TAG:
+            raise ProtocolError(RejectReason.TASK_IN_PROGRESS, f"initiator task tag {tag:#x} is in use")
+        if header.immediate and len(self._tasks) >= WINDOW_COMMANDS + MAX_IMMEDIATE_TASKS:
+            raise ProtocolError(RejectReason.IMMEDIATE_COMMAND_REJECT, "too many immediate commands")
+        if header.attributes > LAST_ATTRIBUTE:
+            raise ProtocolError(RejectReason.INVALID_PDU_FIELD, f"task attribute {header.attributes} is reserved")
+        additional = unpack_additional_headers(pdu.additional)
+        task = self._open(connection, header, pdu, additional.expected_read_length)
+        self._tasks[tag] = task
+        try:
+            self._check_unsolicited(header, len(pdu.data))
+        except UnexpectedUnsolicitedData:
+            task.transfer.fail()
+            yield DataOutFailed(self, tag, Condition.UNEXPECTED_UNSOLICITED_DATA)
+            return
+        cdb = header.cdb + additional.extended_cdb
+        yield CommandReceived(self, tag, header.lun, cdb, header.attributes, task.expected_write)
+        task.immediate = memoryview(b"")
+
+    def _open(self, connection: Connection, header: ScsiCommand, pdu: RawPdu, read_length: int | None) -> OpenTask:
+        expected = header.expected_data_transfer_length
+        expected_write = expected if header.write else 0
+        expected_read = expected if not header.write else (read_length or 0)
+        immediate = len(pdu.data)
+        burst = min(self.parameters.first_burst_length, expected_write)
+        unsolicited = 0 if header.final else max(0, burst - immediate)
+        return OpenTask(
+            connection=connection,
+            header=header,
+            expected_read=expected_read,
+            expected_write=expected_write,
+            transfer=DataOutTransfer(expected_write, immediate, unsolicited, self._ordering),
+            immediate=pdu.data,
+        )
+
+    def _check_unsolicited(self, header: ScsiCommand, immediate: int) -> None:
+        """Raises UnexpectedUnsolicitedData when data came, or is announced, that was not allowed.
+
+        Source: RFC7143 11.3.4, 13.10, 13.11, 13.14
+        """
+        parameters = self.parameters
+        expected = header.expected_data_transfer_length if header.write else 0
+        if immediate > min(expected, parameters.first_burst_length):
+            raise UnexpectedUnsolicitedData(f"{immediate} bytes of immediate data are more than allowed")
+        if immediate and not parameters.immediate_data:
+            raise UnexpectedUnsolicitedData("immediate data came although ImmediateData=No was negotiated")
+        if not header.final and (parameters.initial_r2t or not header.write):
+            raise UnexpectedUnsolicitedData("unsolicited data is announced although InitialR2T=Yes was negotiated")
+
+    def _data_out(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
+        header = DataOut.unpack(pdu.header)
+        task = self._tasks.get(header.initiator_task_tag)
+        if task is None or task.connection is not connection:
+            if not self._is_late(header):
+                raise ProtocolError(RejectReason.PROTOCOL_ERROR, "Data-Out came for no open task")
+            return
+        try:
+            task.transfer.receive(header, pdu.data)
+        except IncorrectAmountOfData:
+            yield DataOutFailed(self, header.initiator_task_tag, Condition.INCORRECT_AMOUNT_OF_DATA)
+        yield from self._go_on(header.initiator_task_tag, task)
+
+    def _go_on(self, tag: int, task: OpenTask) -> Iterator[Event]:
+        """Does what a Data-Out PDU made possible: the held response, the data's completion, or the next R2T."""
+        if task.response is not None:
+            if task.transfer.quiet:
+                self._finish(tag, task, task.response)
+        elif task.collecting and task.transfer.whole:
+            task.collecting = False
+            yield DataOutCompleted(self, tag, task.transfer.data)
+        elif task.collecting:
+            self._solicit(tag, task)
+
+    def _is_late(self, header: DataOut) -> bool:
+        if header.target_transfer_tag == NO_TAG:
+            return header.initiator_task_tag in self._aborted
+        return before(header.target_transfer_tag, self._transfer_tag)
+
+    def _task_management_request(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
+        header = TaskManagementRequest.unpack(pdu.header)
+        yield TaskManagementRequested(
+            self,
+            connection,
+            header.initiator_task_tag,
+            header.function,
+            header.lun,
+            header.referenced_task_tag,
+            header.ref_cmd_sn,
+        )
+
+    def _nop_out(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
+        header = NopOut.unpack(pdu.header)
+        if header.initiator_task_tag != NO_TAG:
+            limit = self.parameters.initiator_max_recv
+            reply = NopIn(lun=header.lun, initiator_task_tag=header.initiator_task_tag)
+            connection.send(reply, bytes(pdu.data[:limit]))
+        yield from ()
+
+    def _text_request(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
+        request = TextRequest.unpack(pdu.header)
+        self.parameters = self._text.receive(connection, request, bytes(pdu.data), self.parameters)
+        yield from ()
+
+    def _logout_request(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
+        header = LogoutRequest.unpack(pdu.header)
+        tag = header.initiator_task_tag
+        if header.reason_code == LOGOUT_RECOVERY:
+            self.respond_logout(connection, tag, LOGOUT_RECOVERY_NOT_SUPPORTED)
+        elif header.reason_code == LOGOUT_CONNECTION and header.cid not in self.connections:
+            self.respond_logout(connection, tag, LOGOUT_CID_NOT_FOUND)
+        elif header.reason_code in (LOGOUT_SESSION, LOGOUT_CONNECTION):
+            yield LogoutRequested(self, connection, tag)
+        else:
+            raise ProtocolError(RejectReason.INVALID_PDU_FIELD, f"logout reason {header.reason_code} is reserved")
+
+    def _snack_request(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
+        header = SnackRequest.unpack(pdu.header)
+        raise ProtocolError(RejectReason.SNACK_REJECT, f"SNACK of type {header.kind} came at ErrorRecoveryLevel 0")
+        yield from ()
+
+    # From the target
+
+    def collect(self, tag: int, length: int) -> DataOutCompleted | None:
+        """Begins to fetch the Data-Out that a command wants; returns it at once when it has all come already."""
+        task = self._tasks.get(tag)
+        if task is None:
+            return None
+        task.transfer.want(length, task.immediate)
+        if task.transfer.whole:
+            return DataOutCompleted(self, tag, task.transfer.data)
+        task.collecting = True
+        task.reserved_bytes = len(task.transfer.data)
+        if self._waiting or self._collecting_bytes + task.reserved_bytes > SOLICITED_LIMIT_BYTES:
+            task.reserved_bytes, task.held = 0, True
+            self._waiting.append(tag)
+        else:
+            self._collecting_bytes += task.reserved_bytes
+            self._solicit(tag, task)
+        return None
+
+    def _solicit(self, tag: int, task: OpenTask) -> None:
+        """Sends the R2Ts that may go out now."""
+        while not task.held:
+            solicitation = task.transfer.solicit(self._transfer_tag)
+            if solicitation is None:
+                return
+            self._use_transfer_tag()
+            task.connection.send(
+                ReadyToTransfer(
+                    lun=task.header.lun,
+                    initiator_task_tag=tag,
+                    target_transfer_tag=solicitation.target_transfer_tag,
+                    r2t_sn=solicitation.r2t_sn,
+                    buffer_offset=solicitation.offset,
+                    desired_data_transfer_length=solicitation.length,
+                ),
+                status=False,
+            )
+
+    def respond(self, tag: int, response: Response) -> None:
+        """Sends what a command came to, once the initiator owes no more data for it.
+
+        Source: RFC7143 11.4
+        """
+        task = self._tasks.get(tag)
+        if task is None:
+            return
+        if task.transfer.quiet:
+            self._finish(tag, task, response)
+        else:
+            task.transfer.fail()
+            task.collecting = False
+            task.response = response
+
+    def _finish(self, tag: int, task: OpenTask, response: Response) -> None:
+        self._forget(tag)
+        self._numbers.open(len(self._tasks))
+        task.send(response, self.parameters)
+
+    def discard(self, tag: int) -> None:
+        """Forgets a task that ends without a response."""
+        task = self._tasks.get(tag)
+        if task is not None:
+            if not task.transfer.quiet:
+                self._aborted.append(tag)
+            self._forget(tag)
+            self._numbers.open(len(self._tasks))
+
+    def _forget(self, tag: int) -> None:
+        task = self._tasks.pop(tag)
+        self._collecting_bytes -= task.reserved_bytes
+        while self._waiting:
+            waiting = self._tasks.get(self._waiting[0])
+            if waiting is not None and waiting.held:
+                wanted = len(waiting.transfer.data)
+                if self._collecting_bytes and self._collecting_bytes + wanted > SOLICITED_LIMIT_BYTES:
+                    return
+                waiting.held, waiting.reserved_bytes = False, wanted
+                self._collecting_bytes += wanted
+                self._solicit(self._waiting[0], waiting)
+            self._waiting.popleft()
+
+    def respond_management(self, connection: Connection, tag: int, response: int) -> None:
+        """Sends what a task management function came to.
+
+        Source: RFC7143 11.6
+        """
+        connection.send(TaskManagementResponse(initiator_task_tag=tag, response=response))
+
+    def respond_logout(self, connection: Connection, tag: int, response: int) -> None:
+        """Answers a logout; the connection closes after a successful one.
+
+        Source: RFC7143 11.15
+        """
+        parameters = self.parameters
+        connection.send(
+            LogoutResponse(
+                initiator_task_tag=tag,
+                response=response,
+                time2wait=parameters.default_time2wait,
+                time2retain=parameters.default_time2retain,
+            )
+        )
+        if response == LOGOUT_DONE:
+            connection.close()
+
+    def request_logout(self, connection: Connection, seconds: int) -> None:
+        """Asks the initiator by an Asynchronous Message to log out on a connection.
+
+        seconds    how long it has
+        Source: RFC7143 11.9.1
+        """
+        connection.send(AsyncMessage(async_event=ASYNC_LOGOUT_REQUEST, parameter3=seconds))
+
+    def skip(self, cmd_sn: int) -> bool:
+        """Declares a command that has not come yet received and aborted; returns False for one that cannot come.
+
+        Source: RFC7143 11.6.1
+        """
+        return self._numbers.skip(cmd_sn)
+
+    def close(self) -> None:
+        """Closes all connections after what is queued on them."""
+        for connection in self.connections.values():
+            connection.close()
+
+    def ping(self, connection: Connection) -> None:
+        """Sends a NOP-In that asks for an answer."""
+        connection.ping(self._transfer_tag)
+        self._use_transfer_tag()
+
+    def _use_transfer_tag(self) -> None:
+        self._transfer_tag = advance(self._transfer_tag)
+        if self._transfer_tag == NO_TAG:
+            self._transfer_tag = advance(self._transfer_tag)

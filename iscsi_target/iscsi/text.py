@@ -1,0 +1,298 @@
+"""Text segments: key=value pairs with their limits, sequences of PDUs with the C bit, encodings of values.
+
+What a key means and which values it admits is the business of `keys` and `chap`. A segment that breaks the
+form is a `ProtocolError`; a value that is not of the form its key wants is an `InadmissibleValue`, which the
+two turn into the answer `Reject` or into a refused login.
+
+Read liberally where nothing is lost: empty pairs (doubled or trailing NULs, with which some initiators pad)
+are skipped, the last NUL may be missing, and a key need not begin with a capital letter (it is then merely
+not understood).
+"""
+
+import base64
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from iscsi_target.iscsi.errors import ProtocolError, RejectReason
+
+Pair = tuple[str, str]
+
+MAX_KEY_BYTES: Final = 63  # RFC7143 6.1, standard-label
+MAX_VALUE_BYTES: Final = 255  # RFC7143 6.1, of one value of a list
+MAX_CONSTANT_BYTES: Final = 8192  # of a value in the form of a binary constant; the longest known is 1024 bytes in hex
+MAX_SEQUENCE_BYTES: Final = 65536  # RFC7143 6.1: what must be received when authentication items are long
+MAX_PAIRS: Final = 256  # of one sequence; chapters 12 and 13 define some 50 keys
+MAX_NAME_BYTES: Final = 223  # RFC7143 4.2.7.1
+MAX_NUMBER: Final = 2**64 - 1  # RFC7143 6.1, numerical-value
+
+NONE: Final = "None"
+REJECT: Final = "Reject"
+IRRELEVANT: Final = "Irrelevant"
+NOT_UNDERSTOOD: Final = "NotUnderstood"
+REPLIES: Final = frozenset({REJECT, IRRELEVANT, NOT_UNDERSTOOD})  # may be answered, never proposed
+
+_KEY = re.compile(rb"[A-Za-z0-9.+@_#-]+")  # '#' for the extension keys of RFC 3720
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+_DECIMAL = re.compile(r"0|[1-9][0-9]{0,19}", re.ASCII)
+_HEX = re.compile(r"0[xX]([0-9a-fA-F]+)", re.ASCII)
+_BASE64 = re.compile(r"0[bB]([0-9A-Za-z+/]+={0,2})", re.ASCII)
+_NAME = re.compile(r"iqn\.[^\s,=\x00-\x1f\x7f]+|eui\.[0-9a-f]{16}|naa\.(?:[0-9a-f]{16}|[0-9a-f]{32})", re.ASCII)
+
+
+class InadmissibleValue(ValueError):
+    """Says that a value is not of the form, or not in the range, that its key wants."""
+
+
+def parse(segment: bytes) -> list[Pair]:
+    """Reads the pairs of one complete sequence, each key once.
+
+    segment   the data of all PDUs of the sequence, joined
+    returns   the pairs in their order
+    raises    ProtocolError when a pair breaks the form or a limit, or when a key comes twice
+    Source: RFC7143 6.1, 6.2, 6.3
+    """
+    pairs = parse_listing(segment)
+    repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+    if repeated:
+        raise _broken(f"the key {repeated[0]} comes twice in one sequence")
+    return pairs
+
+
+def parse_listing(segment: bytes) -> list[Pair]:
+    """Reads the pairs of a complete sequence in which keys may repeat, as in the answer to SendTargets.
+
+    segment   the data of all PDUs of the sequence, joined
+    returns   the pairs in their order
+    raises    ProtocolError when a pair breaks the form or a limit
+    Source: RFC7143 6.1, Appendix C
+    """
+    if len(segment) > MAX_SEQUENCE_BYTES:
+        raise _broken(f"text of {len(segment)} bytes, the limit is {MAX_SEQUENCE_BYTES}")
+    parts = [part for part in segment.split(b"\0") if part]
+    if len(parts) > MAX_PAIRS:
+        raise _broken(f"{len(parts)} keys in one sequence, the limit is {MAX_PAIRS}")
+    return [_parse_pair(part) for part in parts]
+
+
+def _parse_pair(part: bytes) -> Pair:
+    key, equals, value = part.partition(b"=")
+    if not equals:
+        raise _broken(f"text without an equals sign: {key[:MAX_KEY_BYTES]!r}")
+    if len(key) > MAX_KEY_BYTES or not _KEY.fullmatch(key):
+        raise _broken(f"not a key name: {key[:MAX_KEY_BYTES]!r}")
+    name = key.decode("ascii")
+    if any(len(item) > _limit(item) for item in value.split(b",")):
+        raise _broken(f"the value of {name} is too long")
+    if _CONTROL.search(value):
+        raise _broken(f"the value of {name} has a control character")
+    try:
+        return name, value.decode("utf-8")
+    except UnicodeDecodeError:
+        raise _broken(f"the value of {name} is not UTF-8") from None
+
+
+def _limit(item: bytes) -> int:
+    return MAX_CONSTANT_BYTES if item.startswith((b"0x", b"0X", b"0b", b"0B")) else MAX_VALUE_BYTES
+
+
+def _broken(text: str) -> ProtocolError:
+    return ProtocolError(RejectReason.PROTOCOL_ERROR, text)
+
+
+def encode(pairs: Iterable[Pair]) -> bytes:
+    """Writes pairs as text, each with its NUL.
+
+    pairs     ours: keys and values without a NUL, keys without an equals sign
+    returns   the text; empty when there are no pairs
+    Source: RFC7143 6.1
+    """
+    return b"".join(_encode_pair(key, value) for key, value in pairs)
+
+
+def _encode_pair(key: str, value: str) -> bytes:
+    assert "\0" not in key + value
+    assert key
+    assert "=" not in key
+    return f"{key}={value}\0".encode()
+
+
+def split(pairs: Sequence[Pair], limit_bytes: int) -> list[bytes]:
+    """Cuts pairs into the data segments of a sequence; all but the last are sent with the C bit.
+
+    A segment ends between pairs, because some initiators read each PDU on its own; only a pair that is longer
+    than a whole segment is cut.
+
+    pairs        what to send
+    limit_bytes  the receiver's MaxRecvDataSegmentLength, 512 or more
+    returns      at least one segment; a single empty one when there are no pairs
+    Source: RFC7143 6.2, 11.11.2
+    """
+    assert limit_bytes > 0
+    segments = [b""]
+    for key, value in pairs:
+        encoded = _encode_pair(key, value)
+        if segments[-1] and len(segments[-1]) + len(encoded) > limit_bytes:
+            segments.append(b"")
+        while len(encoded) > limit_bytes:
+            segments[-1] = encoded[:limit_bytes]
+            encoded = encoded[limit_bytes:]
+            segments.append(b"")
+        segments[-1] += encoded
+    return segments
+
+
+class TextCollector:
+    """Joins the data segments of a sequence of PDUs, all but the last of which have the C bit.
+
+    Source: RFC7143 6.2, 11.10.2
+    """
+
+    def __init__(self) -> None:
+        self._segments: list[bytes] = []
+        self._size_bytes = 0
+
+    @property
+    def collecting(self) -> bool:
+        """Says whether a sequence has begun and not ended."""
+        return bool(self._segments)
+
+    def extend(self, segment: bytes) -> None:
+        """Takes the data of a PDU with the C bit.
+
+        segment   not empty, since a sequence of empty segments would never end
+        raises    ProtocolError when the segment is empty or the sequence is too long
+        Source: RFC7143 6.2
+        """
+        if not segment:
+            raise _broken("a PDU with the C bit and no text")
+        self._size_bytes += len(segment)
+        if self._size_bytes > MAX_SEQUENCE_BYTES:
+            raise _broken(f"a text sequence of more than {MAX_SEQUENCE_BYTES} bytes")
+        self._segments.append(segment)
+
+    def finish(self, segment: bytes) -> list[Pair]:
+        """Takes the data of a PDU without the C bit and ends the sequence.
+
+        segment   the last data, may be empty
+        returns   the pairs of the whole sequence
+        raises    ProtocolError as `parse` does
+        Source: RFC7143 6.2
+        """
+        segments, self._segments, self._size_bytes = [*self._segments, segment], [], 0
+        return parse(b"".join(segments))
+
+
+def items(value: str) -> list[str]:
+    """Returns the values of a list.
+
+    value     comma-separated
+    raises    InadmissibleValue when one of them is empty
+    Source: RFC7143 6.1, list-of-values
+    """
+    parts = value.split(",")
+    if not all(parts):
+        raise InadmissibleValue("an empty value in a list")
+    return parts
+
+
+def boolean(value: str) -> bool:
+    """Reads `Yes` or `No`.
+
+    raises    InadmissibleValue for anything else
+    Source: RFC7143 6.1, boolean-value
+    """
+    if value not in ("Yes", "No"):
+        raise InadmissibleValue("neither Yes nor No")
+    return value == "Yes"
+
+
+def number(value: str) -> int:
+    """Reads a decimal or hexadecimal number.
+
+    returns   0..MAX_NUMBER
+    raises    InadmissibleValue
+    Source: RFC7143 6.1, numerical-value
+    """
+    if _DECIMAL.fullmatch(value):
+        result = int(value)
+    elif (match := _HEX.fullmatch(value)) and len(value) <= MAX_VALUE_BYTES:
+        result = int(match[1], 16)
+    else:
+        raise InadmissibleValue("not a number")
+    if result > MAX_NUMBER:
+        raise InadmissibleValue("a number of more than 64 bits")
+    return result
+
+
+def number_range(value: str) -> tuple[int, int]:
+    """Reads a range `least~most`.
+
+    returns   least and most, in order
+    raises    InadmissibleValue
+    Source: RFC7143 6.1, numeric-range
+    """
+    least, tilde, most = value.partition("~")
+    if not tilde:
+        raise InadmissibleValue("not a range")
+    result = number(least), number(most)
+    if result[0] > result[1]:
+        raise InadmissibleValue("a range that ends before it starts")
+    return result
+
+
+def binary(value: str, limit_bytes: int) -> bytes:
+    """Reads a binary value in hexadecimal (0x) or base64 (0b).
+
+    value         an odd number of hexadecimal digits means a leading zero digit
+    limit_bytes   the longest result that is admitted; longer values are refused before they are decoded
+    returns       at least one byte
+    raises        InadmissibleValue
+    Source: RFC7143 6.1, large-binary-value
+    """
+    if match := _HEX.fullmatch(value):
+        digits = match[1]
+        _admit((len(digits) + 1) // 2, limit_bytes)
+        return bytes.fromhex(digits if len(digits) % 2 == 0 else "0" + digits)
+    if (match := _BASE64.fullmatch(value)) and len(match[1]) % 4 == 0:
+        _admit(len(match[1]) // 4 * 3 - match[1].count("="), limit_bytes)
+        return base64.b64decode(match[1], validate=True)
+    raise InadmissibleValue("neither a hexadecimal nor a base64 constant")
+
+
+def _admit(size_bytes: int, limit_bytes: int) -> None:
+    if size_bytes > limit_bytes:
+        raise InadmissibleValue(f"a binary value of {size_bytes} bytes, the limit is {limit_bytes}")
+
+
+def hexadecimal(value: bytes) -> str:
+    """Writes a binary value with lower-case digits and prefix; libiscsi and FreeBSD accept no other prefix.
+
+    value     at least one byte
+    Source: RFC7143 6.1, hex-constant
+    """
+    assert value
+    return "0x" + value.hex()
+
+
+def iscsi_name(value: str) -> str:
+    """Reads an iSCSI name and normalises it, so that equal names compare equal.
+
+    Only the type prefix, the hexadecimal digits of eui. and naa. and the absence of separators are checked:
+    names with a character that stringprep forbids, such as the underscore, are in use.
+
+    value     as received or configured
+    returns   the name in lower case, at most MAX_NAME_BYTES of UTF-8
+    raises    InadmissibleValue
+    Source: RFC7143 4.2.7, RFC 3722
+    """
+    if len(value) > MAX_NAME_BYTES:
+        raise InadmissibleValue(f"an iSCSI name of more than {MAX_NAME_BYTES} bytes")
+    name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", value).casefold())
+    if len(name.encode("utf-8", "replace")) > MAX_NAME_BYTES:
+        raise InadmissibleValue(f"an iSCSI name of more than {MAX_NAME_BYTES} bytes")
+    if not name.isprintable() or not _NAME.fullmatch(name):
+        raise InadmissibleValue("not an iSCSI name: iqn., eui. or naa. and what belongs to it")
+    return name

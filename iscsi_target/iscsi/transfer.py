@@ -1,0 +1,249 @@
+"""Data of one task: collecting Data-Out (immediate, unsolicited, solicited by R2T), splitting Data-In, residuals.
+
+A Data-Out transfer is told at the start how much the initiator has, and later how much the command wants. It asks for
+the rest sequence by sequence, never allocates more than is wanted, and throws away what nobody wants. It is quiet when the
+initiator owes no more data; only then may a response go out.
+
+With DataPDUInOrder=Yes a gap is an error; with No the parts of one sequence may come in any order, but not twice.
+"""
+
+from bisect import bisect
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from iscsi_target.iscsi.errors import ProtocolError, RejectReason, StreamLost
+from iscsi_target.iscsi.header import NO_TAG
+from iscsi_target.iscsi.requests import DataOut
+
+Buffer = bytes | bytearray | memoryview
+
+MAX_FRAGMENTS = 1024  # of one sequence whose PDUs come out of order
+
+
+class UnexpectedUnsolicitedData(ProtocolError):
+    """Says that an initiator sent data with or after a command that it had not been allowed to send unasked.
+
+    Source: RFC7143 11.4.7.2
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(RejectReason.PROTOCOL_ERROR, text)
+
+
+class IncorrectAmountOfData(ProtocolError):
+    """Says that an initiator sent more or less data than it was asked for or allowed to send unasked.
+
+    Source: RFC7143 11.4.7.2
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(RejectReason.PROTOCOL_ERROR, text)
+
+
+class DataInPart(NamedTuple):
+    """One Data-In PDU: its data, where that belongs, and whether it ends a sequence."""
+
+    offset: int
+    data: memoryview
+    final: bool
+
+
+def split(data: Buffer, burst: int, segment: int) -> Iterator[DataInPart]:
+    """Cuts read data into Data-In sequences and PDUs.
+
+    data      the whole response, 0..expected_data_transfer_length bytes
+    burst     MaxBurstLength, bytes; a sequence never exceeds it
+    segment   the initiator's MaxRecvDataSegmentLength, bytes
+    yields    parts in order; the last has final=True; one empty part when data is empty
+    raises    nothing
+    Source: RFC7143 11.7, 13.13
+    """
+    view = memoryview(data)
+    offset = 0
+    while True:
+        end = min(offset + segment, offset - offset % burst + burst, len(view))
+        yield DataInPart(offset, view[offset:end], end == len(view) or end % burst == 0)
+        if end == len(view):
+            return
+        offset = end
+
+
+class Residual(NamedTuple):
+    """By how much a transfer differed from what the initiator expected.
+
+    Source: RFC7143 11.4.5.1
+    """
+
+    overflow: bool
+    underflow: bool
+    residual_count: int
+
+
+def residual(expected: int, actual: int) -> Residual:
+    """Compares what the initiator expected to transfer with what the command transfers, both in bytes."""
+    return Residual(actual > expected, actual < expected, min(abs(actual - expected), 0xFFFFFFFF))
+
+
+class Solicitation(NamedTuple):
+    """What one R2T asks for."""
+
+    target_transfer_tag: int
+    r2t_sn: int
+    offset: int
+    length: int
+
+
+class Ordering(NamedTuple):
+    """What was negotiated about Data-Out.
+
+    max_burst              MaxBurstLength, bytes
+    max_outstanding        MaxOutstandingR2T
+    pdus_in_order          DataPDUInOrder
+    """
+
+    max_burst: int
+    max_outstanding: int
+    pdus_in_order: bool
+
+
+class _Sequence:
+    """A run of Data-Out PDUs that ends with the F bit.
+
+    offset, length    the bytes that it must carry, no fewer and no more
+    """
+
+    def __init__(self, offset: int, length: int) -> None:
+        self.offset = offset
+        self.end = offset + length
+        self._data_sn = 0
+        self._received = 0
+        self._fragments: list[tuple[int, int]] = []
+
+    def accept(self, header: DataOut, length: int, *, in_order: bool) -> None:
+        """Checks one PDU; raises StreamLost for a lost one, IncorrectAmountOfData for too much or too little."""
+        if header.data_sn != self._data_sn:
+            raise StreamLost(RejectReason.PROTOCOL_ERROR, f"DataSN {header.data_sn} came, {self._data_sn} was due")
+        start, end = header.buffer_offset, header.buffer_offset + length
+        if start < self.offset or end > self.end:
+            raise IncorrectAmountOfData(
+                f"Data-Out for bytes {start} to {end} came, {self.offset} to {self.end} were allowed"
+            )
+        if in_order and start != self.offset + self._received:
+            raise StreamLost(RejectReason.PROTOCOL_ERROR, f"BufferOffset {start} leaves a gap or overlaps")
+        if not in_order:
+            self._note(start, end)
+        self._data_sn += 1
+        self._received += length
+        if header.final and self.offset + self._received != self.end:
+            raise IncorrectAmountOfData(f"a sequence of {self.end - self.offset} bytes ended after {self._received}")
+
+    def _note(self, start: int, end: int) -> None:
+        if len(self._fragments) >= MAX_FRAGMENTS:
+            raise StreamLost(RejectReason.PROTOCOL_ERROR, f"a sequence came in over {MAX_FRAGMENTS} fragments")
+        index = bisect(self._fragments, (start, end))
+        overlaps_next = index < len(self._fragments) and self._fragments[index][0] < end
+        overlaps_last = index > 0 and self._fragments[index - 1][1] > start
+        if overlaps_next or overlaps_last:
+            raise StreamLost(RejectReason.PROTOCOL_ERROR, f"Data-Out for bytes {start} to {end} came twice")
+        self._fragments.insert(index, (start, end))
+
+
+class DataOutTransfer:
+    """Collects the Data-Out of one task.
+
+    expected       what the initiator has, bytes: its expected data transfer length
+    immediate      how much of it the command PDU carried
+    unsolicited    how many bytes must follow without an R2T; 0 when the command's F bit was set
+    """
+
+    def __init__(self, expected: int, immediate: int, unsolicited: int, ordering: Ordering) -> None:
+        self._expected = expected
+        self._ordering = ordering
+        self._wanted = 0
+        self._failed = False
+        self._buffer = bytearray()
+        self._asked = immediate  # up to here the initiator sent, or was asked
+        self._r2t_sn = 0
+        self._sequences: dict[int, _Sequence] = {}
+        self._unsolicited = [_Sequence(immediate, unsolicited)] if unsolicited else []
+
+    def want(self, length: int, immediate: Buffer) -> None:
+        """Says how many bytes the command wants, at most what the initiator has, and hands over what already came."""
+        self._wanted = min(length, self._expected)
+        self._buffer = bytearray(self._wanted)
+        taken = min(len(immediate), self._wanted)
+        self._buffer[:taken] = immediate[:taken]
+
+    def receive(self, header: DataOut, data: Buffer) -> None:
+        """Takes one unsolicited or solicited Data-Out PDU.
+
+        raises    ProtocolError when it belongs to no sequence; StreamLost, IncorrectAmountOfData
+        Source: RFC7143 11.7
+        """
+        sequence = self._sequence(header)
+        try:
+            if not self._failed:
+                sequence.accept(header, len(data), in_order=self._ordering.pdus_in_order)
+                start = header.buffer_offset
+                kept = max(0, min(len(data), self._wanted - start))
+                self._buffer[start : start + kept] = data[:kept]
+        except IncorrectAmountOfData:
+            self.fail()
+            raise
+        finally:
+            if header.final:
+                self._end(header.target_transfer_tag, sequence)
+
+    def fail(self) -> None:
+        """Gives up: nothing more is wanted, and what the initiator still owes is thrown away unchecked."""
+        self._failed = True
+        self._wanted = 0
+        self._buffer = bytearray()
+
+    def _sequence(self, header: DataOut) -> _Sequence:
+        if header.target_transfer_tag in self._sequences:
+            return self._sequences[header.target_transfer_tag]
+        if header.target_transfer_tag == NO_TAG and self._unsolicited:
+            return self._unsolicited[0]
+        raise ProtocolError(RejectReason.PROTOCOL_ERROR, "Data-Out came that no R2T asked for")
+
+    def _end(self, target_transfer_tag: int, sequence: _Sequence) -> None:
+        if self._sequences.pop(target_transfer_tag, None) is None:
+            self._unsolicited.clear()
+            self._asked = sequence.end
+
+    def solicit(self, tag: int) -> Solicitation | None:
+        """Returns what the next R2T asks for, under the given target transfer tag, or None when none may go out now.
+
+        Source: RFC7143 11.8, 13.17
+        """
+        if self._unsolicited or self._asked >= self._wanted:
+            return None
+        if len(self._sequences) >= self._ordering.max_outstanding:
+            return None
+        length = min(self._ordering.max_burst, self._wanted - self._asked)
+        self._sequences[tag] = _Sequence(self._asked, length)
+        solicitation = Solicitation(tag, self._r2t_sn, self._asked, length)
+        self._asked += length
+        self._r2t_sn += 1
+        return solicitation
+
+    @property
+    def r2ts(self) -> int:
+        """How many R2Ts went out; the next R2TSN."""
+        return self._r2t_sn
+
+    @property
+    def quiet(self) -> bool:
+        """True when the initiator owes no data: no sequence is open."""
+        return not self._unsolicited and not self._sequences
+
+    @property
+    def whole(self) -> bool:
+        """True when everything that is wanted has come."""
+        return self.quiet and self._asked >= self._wanted
+
+    @property
+    def data(self) -> bytearray:
+        """What has been collected, as long as what is wanted."""
+        return self._buffer

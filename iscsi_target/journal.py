@@ -1,0 +1,63 @@
+"""Turns what a target announces into log records, and log records into lines: text for people, JSON for programs.
+
+A record carries the event's name and its fields as the attributes `event` and `fields`, so that any handler of an
+embedding program can use them. Secrets and user data never are fields of an event.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from iscsi_target.target import Event, SessionEnded, SessionStarted
+
+log = logging.getLogger(__name__)
+
+
+def announce(event: Event, peer: str) -> None:
+    """Logs an event of the machine: an initiator's errors as WARNING, sessions as INFO.
+
+    peer    the address of the connection that the event names, or empty
+    """
+    level = logging.INFO if isinstance(event, SessionStarted | SessionEnded) else logging.WARNING
+    if log.isEnabledFor(level):
+        fields = event._asdict()
+        record(level, _words(type(event).__name__), fields | {"peer": peer} if peer else fields)
+
+
+def record(level: int, words: str, fields: Mapping[str, object]) -> None:
+    """Logs words and fields as one event, whose name is the words joined by underscores."""
+    text = " ".join([words, *(f"{key}={_plain(found)}" for key, found in fields.items())])
+    log.log(level, "%s", text, extra={"event": words.replace(" ", "_"), "fields": dict(fields)})
+
+
+class TextFormatter(logging.Formatter):
+    """One line of text, with a traceback after an internal error; for a terminal or the system's journal."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: event, time, level, message and the event's fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line, without a line feed."""
+        described = record.__dict__
+        entry = {
+            "event": described.get("event", "log"),
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry | described.get("fields", {}), default=_plain)
+
+
+def _words(kind: str) -> str:
+    return "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in kind).strip()
+
+
+def _plain(found: object) -> str:
+    return found.hex() if isinstance(found, bytes) else str(found)

@@ -1,0 +1,108 @@
+"""Accepts connections at portals. Says nothing about what happens to them, and never spins when descriptors run out."""
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable
+
+from iscsi_target.config import ConfigError
+from iscsi_target.transport import Address, address_of
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 128  # connections that the kernel completes before we accept them
+ACCEPTS_PER_TURN = 16  # before the connections that are there already have their turn
+ACCEPT_PAUSE_S = 1.0  # after the process or the system ran out of descriptors or memory
+
+EXHAUSTION = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Listener:
+    """One listening socket of a portal group.
+
+    listening            a bound and listening socket; the listener closes it
+    portal_group_tag     may be changed while it listens, for a reload that moves a portal
+    inherited            may be set to True: the service manager owns the socket, and a reload leaves it
+    accepted             is given each new connection and the tag
+    """
+
+    def __init__(
+        self, listening: socket.socket, portal_group_tag: int, accepted: Callable[[socket.socket, int], None]
+    ) -> None:
+        listening.setblocking(False)
+        self.address = address_of(listening.getsockname())
+        self.portal_group_tag = portal_group_tag
+        self.inherited = False
+        self._socket = listening
+        self._accepted = accepted
+        self._loop = asyncio.get_running_loop()
+        self._pause: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begins to accept."""
+        self._pause = None
+        self._loop.add_reader(self._socket, self._acceptable)
+
+    def close(self) -> None:
+        """Stops listening; accepted connections stay."""
+        if self._pause is not None:
+            self._pause.cancel()
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
+
+    def _acceptable(self) -> None:
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                accepted, _peer = self._socket.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno in EXHAUSTION:
+                    self._rest(error)
+                    return
+                continue  # this one was reset before it was accepted; the next may be fine
+            self._accepted(accepted, self.portal_group_tag)
+
+    def _rest(self, error: OSError) -> None:
+        log.error(
+            "portal %s cannot accept: %s; raise the limit of open files (LimitNOFILE)", self.address, error.strerror
+        )
+        self._loop.remove_reader(self._socket)
+        self._pause = self._loop.call_later(ACCEPT_PAUSE_S, self.start)
+
+
+async def bind(address: Address) -> socket.socket:
+    """Returns a listening socket at an address; an IPv6 socket takes no IPv4 connections.
+
+    raises    ConfigError when the address cannot be resolved or bound
+    """
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as error:
+        raise ConfigError(f"portal {address}", error.strerror or str(error), "write an address of this host") from error
+    family, kind, protocol, _, place = found[0]
+    listening = socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.bind(place)
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise ConfigError(f"portal {address}", (error.strerror or str(error)).lower(), _remedy(error)) from error
+    return listening
+
+
+def _remedy(error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return "stop what listens there, or choose another port with --listen or listen ="
+        case errno.EACCES:
+            return "a port below 1024 needs CAP_NET_BIND_SERVICE; choose a higher one"
+        case errno.EADDRNOTAVAIL:
+            return "no interface of this host has the address"
+    return ""

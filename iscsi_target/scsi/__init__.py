@@ -1,0 +1,1 @@
+"""SAM-5, SPC-4 and SBC-3: logical units, their commands and their tasks. Knows no iSCSI word."""

@@ -1,0 +1,79 @@
+"""The unit attention conditions that one nexus has not been told of yet, as a value.
+
+Which commands report a condition, and which clear it in silence, is the logical unit's business.
+"""
+
+from enum import IntEnum
+from typing import NamedTuple
+
+MAX_PENDING = 16  # more than there are codes in the table, so that only an odd caller can reach it
+
+
+class AttentionCode(IntEnum):
+    """The unit attention conditions: ADDITIONAL SENSE CODE << 8 | ADDITIONAL SENSE CODE QUALIFIER.
+
+    Source: SAM5r21 5.14, 6.2, SPC4r37 5.13, SBC3r36 4.9
+    """
+
+    MEDIUM_MAY_HAVE_CHANGED = 0x2800
+    POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED = 0x2900
+    POWER_ON_OCCURRED = 0x2901
+    SCSI_BUS_RESET_OCCURRED = 0x2902
+    BUS_DEVICE_RESET_FUNCTION_OCCURRED = 0x2903
+    I_T_NEXUS_LOSS_OCCURRED = 0x2907
+    MODE_PARAMETERS_CHANGED = 0x2A01
+    RESERVATIONS_PREEMPTED = 0x2A03
+    RESERVATIONS_RELEASED = 0x2A04
+    REGISTRATIONS_PREEMPTED = 0x2A05
+    CAPACITY_DATA_HAS_CHANGED = 0x2A09
+    COMMANDS_CLEARED_BY_ANOTHER_INITIATOR = 0x2F00
+    INQUIRY_DATA_HAS_CHANGED = 0x3F03
+    REPORTED_LUNS_DATA_HAS_CHANGED = 0x3F0E
+
+
+# Highest first; a code that is not here has the lowest precedence, 0, which it shares with all others.
+_PRECEDENCE: dict[int, int] = {
+    AttentionCode.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED: 4,
+    AttentionCode.POWER_ON_OCCURRED: 4,
+    AttentionCode.SCSI_BUS_RESET_OCCURRED: 3,
+    AttentionCode.BUS_DEVICE_RESET_FUNCTION_OCCURRED: 2,
+    AttentionCode.I_T_NEXUS_LOSS_OCCURRED: 1,
+}
+
+
+class Attentions(NamedTuple):
+    """The pending conditions of one nexus, oldest first, none twice.
+
+    Source: SAM5r21 5.14
+    """
+
+    pending: tuple[int, ...] = ()
+
+    @property
+    def first(self) -> int | None:
+        """The condition that is reported next, or None."""
+        return self.pending[0] if self.pending else None
+
+    def establish(self, code: int) -> "Attentions":
+        """Returns the conditions after one more event.
+
+        A condition that is pending already stays where it is. A reset or the loss of the nexus takes the place of
+        everything of lower precedence, since the initiator has to look at everything anew, and adds nothing to one of
+        its own precedence or higher. When MAX_PENDING are there, one more turns all into the one that stands for any.
+
+        code   ASC << 8 | ASCQ
+        Source: SAM5r21 5.14
+        """
+        if code in self.pending:
+            return self
+        precedence = _PRECEDENCE.get(code, 0)
+        if precedence > 0:
+            covered = any(_PRECEDENCE.get(other, 0) >= precedence for other in self.pending)
+            return self if covered else Attentions((code,))
+        if len(self.pending) >= MAX_PENDING:
+            return Attentions((AttentionCode.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED,))
+        return Attentions((*self.pending, code))
+
+    def without(self, code: int | None) -> "Attentions":
+        """Returns the conditions after one was reported or became void; one that is not pending is no error."""
+        return Attentions(tuple(other for other in self.pending if other != code))

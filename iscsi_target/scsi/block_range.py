@@ -1,0 +1,68 @@
+"""Checks that every block command makes of its range and of the right to write, and blocks to bytes.
+
+All raise before anything is done; none changes anything.
+"""
+
+from typing import NamedTuple
+
+from iscsi_target.scsi.device import Device
+from iscsi_target.scsi.status import (
+    InvalidFieldInCdb,
+    LbaOutOfRange,
+    SoftwareWriteProtected,
+    WriteProtected,
+)
+from iscsi_target.wire.layout import Layout
+
+
+class ByteRange(NamedTuple):
+    """A range of logical blocks, in bytes."""
+
+    offset_bytes: int
+    length_bytes: int
+
+
+def checked_range(device: Device, lba: int, blocks: int) -> ByteRange:
+    """Returns where blocks are on the medium.
+
+    blocks   may be 0; the LBA must exist all the same
+    raises   LbaOutOfRange with the first LBA that does not exist
+    Source: SBC3r36 4.4, 4.18.1
+    """
+    capacity = device.geometry.length_blocks
+    if lba >= capacity:
+        raise LbaOutOfRange(lba)
+    if lba + blocks > capacity:
+        raise LbaOutOfRange(capacity)
+    block_length = device.geometry.block_length_bytes
+    return ByteRange(lba * block_length, blocks * block_length)
+
+
+def check_length(cdb: Layout, field: str, limit_blocks: int) -> None:
+    """Refuses a CDB whose length field exceeds a limit of VPD page B0h.
+
+    raises   InvalidFieldInCdb
+    Source: SBC3r36 6.5.3
+    """
+    if getattr(cdb, field) > limit_blocks:
+        raise InvalidFieldInCdb(type(cdb), field)
+
+
+def check_writable(device: Device) -> None:
+    """Refuses a command that may write on a unit that cannot or must not be written.
+
+    raises   WriteProtected, SoftwareWriteProtected
+    Source: SBC3r36 4.12
+    """
+    if device.features.read_only:
+        raise WriteProtected
+    if device.software_write_protect:
+        raise SoftwareWriteProtected
+
+
+def wanted_bytes(device: Device, blocks: int, limit_blocks: int) -> int:
+    """Returns how much Data-Out to fetch for some blocks; nothing when the command will be refused.
+
+    Only what never changes is looked at, so that what is fetched and what the handler finds cannot disagree.
+    """
+    return blocks * device.geometry.block_length_bytes if blocks <= limit_blocks else 0

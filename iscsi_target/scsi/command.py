@@ -1,0 +1,154 @@
+"""What the command table says of one command; the table itself is in `commands`.
+
+`row` makes a row and checks that the handler and the Data-Out function take the layout that the row names.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from iscsi_target.scsi.cdb import ServiceActionCdb
+from iscsi_target.scsi.device import Device
+from iscsi_target.scsi.reservations import Access
+from iscsi_target.scsi.status import InvalidFieldInCdb, ReservedBitInCdb
+from iscsi_target.scsi.task import Call, Reply
+from iscsi_target.wire.layout import Layout, LayoutError
+
+CdbT = TypeVar("CdbT", bound=Layout)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """The part of a command that is the same data for every layout.
+
+    name            the standard's name
+    access          where it is processed although another nexus holds a reservation; a CDB that does less may
+                    be granted more: see `Command.columns`
+    clause          where the standard describes it
+    attention       True when a pending unit attention pre-empts it
+    medium_access   True when it needs a loaded and started medium
+    unsupported     fields that must be zero, CONTROL besides
+    available       False for a device that does not have the command
+    Source: SPC4r37 6.1, SBC3r36 5.1
+    """
+
+    name: str
+    access: Access
+    clause: str
+    attention: bool = True
+    medium_access: bool = False
+    unsupported: tuple[str, ...] = ()
+    available: Callable[[Device], bool] = lambda device: True
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One row of the command table.
+
+    layout          of the CDB
+    operation_code  0..255
+    service_action  None when the operation code has none
+    handler         what the command does; raises StatusError
+    data_out        bytes of Data-Out that a CDB asks for, 0 for one that will be refused; raises nothing
+    columns         the access of one CDB
+    Source: SPC4r37 4.2.5, 6.35
+    """
+
+    row: Row
+    layout: type[Layout]
+    operation_code: int
+    service_action: int | None
+    handler: Callable[[Device, Layout, Call], Reply]
+    data_out: Callable[[Device, Layout], int]
+    columns: Callable[[Layout], Access]
+
+    @property
+    def name(self) -> str:
+        """The standard's name."""
+        return self.row.name
+
+    @property
+    def access(self) -> Access:
+        """The access of a CDB that does the most."""
+        return self.row.access
+
+    @property
+    def attention(self) -> bool:
+        """True when a pending unit attention pre-empts the command."""
+        return self.row.attention
+
+    @property
+    def medium_access(self) -> bool:
+        """True when the command needs a loaded and started medium."""
+        return self.row.medium_access
+
+    @property
+    def unsupported(self) -> tuple[str, ...]:
+        """The fields that must be zero."""
+        return ("control", *self.row.unsupported)
+
+    def available(self, device: Device) -> bool:
+        """Returns False for a device that does not have the command."""
+        return self.row.available(device)
+
+    def unpack(self, cdb: bytes) -> Layout:
+        """Returns the fields of a CDB.
+
+        cdb      at least as long as the layout; what follows it is padding
+        raises   InvalidFieldInCdb or ReservedBitInCdb with a field pointer when a reserved bit or an unsupported
+                 field is not zero, or when the CDB is too short
+        Source: SPC4r37 4.2.5, 4.5.2.4.2
+        """
+        try:
+            value = self.layout.unpack(cdb)
+        except LayoutError:
+            raise InvalidFieldInCdb(self.layout, "operation_code") from None
+        reserved = self.layout.reserved_bit(cdb)
+        if reserved:
+            raise ReservedBitInCdb(reserved)
+        for name in self.unsupported:
+            if getattr(value, name):
+                raise InvalidFieldInCdb(self.layout, name)
+        return value
+
+    def usage(self) -> bytes:
+        """Returns the CDB USAGE DATA: the code itself, and ones for every bit that is evaluated.
+
+        Source: SPC4r37 6.35.3
+        """
+        ones = self.layout.unpack(self.layout.usage())
+        codes = {"operation_code": self.operation_code}
+        if self.service_action is not None:
+            codes["service_action"] = self.service_action
+        return ones.replace(**dict.fromkeys(self.unsupported, 0) | codes).pack()
+
+
+def command(
+    row: Row,
+    layout: type[CdbT],
+    handler: Callable[[Device, CdbT, Call], Reply],
+    data_out: Callable[[Device, CdbT], int] = lambda device, cdb: 0,
+    relaxed: Callable[[CdbT], Access | None] = lambda cdb: None,
+) -> Command:
+    """Returns a row of the table.
+
+    row, layout, handler, data_out   as in `Command`
+    relaxed                          the access of a CDB that does less than others, or None for the row's own
+    """
+    first = ServiceActionCdb.unpack(layout().pack())
+
+    def handle(device: Device, cdb: Layout, call: Call) -> Reply:
+        assert isinstance(cdb, layout)
+        return handler(device, cdb, call)
+
+    def wanted(device: Device, cdb: Layout) -> int:
+        assert isinstance(cdb, layout)
+        return data_out(device, cdb)
+
+    def columns(cdb: Layout) -> Access:
+        assert isinstance(cdb, layout)
+        access = relaxed(cdb)
+        return row.access if access is None else access
+
+    service_action = first.service_action if "service_action" in layout.fields else None
+    return Command(row, layout, first.operation_code, service_action, handle, wanted, columns)

@@ -1,0 +1,274 @@
+"""THE command table: one row per operation code and service action, and how a CDB finds its row.
+
+`Access` grants: what a row does not list is denied to everyone but the holder of a reservation. Every row of
+the read and write classes follows the table of the standard that its clause names, also for persistent
+reservations, which no command makes yet.
+"""
+
+from collections.abc import Mapping
+
+from iscsi_target.scsi import block, media, modes, primary, provisioning
+from iscsi_target.scsi import block_cdb as sbc
+from iscsi_target.scsi import cdb as spc
+from iscsi_target.scsi.command import Command, Row, command
+from iscsi_target.scsi.device import Device
+from iscsi_target.scsi.inquiry import absent_inquiry, inquiry
+from iscsi_target.scsi.reservations import Access
+from iscsi_target.scsi.status import InvalidFieldInCdb, InvalidOperationCode, LogicalUnitNotSupported
+from iscsi_target.scsi.supported import (
+    report_supported_operation_codes,
+    report_supported_task_management_functions,
+)
+from iscsi_target.scsi.task import Call, Done
+from iscsi_target.wire.layout import Layout, LayoutError
+
+EVERYBODY = Access.SPC2 | Access.ALWAYS
+ALWAYS, AS_READ, AS_WRITE = Access.ALWAYS, Access.AS_READ, Access.AS_WRITE
+RESERVE_10_UNSUPPORTED = ("third_party", "long_id", "extent", "third_party_device_id", "parameter_list_length")
+RESERVE_6_UNSUPPORTED = ("third_party", "third_party_device_id", "extent")
+
+
+def _report_supported_operation_codes(device: Device, cdb: spc.ReportSupportedOperationCodes, call: Call) -> Done:
+    return report_supported_operation_codes((row for row in TABLE if row.available(device)), cdb)
+
+
+def _read(name: str, clause: str) -> Row:
+    """The row of a command that reads the medium and has RDPROTECT."""
+    return Row(name=name, access=AS_READ, clause=clause, medium_access=True, unsupported=("rdprotect",))
+
+
+def _verify(name: str, clause: str) -> Row:
+    """The row of a command that reads the medium and has VRPROTECT."""
+    return Row(name=name, access=AS_READ, clause=clause, medium_access=True, unsupported=("vrprotect",))
+
+
+def _write(name: str, clause: str, *unsupported: str) -> Row:
+    """The row of a command that writes the medium and has WRPROTECT."""
+    return Row(
+        name=name,
+        access=AS_WRITE,
+        clause=clause,
+        medium_access=True,
+        unsupported=("wrprotect", *unsupported),
+    )
+
+
+def _medium(name: str, clause: str, access: Access) -> Row:
+    """The row of another command that needs the medium."""
+    return Row(name=name, access=access, clause=clause, medium_access=True)
+
+
+TABLE: tuple[Command, ...] = (
+    command(
+        Row(name="TEST UNIT READY", access=ALWAYS, clause="SPC4r37 6.47"),
+        spc.TestUnitReady,
+        primary.test_unit_ready,
+    ),
+    command(
+        Row(name="REQUEST SENSE", access=EVERYBODY, clause="SPC4r37 6.39", attention=False),
+        spc.RequestSense,
+        primary.request_sense,
+    ),
+    command(_medium("READ(6)", "SBC-2 5.5", AS_READ), sbc.Read6, block.read_6),
+    command(_medium("WRITE(6)", "SBC-2 5.24", AS_WRITE), sbc.Write6, block.write_6, block.wanted_by_write_6),
+    command(Row(name="INQUIRY", access=EVERYBODY, clause="SPC4r37 6.6", attention=False), spc.Inquiry, inquiry),
+    command(
+        Row(name="MODE SELECT(6)", access=AS_WRITE, clause="SPC4r37 6.11"),
+        spc.ModeSelect6,
+        modes.mode_select_6,
+        modes.parameter_list_length,
+    ),
+    command(
+        Row(
+            name="RESERVE(6)",
+            access=ALWAYS,
+            clause="SPC2r20 7.22",
+            unsupported=(*RESERVE_6_UNSUPPORTED, "extent_list_length"),
+        ),
+        spc.Reserve6,
+        primary.reserve,
+    ),
+    command(
+        Row(name="RELEASE(6)", access=EVERYBODY, clause="SPC2r20 7.18", unsupported=RESERVE_6_UNSUPPORTED),
+        spc.Release6,
+        primary.release,
+    ),
+    command(Row(name="MODE SENSE(6)", access=AS_READ, clause="SPC4r37 6.13"), spc.ModeSense6, modes.mode_sense_6),
+    command(
+        Row(name="START STOP UNIT", access=AS_WRITE, clause="SBC3r36 5.25"),
+        sbc.StartStopUnit,
+        media.start_stop_unit,
+        relaxed=media.start_stop_access,
+    ),
+    command(
+        Row(name="PREVENT ALLOW MEDIUM REMOVAL", access=AS_WRITE, clause="SBC3r36 5.10"),
+        sbc.PreventAllowMediumRemoval,
+        media.prevent_allow_medium_removal,
+        relaxed=media.prevent_access,
+    ),
+    command(_medium("READ CAPACITY(10)", "SBC3r36 5.15", EVERYBODY), sbc.ReadCapacity10, media.read_capacity_10),
+    command(_read("READ(10)", "SBC3r36 5.11"), sbc.Read10, block.read),
+    command(_write("WRITE(10)", "SBC3r36 5.33"), sbc.Write10, block.write, block.wanted_by_write),
+    command(
+        _write("WRITE AND VERIFY(10)", "SBC3r36 5.37"),
+        sbc.WriteAndVerify10,
+        block.write_and_verify,
+        block.wanted_by_write,
+    ),
+    command(_verify("VERIFY(10)", "SBC3r36 5.29"), sbc.Verify10, block.verify, block.wanted_by_verify),
+    command(_medium("PRE-FETCH(10)", "SBC3r36 5.8", AS_READ), sbc.PreFetch10, media.pre_fetch),
+    command(
+        _medium("SYNCHRONIZE CACHE(10)", "SBC3r36 5.26", AS_WRITE),
+        sbc.SynchronizeCache10,
+        media.synchronize_cache,
+    ),
+    command(
+        _write("WRITE SAME(10)", "SBC3r36 5.43", "anchor"),
+        sbc.WriteSame10,
+        provisioning.write_same_10,
+        provisioning.wanted_by_write_same_10,
+    ),
+    command(
+        Row(
+            name="UNMAP",
+            access=AS_WRITE,
+            clause="SBC3r36 5.28",
+            medium_access=True,
+            unsupported=("anchor",),
+            available=provisioning.is_thin,
+        ),
+        sbc.Unmap,
+        provisioning.unmap,
+        provisioning.wanted_by_unmap,
+    ),
+    command(
+        Row(name="MODE SELECT(10)", access=AS_WRITE, clause="SPC4r37 6.12"),
+        spc.ModeSelect10,
+        modes.mode_select_10,
+        modes.parameter_list_length,
+    ),
+    command(
+        Row(name="RESERVE(10)", access=ALWAYS, clause="SPC2r20 7.21", unsupported=RESERVE_10_UNSUPPORTED),
+        spc.Reserve10,
+        primary.reserve,
+    ),
+    command(
+        Row(name="RELEASE(10)", access=EVERYBODY, clause="SPC2r20 7.17", unsupported=RESERVE_10_UNSUPPORTED),
+        spc.Release10,
+        primary.release,
+    ),
+    command(
+        Row(name="MODE SENSE(10)", access=AS_READ, clause="SPC4r37 6.14"),
+        spc.ModeSense10,
+        modes.mode_sense_10,
+    ),
+    command(_read("READ(16)", "SBC3r36 5.13"), sbc.Read16, block.read),
+    command(
+        _write("COMPARE AND WRITE", "SBC3r36 5.2"),
+        sbc.CompareAndWrite,
+        block.compare_and_write,
+        block.wanted_by_compare_and_write,
+    ),
+    command(_write("WRITE(16)", "SBC3r36 5.35"), sbc.Write16, block.write, block.wanted_by_write),
+    command(
+        _write("WRITE AND VERIFY(16)", "SBC3r36 5.39"),
+        sbc.WriteAndVerify16,
+        block.write_and_verify,
+        block.wanted_by_write,
+    ),
+    command(_verify("VERIFY(16)", "SBC3r36 5.31"), sbc.Verify16, block.verify, block.wanted_by_verify),
+    command(_medium("PRE-FETCH(16)", "SBC3r36 5.9", AS_READ), sbc.PreFetch16, media.pre_fetch),
+    command(
+        _medium("SYNCHRONIZE CACHE(16)", "SBC3r36 5.27", AS_WRITE),
+        sbc.SynchronizeCache16,
+        media.synchronize_cache,
+    ),
+    command(
+        _write("WRITE SAME(16)", "SBC3r36 5.44", "anchor"),
+        sbc.WriteSame16,
+        provisioning.write_same_16,
+        provisioning.wanted_by_write_same_16,
+    ),
+    command(_medium("READ CAPACITY(16)", "SBC3r36 5.16", EVERYBODY), sbc.ReadCapacity16, media.read_capacity_16),
+    command(_medium("GET LBA STATUS", "SBC3r36 5.4", AS_READ), sbc.GetLbaStatus, provisioning.get_lba_status),
+    command(
+        Row(name="REPORT LUNS", access=EVERYBODY, clause="SPC4r37 6.33", attention=False),
+        spc.ReportLuns,
+        primary.report_luns,
+    ),
+    command(
+        Row(name="REPORT SUPPORTED OPERATION CODES", access=AS_READ, clause="SPC4r37 6.35"),
+        spc.ReportSupportedOperationCodes,
+        _report_supported_operation_codes,
+    ),
+    command(
+        Row(name="REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", access=AS_READ, clause="SPC4r37 6.36"),
+        spc.ReportSupportedTaskManagementFunctions,
+        report_supported_task_management_functions,
+    ),
+    command(_read("READ(12)", "SBC3r36 5.12"), sbc.Read12, block.read),
+    command(_write("WRITE(12)", "SBC3r36 5.34"), sbc.Write12, block.write, block.wanted_by_write),
+    command(
+        _write("WRITE AND VERIFY(12)", "SBC3r36 5.38"),
+        sbc.WriteAndVerify12,
+        block.write_and_verify,
+        block.wanted_by_write,
+    ),
+    command(_verify("VERIFY(12)", "SBC3r36 5.30"), sbc.Verify12, block.verify, block.wanted_by_verify),
+)
+
+_ROWS: Mapping[tuple[int, int | None], Command] = {(row.operation_code, row.service_action): row for row in TABLE}
+_CODES_WITH_ACTIONS = frozenset(row.operation_code for row in TABLE if row.service_action is not None)
+
+
+def find(cdb: bytes) -> Command:
+    """Returns the row of a CDB.
+
+    cdb      as received
+    raises   InvalidOperationCode; InvalidFieldInCdb for a service action that the operation code does not have
+    Source: SPC4r37 4.2.5.2, 4.2.5.3
+    """
+    try:
+        first = spc.ServiceActionCdb.unpack(cdb)
+    except LayoutError:
+        raise InvalidOperationCode from None
+    code = first.operation_code
+    if code in _CODES_WITH_ACTIONS:
+        row = _ROWS.get((code, first.service_action))
+        if row is None:
+            raise InvalidFieldInCdb(spc.ServiceActionCdb, "service_action")
+        return row
+    row = _ROWS.get((code, None))
+    if row is None:
+        raise InvalidOperationCode
+    return row
+
+
+def unpack(row: Command, cdb: bytes) -> Layout:
+    """Returns the fields of a CDB; raises as `Command.unpack`."""
+    return row.unpack(cdb)
+
+
+def absent_unit(cdb: bytes, luns: tuple[int, ...]) -> Done:
+    """Answers a command for a LUN that has no logical unit.
+
+    luns     the LUNs that the nexus sees, ascending
+    raises   LogicalUnitNotSupported for everything but INQUIRY, REPORT LUNS and REQUEST SENSE
+    Source: SAM5r21 5.11, SPC4r37 6.6.2, 6.33, 6.39
+    """
+    try:
+        fields = find(cdb).layout.unpack(cdb)
+    except (InvalidOperationCode, InvalidFieldInCdb, LayoutError):
+        raise LogicalUnitNotSupported from None
+    match fields:
+        case spc.Inquiry():
+            unpack(find(cdb), cdb)
+            return absent_inquiry(fields)
+        case spc.ReportLuns():
+            unpack(find(cdb), cdb)
+            return primary.lun_list(fields, luns)
+        case spc.RequestSense():
+            unpack(find(cdb), cdb)
+            return primary.sense_data(fields, LogicalUnitNotSupported().sense)
+        case _:
+            raise LogicalUnitNotSupported

@@ -1,0 +1,166 @@
+"""The state of one logical unit that command handlers read and change; no tasks, no attentions, no media.
+
+A handler gets the `Device` and may assign its public attributes. What a handler must not touch (the task set, the unit
+attentions) is the logical unit's and not reachable from here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from iscsi_target.scsi.nexus import Nexus, TargetPort
+from iscsi_target.scsi.reservations import Spc2Reservation
+
+if TYPE_CHECKING:  # mode_pages needs Geometry, so it imports this module
+    from iscsi_target.scsi.mode_pages import ModePages
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a logical unit is, the same on every port and after every restart.
+
+    vendor     at most 8 ASCII characters
+    product    at most 16
+    revision   at most 4
+    serial     the unit serial number
+    naa        the NAA designator, 8 or 16 bytes
+    Source: SPC4r37 6.6.2, 7.8.5, 7.8.15
+    """
+
+    vendor: str
+    product: str
+    revision: str
+    serial: str
+    naa: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How the medium is divided into blocks.
+
+    block_length_bytes   512 or 4096
+    physical_exponent    a physical block has 2 ** physical_exponent logical blocks, 0..15
+    length_blocks        capacity, at least 1
+    Source: SBC3r36 4.4, 4.6
+    """
+
+    block_length_bytes: int
+    physical_exponent: int
+    length_blocks: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransferLimits:
+    """How much one command may ask for; each is advertised in VPD page B0h and enforced.
+
+    max_transfer_blocks      of a read, write or verify
+    max_caw_blocks           of COMPARE AND WRITE, 1..255; libiscsi's CompareAndWrite.InvalidDataOutSize wants 1
+    max_unmap_blocks         of all descriptors of an UNMAP together
+    max_unmap_descriptors    of an UNMAP
+    max_write_same_blocks    of WRITE SAME
+    unmap_granularity        blocks that are deallocated together, at least 1
+    Source: SBC3r36 6.5.3
+    """
+
+    max_transfer_blocks: int
+    max_caw_blocks: int
+    max_unmap_blocks: int
+    max_unmap_descriptors: int
+    max_write_same_blocks: int
+    unmap_granularity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a logical unit is able to do.
+
+    read_only       True when the medium cannot be written at all
+    removable       True when START STOP UNIT may eject the medium
+    thin            True for logical block provisioning: UNMAP and WRITE SAME with UNMAP
+    rotation_rate   MEDIUM ROTATION RATE of VPD page B1h; 1 is non-rotating
+    Source: SBC3r36 4.7, 6.5.2
+    """
+
+    limits: TransferLimits
+    read_only: bool = False
+    removable: bool = False
+    thin: bool = True
+    rotation_rate: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PortIdentity:
+    """The numbers of a target port in VPD page 83h.
+
+    relative_identifier   RELATIVE TARGET PORT IDENTIFIER, 1..65535
+    port_group            TARGET PORT GROUP (of SPC, not of iSCSI), 0..65535
+    Source: SPC4r37 7.8.6.8, 7.8.6.9
+    """
+
+    relative_identifier: int
+    port_group: int
+
+
+@dataclass(slots=True)
+class Device:
+    """One logical unit as its command handlers see it.
+
+    identity, geometry, features   as declared above; geometry changes only by LogicalUnit.resize
+    modes         the mode pages: current, saved and default values
+    ports         every target port that leads to the unit
+    loaded        False after the medium was ejected
+    stopped       True after START STOP UNIT stopped the unit
+    preventing    the nexuses that prevent the removal of the medium
+    reservation   the SPC-2 reservation
+    Source: SAM5r21 4.5.19
+    """
+
+    identity: Identity
+    geometry: Geometry
+    features: Features
+    modes: "ModePages"
+    ports: Mapping[TargetPort, PortIdentity]
+    loaded: bool = True
+    stopped: bool = False
+    preventing: set[Nexus] = field(default_factory=set)
+    reservation: Spc2Reservation = field(default_factory=Spc2Reservation)
+
+    @property
+    def write_cache(self) -> bool:
+        """True when a write may complete before it is on stable storage (WCE).
+
+        Source: SBC3r36 6.4.5
+        """
+        return self.modes.write_cache
+
+    @property
+    def descriptor_sense(self) -> bool:
+        """True when sense data goes out in descriptor format (D_SENSE).
+
+        Source: SPC4r37 7.5.8
+        """
+        return self.modes.descriptor_sense
+
+    @property
+    def software_write_protect(self) -> bool:
+        """True when the control mode page forbids writing (SWP).
+
+        Source: SPC4r37 7.5.8
+        """
+        return self.modes.software_write_protect
+
+    @property
+    def task_aborted_status(self) -> bool:
+        """True when a task that another nexus aborts ends with TASK ABORTED, False when in silence (TAS).
+
+        Source: SPC4r37 7.5.8
+        """
+        return self.modes.task_aborted_status
+
+    @property
+    def qerr(self) -> int:
+        """What happens to the other tasks after CHECK CONDITION: 0 nothing, 1 all are aborted, 3 those of the nexus.
+
+        Source: SPC4r37 7.5.8
+        """
+        return self.modes.qerr

@@ -1,0 +1,78 @@
+"""The nexuses that a logical unit knows and the unit attentions of each; no tasks and no reservations."""
+
+from iscsi_target.scsi.attention import AttentionCode, Attentions
+from iscsi_target.scsi.nexus import Nexus
+
+MAX_REMEMBERED = 4096  # detached nexuses; one that was forgotten is told of a power on again, which does no harm
+
+
+class NexusTable:
+    """Who is attached to one logical unit, and who has been since it started.
+
+    Source: SAM5r21 5.14, 6.2
+    """
+
+    def __init__(self) -> None:
+        self._attached: dict[Nexus, Attentions] = {}
+        self._remembered: dict[Nexus, None] = {}
+
+    def __contains__(self, nexus: Nexus) -> bool:
+        return nexus in self._attached
+
+    def attach(self, nexus: Nexus) -> None:
+        """Takes in a nexus: it learns of the power on the first time, and later that it was lost in between.
+
+        Source: SAM5r21 6.3.1, 6.3.4
+        """
+        assert nexus not in self._attached
+        code = AttentionCode.POWER_ON_OCCURRED
+        if nexus in self._remembered:
+            del self._remembered[nexus]
+            code = AttentionCode.I_T_NEXUS_LOSS_OCCURRED
+        self._attached[nexus] = Attentions((code,))
+
+    def detach(self, nexus: Nexus) -> None:
+        """Lets a nexus go and its attentions with it.
+
+        Source: SAM5r21 6.3.4
+        """
+        pending = self._attached.pop(nexus)
+        if AttentionCode.POWER_ON_OCCURRED in pending.pending:
+            return  # it has not been told yet, so it is as new as before
+        self._remembered[nexus] = None
+        if len(self._remembered) > MAX_REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+
+    def establish(self, code: int, *, except_nexus: Nexus | None = None) -> None:
+        """Makes a condition pending for every attached nexus but one.
+
+        Source: SAM5r21 5.14
+        """
+        for nexus, attentions in self._attached.items():
+            if nexus != except_nexus:
+                self._attached[nexus] = attentions.establish(code)
+
+    def establish_for(self, nexus: Nexus, code: int) -> None:
+        """Makes a condition pending for one attached nexus.
+
+        Source: SAM5r21 5.14
+        """
+        self._attached[nexus] = self._attached[nexus].establish(code)
+
+    def take(self, nexus: Nexus) -> int | None:
+        """Returns the condition that a nexus is told now, which clears it, or None.
+
+        Source: SAM5r21 5.14 (UA_INTLCK_CTRL = 00b)
+        """
+        attentions = self._attached[nexus]
+        code = attentions.first
+        if code is not None:
+            self._attached[nexus] = attentions.without(code)
+        return code
+
+    def withdraw(self, nexus: Nexus, code: int) -> None:
+        """Clears a condition that a nexus has learned of in another way.
+
+        Source: SPC4r37 6.33, SAM5r21 5.14
+        """
+        self._attached[nexus] = self._attached[nexus].without(code)

@@ -1,0 +1,102 @@
+"""What a logical unit keeps of a task that has not ended; values and records, no behaviour."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from iscsi_target.scsi.command import Command
+from iscsi_target.scsi.task import Save, Task, Work
+from iscsi_target.scsi.task_set import Turn
+from iscsi_target.wire.layout import Layout
+
+
+class Fate(Enum):
+    """How an open task will end."""
+
+    ITS_OWN = "as its command comes out"
+    TASK_ABORTED = "TASK ABORTED status"
+    SILENCE = "no status"
+
+
+@dataclass(slots=True)
+class Collecting:
+    """Its Data-Out is not there yet."""
+
+
+@dataclass(slots=True)
+class Ready:
+    """It has all it needs and starts when it is enabled."""
+
+
+@dataclass(slots=True)
+class Waiting:
+    """Its operation waits for its turn at the medium."""
+
+    turn: Turn
+    work: Work
+
+
+@dataclass(slots=True)
+class Performing:
+    """Its operation is at the medium."""
+
+    turn: Turn
+    work: Work
+
+
+@dataclass(slots=True)
+class WaitingToSave:
+    """Another task's save is under way."""
+
+
+@dataclass(slots=True)
+class Saving:
+    """Its state is on the way to the disk."""
+
+    save: Save
+
+
+@dataclass(slots=True)
+class Over:
+    """It has ended."""
+
+
+Phase = Collecting | Ready | Waiting | Performing | WaitingToSave | Saving | Over
+
+
+@dataclass(slots=True, eq=False)
+class Fence:
+    """A management request that waits for tasks to be over.
+
+    number        the request's
+    found         what Managed will say
+    outstanding   tasks that are not over, and one more until all of them are known
+    Source: SAM5r21 7.1
+    """
+
+    number: int
+    found: bool
+    outstanding: int
+
+
+@dataclass(slots=True, eq=False)
+class OpenTask:
+    """A task from its admission to its end; only its logical unit changes it.
+
+    wanted     bytes of Data-Out that the command asks for
+    phase      what it waits for
+    data_out   what came of the Data-Out
+    enabled    True when its place in the task set lets it start
+    fate       how it will end
+    fences     the management requests that wait for it
+    Source: SAM5r21 8.7
+    """
+
+    task: Task
+    command: Command
+    cdb: Layout
+    wanted: int
+    phase: Phase
+    data_out: bytes = b""
+    enabled: bool = False
+    fate: Fate = Fate.ITS_OWN
+    fences: list[Fence] = field(default_factory=list)

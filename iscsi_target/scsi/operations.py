@@ -1,0 +1,297 @@
+"""What a medium can be asked, as values, and what each of them means in terms of a store.
+
+A store has six blocking methods on byte ranges. Each operation is expressed in them here, once, so a file, a block
+device, RAM and any later medium share COMPARE AND WRITE, its atomicity and the zeros that a discard leaves. An operation
+does not lock: the task set never lets two overlapping operations run together when one of them writes.
+
+Nothing here knows a logical block: offsets and lengths are bytes. Nothing here performs: a driver calls `perform`.
+"""
+
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+COMPARE_CHUNK_BYTES = 1 << 20  # bounds the memory of a verify of a long range
+FILL_CHUNK_BYTES = 1 << 20  # bounds the memory of WRITE SAME
+MAX_EXTENTS = 4096  # of one allocation map; the caller asks again for the rest
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Fault(Enum):
+    """Why a medium could not do what it was asked."""
+
+    NO_SPACE = "no space left"
+    READ_FAILED = "read failed"
+    WRITE_FAILED = "write failed"
+    READ_ONLY = "medium is read-only"
+    TRUNCATED = "medium is shorter than the unit"
+    GONE = "medium is gone"
+
+
+class MediumError(Exception):
+    """Says that a medium failed; becomes sense data, never a crash.
+
+    fault         the kind
+    offset_bytes  where, or None when the whole medium is meant
+    """
+
+    def __init__(self, fault: Fault, offset_bytes: int | None = None) -> None:
+        super().__init__(fault.value if offset_bytes is None else f"{fault.value} at byte {offset_bytes}")
+        self.fault = fault
+        self.offset_bytes = offset_bytes
+
+
+class Extent(NamedTuple):
+    """A run of bytes that is allocated throughout or deallocated throughout."""
+
+    offset_bytes: int
+    length_bytes: int
+    allocated: bool
+
+
+class Mismatch(NamedTuple):
+    """The first byte at which a comparison failed, counted from the start of the compared data."""
+
+    offset_bytes: int
+
+
+class Store(Protocol):
+    """A range of bytes that can be read and written; every method may block and may raise MediumError."""
+
+    @property
+    def size_bytes(self) -> int:
+        """The length of the store."""
+
+    def read(self, offset_bytes: int, length_bytes: int) -> bytes:
+        """Returns exactly length_bytes; a hole reads as zeros."""
+
+    def write(self, offset_bytes: int, data: Buffer) -> None:
+        """Writes all of data."""
+
+    def discard(self, offset_bytes: int, length_bytes: int) -> None:
+        """Deallocates the range; it reads as zeros afterwards, whatever the store can deallocate."""
+
+    def flush(self) -> None:
+        """Returns when everything written is on stable storage."""
+
+    def allocation(self, offset_bytes: int, length_bytes: int) -> list[Extent]:
+        """Returns extents from offset_bytes on, adjoining, in order, at most MAX_EXTENTS, none empty."""
+
+
+class Read(NamedTuple):
+    """Reads a range; the outcome is its bytes.
+
+    flush   True brings what was written before to stable storage first (READ with FUA)
+    Source: SBC3r36 5.11
+    """
+
+    offset_bytes: int
+    length_bytes: int
+    flush: bool = False
+
+    def perform(self, store: Store) -> bytes:
+        """Runs on the store; may block; raises MediumError."""
+        if self.flush:
+            store.flush()
+        return store.read(self.offset_bytes, self.length_bytes)
+
+
+class Write(NamedTuple):
+    """Writes data; the outcome is None.
+
+    flush   True means on stable storage before it completes (FUA, or no write cache)
+    Source: SBC3r36 5.40
+    """
+
+    offset_bytes: int
+    data: Buffer
+    flush: bool = False
+
+    def perform(self, store: Store) -> None:
+        """Runs on the store; may block; raises MediumError."""
+        store.write(self.offset_bytes, self.data)
+        if self.flush:
+            store.flush()
+
+
+class Verify(NamedTuple):
+    """Reads a range and throws it away; the outcome is None, or MediumError when it cannot be read.
+
+    Source: SBC3r36 5.35
+    """
+
+    offset_bytes: int
+    length_bytes: int
+
+    def perform(self, store: Store) -> None:
+        """Runs on the store; may block; raises MediumError."""
+        end = self.offset_bytes + self.length_bytes
+        for offset in range(self.offset_bytes, end, COMPARE_CHUNK_BYTES):
+            store.read(offset, min(COMPARE_CHUNK_BYTES, end - offset))
+
+
+class Compare(NamedTuple):
+    """Compares a range with data; the outcome is None when equal, else a Mismatch.
+
+    Source: SBC3r36 5.35
+    """
+
+    offset_bytes: int
+    data: Buffer
+
+    def perform(self, store: Store) -> Mismatch | None:
+        """Runs on the store; may block; raises MediumError."""
+        return _first_mismatch(store, self.offset_bytes, self.data)
+
+
+class CompareAndWrite(NamedTuple):
+    """Compares a range with one buffer and, when equal, writes another; nothing is written after a Mismatch.
+
+    Source: SBC3r36 5.3
+    """
+
+    offset_bytes: int
+    compare: Buffer
+    write: Buffer
+    flush: bool = False
+
+    def perform(self, store: Store) -> Mismatch | None:
+        """Runs on the store; may block; raises MediumError."""
+        mismatch = _first_mismatch(store, self.offset_bytes, self.compare)
+        if mismatch is None:
+            store.write(self.offset_bytes, self.write)
+            if self.flush:
+                store.flush()
+        return mismatch
+
+
+class WriteAndVerify(NamedTuple):
+    """Writes data to stable storage and compares or reads it back; the outcome is None or a Mismatch.
+
+    Source: SBC3r36 5.45
+    """
+
+    offset_bytes: int
+    data: Buffer
+    compare: bool
+
+    def perform(self, store: Store) -> Mismatch | None:
+        """Runs on the store; may block; raises MediumError."""
+        store.write(self.offset_bytes, self.data)
+        store.flush()
+        if self.compare:
+            return _first_mismatch(store, self.offset_bytes, self.data)
+        Verify(self.offset_bytes, len(self.data)).perform(store)
+        return None
+
+
+class WriteSame(NamedTuple):
+    """Writes one block again and again over a range; the outcome is None.
+
+    pattern        one logical block
+    length_bytes   a multiple of the pattern's length
+    Source: SBC3r36 5.50
+    """
+
+    offset_bytes: int
+    length_bytes: int
+    pattern: bytes
+    flush: bool = False
+
+    def perform(self, store: Store) -> None:
+        """Runs on the store; may block; raises MediumError."""
+        copies = max(1, FILL_CHUNK_BYTES // len(self.pattern))
+        chunk = memoryview(self.pattern * min(copies, self.length_bytes // len(self.pattern)))
+        end = self.offset_bytes + self.length_bytes
+        offset = self.offset_bytes
+        while offset < end:
+            length = min(len(chunk), end - offset)
+            store.write(offset, chunk[:length])
+            offset += length
+        if self.flush:
+            store.flush()
+
+
+class Unmap(NamedTuple):
+    """Deallocates ranges, which read as zeros afterwards; the outcome is None.
+
+    ranges   (offset, length) in bytes; none overlaps another
+    Source: SBC3r36 5.28
+    """
+
+    ranges: tuple[tuple[int, int], ...]
+    flush: bool = False
+
+    def perform(self, store: Store) -> None:
+        """Runs on the store; may block; raises MediumError."""
+        for offset_bytes, length_bytes in self.ranges:
+            store.discard(offset_bytes, length_bytes)
+        if self.flush:
+            store.flush()
+
+
+class Flush(NamedTuple):
+    """Brings everything written before to stable storage; the outcome is None.
+
+    Source: SBC3r36 5.26
+    """
+
+    def perform(self, store: Store) -> None:
+        """Runs on the store; may block; raises MediumError."""
+        store.flush()
+
+
+class ReadAllocation(NamedTuple):
+    """Asks which parts of a range are allocated; the outcome is an allocation map.
+
+    Source: SBC3r36 5.6
+    """
+
+    offset_bytes: int
+    length_bytes: int
+
+    def perform(self, store: Store) -> "AllocationMap":
+        """Runs on the store; may block; raises MediumError."""
+        return AllocationMap(tuple(store.allocation(self.offset_bytes, self.length_bytes)))
+
+
+class AllocationMap(NamedTuple):
+    """Adjoining extents in order."""
+
+    extents: tuple[Extent, ...]
+
+
+Operation = (
+    Read | Write | Verify | Compare | CompareAndWrite | WriteAndVerify | WriteSame | Unmap | Flush | ReadAllocation
+)
+Outcome = bytes | Mismatch | AllocationMap | None
+
+
+def extents(operation: Operation) -> tuple[tuple[int, int], ...]:
+    """Returns the (offset, length) ranges in bytes that an operation touches; none for a flush."""
+    match operation:
+        case Write(offset, data) | Compare(offset, data) | WriteAndVerify(offset, data):
+            return ((offset, len(data)),)
+        case CompareAndWrite(offset, compare):
+            return ((offset, len(compare)),)
+        case Unmap(ranges):
+            return ranges
+        case Flush():
+            return ()
+        case _:
+            return ((operation.offset_bytes, operation.length_bytes),)
+
+
+def writes(operation: Operation) -> bool:
+    """Returns True for an operation that may change the medium."""
+    return isinstance(operation, Write | CompareAndWrite | WriteAndVerify | WriteSame | Unmap)
+
+
+def _first_mismatch(store: Store, offset_bytes: int, data: Buffer) -> Mismatch | None:
+    expected = memoryview(data)
+    for start in range(0, len(expected), COMPARE_CHUNK_BYTES):
+        wanted = expected[start : start + COMPARE_CHUNK_BYTES]
+        found = store.read(offset_bytes + start, len(wanted))
+        if found != wanted:
+            return Mismatch(start + next(i for i, (a, b) in enumerate(zip(found, wanted, strict=True)) if a != b))
+    return None

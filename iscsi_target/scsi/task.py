@@ -1,0 +1,202 @@
+"""A task and everything that passes between a logical unit, its command handlers and the target: one closed vocabulary.
+
+The target hands a `Task` or a `ManagementRequest` to a logical unit and executes the actions that come back. A handler
+returns what its command comes to: `Done`, `Work` for the medium, or `Save` for the state file. Values only.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from typing import NamedTuple
+
+from iscsi_target.scsi.nexus import Nexus
+from iscsi_target.scsi.operations import Operation, Outcome
+from iscsi_target.scsi.status import Status
+
+
+class TaskAttribute(IntEnum):
+    """How a task is ordered among others; the values are those of the SCSI Command PDU.
+
+    Source: SAM5r21 8.6, RFC7143 11.3.1.1
+    """
+
+    UNTAGGED = 0
+    SIMPLE = 1
+    ORDERED = 2
+    HEAD_OF_QUEUE = 3
+    ACA = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """One command on its way through a logical unit; compared by identity.
+
+    nexus             whose it is
+    tag               unique among the nexus' open tasks
+    cdb               16..260 bytes as received
+    attribute         ordering
+    expects_data      True while the transport can deliver Data-Out for it
+    luns              the LUNs that this nexus sees, ascending, for REPORT LUNS
+    expected_length   bytes that the initiator is ready to send, or None when the transport does not say
+    Source: SAM5r21 4.5.6
+    """
+
+    nexus: Nexus
+    tag: int
+    cdb: bytes
+    attribute: TaskAttribute = TaskAttribute.SIMPLE
+    expects_data: bool = False
+    luns: tuple[int, ...] = ()
+    expected_length: int | None = None
+
+
+class Ticket(NamedTuple):
+    """Names one Perform or Persist until its result comes back."""
+
+    unit: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnitState:
+    """What of a logical unit outlives the process.
+
+    mode_pages   saved mode pages, (page code, subpage code) -> whole page as MODE SENSE would return it
+    """
+
+    mode_pages: Mapping[tuple[int, int], bytes] = field(default_factory=dict)
+
+
+# What a handler is given and what it may return
+
+
+class Call(NamedTuple):
+    """What a handler may know besides the device and the CDB.
+
+    data_out          what the initiator sent, at most what the command asked for
+    luns              as in Task
+    expected_length   as in Task: WRITE SAME and COMPARE AND WRITE refuse more than they ask for
+    """
+
+    nexus: Nexus
+    data_out: bytes
+    luns: tuple[int, ...]
+    expected_length: int | None = None
+
+
+class Done(NamedTuple):
+    """The command is over.
+
+    data_in     cut to the allocation length already
+    attention   ASC << 8 | ASCQ of a unit attention for every other nexus, or None
+    """
+
+    data_in: bytes = b""
+    status: Status = Status.GOOD
+    attention: int | None = None
+
+
+def _done(_: Outcome) -> Done:
+    return Done()
+
+
+class Work(NamedTuple):
+    """The command needs the medium; finish turns the outcome into Done or raises StatusError."""
+
+    operation: Operation
+    finish: Callable[[Outcome], Done] = _done
+
+
+class Save(NamedTuple):
+    """The command needs the state file; finish adopts the change once it is on disk."""
+
+    state: UnitState
+    finish: Callable[[], Done]
+
+
+Reply = Done | Work | Save
+
+
+# What a logical unit tells the target to do
+
+
+class Collect(NamedTuple):
+    """The task wants Data-Out; the transport fetches at most length_bytes and calls data_received."""
+
+    task: Task
+    length_bytes: int
+
+
+class Perform(NamedTuple):
+    """The medium of the unit is to perform the operation and report to finished()."""
+
+    ticket: Ticket
+    operation: Operation
+
+
+class Persist(NamedTuple):
+    """The state is to be on disk before finished() is called with None."""
+
+    ticket: Ticket
+    state: UnitState
+
+
+class Completed(NamedTuple):
+    """The task is over and its status goes to the initiator.
+
+    sense      sense data without the two-byte length that iSCSI puts before it; empty unless CHECK CONDITION
+    data_in    the whole data that the command returns, whatever the initiator expects
+    wanted     bytes of Data-Out that the CDB asks for; with the expected length it gives the residual
+    """
+
+    task: Task
+    status: Status
+    sense: bytes = b""
+    data_in: bytes = b""
+    wanted: int = 0
+
+
+class Aborted(NamedTuple):
+    """The task is over and no status goes out."""
+
+    task: Task
+
+
+class Function(Enum):
+    """Which tasks a management request ends, and what else it does.
+
+    Source: SAM5r21 7
+    """
+
+    ABORT_TASK = "abort task"
+    ABORT_TASK_SET = "abort task set"
+    CLEAR_TASK_SET = "clear task set"
+    LOGICAL_UNIT_RESET = "logical unit reset"
+    TARGET_RESET = "target reset"
+    NEXUS_LOSS = "nexus loss"
+
+
+class ManagementRequest(NamedTuple):
+    """A task management function for one logical unit.
+
+    number     chosen by the target; comes back in Managed
+    tag        the task that ABORT TASK means
+    """
+
+    number: int
+    function: Function
+    nexus: Nexus
+    tag: int | None = None
+
+
+class Managed(NamedTuple):
+    """Every task in the scope of the request is over, its operations at the medium included.
+
+    found   False when ABORT TASK found no such task
+    """
+
+    number: int
+    found: bool = True
+
+
+UnitAction = Collect | Perform | Persist | Completed | Aborted | Managed

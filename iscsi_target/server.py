@@ -1,0 +1,349 @@
+"""Runs a target: opens its units, binds its portals, lets a driver run the machine, reloads, drains and ends.
+
+A server has no global state, so a process may have several, each with a state directory of its own. It installs no
+signal handler and prints nothing: that is the command line's business. It enters with the units open and every portal
+listening, so that whoever is told "ready" can connect.
+
+A reload changes what it can without touching sessions that have no part in the change. New units are opened and new
+portals bound first; when that fails, nothing has changed. A unit whose settings changed is closed before it is opened
+again, because its file is locked; initiators see it disappear and come back.
+"""
+
+import asyncio
+import logging
+import secrets
+import socket
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar, TypeVarTuple
+
+from iscsi_target.config import WILDCARDS, ConfigError, Configuration, PortalGroup, Unit
+from iscsi_target.driver import Driver
+from iscsi_target.listener import Listener, bind
+from iscsi_target.scsi.operations import Flush, MediumError
+from iscsi_target.scsi.task import UnitState
+from iscsi_target.storage.faults import StorageError
+from iscsi_target.storage.medium import worker_threads
+from iscsi_target.storage.state import StateFile
+from iscsi_target.systemd import InheritedSocket
+from iscsi_target.target import Portal, SessionSummary, Target, TargetNode
+from iscsi_target.transport import Address
+from iscsi_target.units import OpenUnit, open_unit, ports_of
+
+if TYPE_CHECKING:
+    from iscsi_target.trace import Trace
+
+log = logging.getLogger(__name__)
+
+STATE_FILE = "state.sqlite"
+DRAIN_GRACE_S = 2.0  # on top of logout_s, for tasks that are at their medium
+
+Place = tuple[Address, int]  # a configured address and, for port 0, the portal group it is for
+Listeners = dict[Place, Listener]
+Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
+
+
+class Server:
+    """A target at work, inside `async with`.
+
+    configuration   what to serve
+    trace           pcapng file to write what goes over the connections to, or None
+    inherited       listening sockets from the service manager; a portal group that gets one for another
+                    address than it is configured for binds none itself
+    raises          ConfigError, StorageError on entering; nothing is left open then
+    """
+
+    def __init__(
+        self, configuration: Configuration, *, trace: Path | None = None, inherited: Sequence[InheritedSocket] = ()
+    ) -> None:
+        self.configuration = configuration
+        self._trace_path = trace
+        self._inherited = inherited
+        self._units: dict[str, OpenUnit] = {}
+        self._listeners: Listeners = {}
+        self._supplied: set[int] = set()  # tags of portal groups whose addresses the service manager chose
+        self._cleanup = AsyncExitStack()
+        self._changing = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._cleanup.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._cleanup.aclose()
+
+    # What a program may ask
+
+    @property
+    def portals(self) -> tuple[Address, ...]:
+        """The addresses that are listened at, with the port that the kernel chose for port 0."""
+        return tuple(listener.address for listener in self._listeners.values())
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The libiscsi URL of every LUN of every target, at the first portal of the target."""
+        return tuple(
+            self._url(entry.name, entry.portal_groups, lun)
+            for entry in self.configuration.targets
+            for lun in sorted(entry.luns)
+        )
+
+    def url(self, unit: str) -> str:
+        """Returns iscsi://host:port/target/lun of a unit, for libiscsi and QEMU; never holds a secret.
+
+        unit      the unit's name; the first target that has it is taken
+        raises    KeyError when no target has the unit
+        """
+        for entry in self.configuration.targets:
+            for lun, name in sorted(entry.luns.items()):
+                if name == unit:
+                    return self._url(entry.name, entry.portal_groups, lun)
+        raise KeyError(unit)
+
+    @property
+    def sessions(self) -> tuple[SessionSummary, ...]:
+        """The sessions that are open now."""
+        return self._target.sessions()
+
+    def _url(self, target: str, portal_groups: Iterable[int], lun: int) -> str:
+        tags = set(portal_groups)
+        first = next(found.address for found in self._listeners.values() if found.portal_group_tag in tags)
+        host = WILDCARDS.get(first.host, first.host)
+        return f"iscsi://{Address(host, first.port)}/{target}/{lun}"
+
+    # The start
+
+    async def _start(self) -> None:
+        self._executor = worker_threads()
+        self._cleanup.callback(self._executor.shutdown)
+        trace = await self._open_trace()
+        self._state = await self._blocking(StateFile.open, self.configuration.state / STATE_FILE)
+        self._cleanup.callback(self._state.close)
+        self._cleanup.push_async_callback(self._close_units, self._units)
+        await self._open_units(self.configuration, self.configuration.units, self._units)
+        self._cleanup.callback(self._close_listeners)
+        self._listeners = await self._bind(self.configuration, self._inherited)
+        self._target = self._build()
+        tasks = await self._cleanup.enter_async_context(asyncio.TaskGroup())
+        self._driver = Driver(self._target, tasks, self._save, trace)
+        self._driver.media.update((name, opened.medium) for name, opened in self._units.items())
+        self._cleanup.callback(self._driver.end)
+        self._cleanup.callback(self._close_listeners)
+        for listener in self._listeners.values():
+            listener.start()
+
+    async def _open_trace(self) -> "Trace | None":
+        if self._trace_path is None:
+            return None
+        from iscsi_target.trace import Trace
+
+        trace = await self._blocking(Trace, self._trace_path)
+        self._cleanup.push_async_callback(self._blocking, trace.close)
+        return trace
+
+    def _build(self) -> Target:
+        return Target(
+            nodes=_nodes(self.configuration, self._units),
+            units=[opened.logical_unit for opened in self._units.values()],
+            portals=self._portals(self.configuration),
+            discovery=self.configuration.discovery,
+            preferences=self.configuration.preferences,
+            timeouts=self.configuration.timeouts,
+            entropy=secrets.token_bytes,
+        )
+
+    async def _open_units(
+        self, configuration: Configuration, units: Iterable[Unit], opened: dict[str, OpenUnit]
+    ) -> None:
+        """Opens units into a dictionary, which holds those that are open even when a later one fails."""
+        for unit in units:
+            ports = ports_of(configuration, unit.name)
+            opened[unit.name] = await self._blocking(open_unit, unit, self._state, ports, self._executor)
+
+    async def _bind(self, configuration: Configuration, inherited: Sequence[InheritedSocket] = ()) -> Listeners:
+        """Returns listeners for all portals that have none yet."""
+        bound = self._adopt(configuration.portal_groups, inherited)
+        missing = [
+            (address, group.tag)
+            for group in configuration.portal_groups
+            for address in group.listen
+            if group.tag not in self._supplied and _place(address, group.tag) not in self._listeners | bound
+        ]
+        try:
+            for address, tag in missing:
+                bound[_place(address, tag)] = Listener(await bind(address), tag, self._accept)
+        except BaseException:
+            for listener in bound.values():
+                listener.close()
+            raise
+        return bound
+
+    def _adopt(self, groups: Sequence[PortalGroup], inherited: Sequence[InheritedSocket]) -> Listeners:
+        """Gives inherited sockets to portal groups, by address, by name, or else to the first."""
+        adopted: Listeners = {}
+        for name, listening in inherited:
+            listener = Listener(listening, groups[0].tag, self._accept)
+            listener.inherited = True
+            group = _group_of(groups, listener.address, name) or groups[0]
+            listener.portal_group_tag = group.tag
+            if listener.address not in group.listen:
+                self._supplied.add(group.tag)
+            adopted[_place(listener.address, group.tag)] = listener
+        return adopted
+
+    def _accept(self, accepted: socket.socket, portal_group_tag: int) -> None:
+        self._driver.accept(accepted, portal_group_tag)
+
+    async def _save(self, unit: str, state: UnitState) -> None:
+        await self._blocking(self._state.save, unit, state)
+
+    async def _blocking(self, call: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call, *arguments)
+
+    # Changes
+
+    async def reload(self, configuration: Configuration) -> None:
+        """Serves another configuration from now on; sessions of targets that stay are not dropped.
+
+        raises    ConfigError, StorageError when it cannot be served; the old one is served on then
+        """
+        async with self._changing:
+            self._refuse_restart_only_changes(configuration)
+            fresh = [unit for unit in configuration.units if unit.name not in self._units]
+            opened: dict[str, OpenUnit] = {}
+            try:
+                await self._open_units(configuration, fresh, opened)
+                bound = await self._bind(configuration)
+            except BaseException:
+                await self._close_units(opened)
+                raise
+            self._units.update(opened)
+            self._listeners.update(bound)
+            await self._switch(configuration, bound)
+
+    async def _switch(self, configuration: Configuration, bound: Listeners) -> None:
+        """Changes over to a configuration whose new units and portals are open."""
+        wanted = {unit.name: unit for unit in configuration.units}
+        leaving = {name: had for name, had in self._units.items() if had.configured != wanted.get(name)}
+        for name in leaving:
+            del self._units[name]
+        self._reconfigure(configuration)
+        self._close_listeners(except_for=self._retag(configuration))
+        for listener in bound.values():
+            listener.start()
+        await self._close_units(leaving)
+        changed = [(had.configured, wanted[name]) for name, had in leaving.items() if name in wanted]
+        for old, new in changed:
+            await self._reopen(configuration, old, new)
+        if changed:
+            self._reconfigure(configuration)
+
+    async def _reopen(self, configuration: Configuration, old: Unit, new: Unit) -> None:
+        """Opens a unit as it is configured now, or else as it was before, or else leaves it out."""
+        for unit in (new, old):
+            try:
+                await self._open_units(configuration, [unit], self._units)
+            except (StorageError, ConfigError) as error:
+                log.error("unit %s: %s", unit.name, error)
+            else:
+                return
+
+    def _reconfigure(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        for name, opened in self._units.items():
+            opened.device.ports = ports_of(configuration, name)
+        self._driver.media = {name: opened.medium for name, opened in self._units.items()}
+        self._driver.input(
+            self._target.reconfigure,
+            _nodes(configuration, self._units),
+            [opened.logical_unit for opened in self._units.values()],
+            self._portals(configuration),
+            configuration.discovery,
+        )
+
+    def _refuse_restart_only_changes(self, configuration: Configuration) -> None:
+        for name in ("state", "preferences", "timeouts"):
+            if getattr(configuration, name) != getattr(self.configuration, name):
+                key = name if name == "state" else "session"
+                raise ConfigError(key, "cannot change while the server runs", "restart it, or undo this change")
+
+    def _retag(self, configuration: Configuration) -> set[Place]:
+        """Gives listeners the portal group that their address has now; returns the places that stay."""
+        tags = {
+            _place(address, group.tag): group.tag for group in configuration.portal_groups for address in group.listen
+        }
+        known = {group.tag for group in configuration.portal_groups}
+        for place, listener in self._listeners.items():
+            listener.portal_group_tag = tags.get(place, listener.portal_group_tag)
+            if listener.portal_group_tag not in known:
+                listener.portal_group_tag = configuration.portal_groups[0].tag
+        return {place for place, listener in self._listeners.items() if listener.inherited} | set(tags)
+
+    def _portals(self, configuration: Configuration) -> dict[int, list[Portal]]:
+        """Returns what each portal group tells initiators; "" stands for the address that they connected to."""
+        portals: dict[int, list[Portal]] = {}
+        for group in configuration.portal_groups:
+            bound = [found.address for found in self._listeners.values() if found.portal_group_tag == group.tag]
+            shown = group.advertise or bound
+            texts = ("" if address.host in WILDCARDS else str(address) for address in shown)
+            portals[group.tag] = [Portal(text) for text in dict.fromkeys(texts)]
+        return portals
+
+    # The end
+
+    async def drain(self) -> None:
+        """Accepts no more connections and asks every initiator to log out; returns when none is left.
+
+        Those that do not are cut after the configured time, which is when it returns at the latest.
+        """
+        self._close_listeners()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.configuration.timeouts.logout_s + DRAIN_GRACE_S):
+                await self._driver.drain()
+
+    def _close_listeners(self, except_for: Collection[Place] = ()) -> None:
+        for place in [place for place in self._listeners if place not in except_for]:
+            self._listeners.pop(place).close()
+
+    async def _close_units(self, units: dict[str, OpenUnit]) -> None:
+        """Waits for what the media still do, flushes and closes them, and empties the dictionary."""
+        while units:
+            name, opened = units.popitem()
+            result = None if opened.medium.read_only else await opened.medium.perform(Flush())
+            if isinstance(result, MediumError):
+                log.error("unit %s: %s while it was closed; check its medium", name, result)
+            await opened.medium.close()
+
+
+def _nodes(configuration: Configuration, units: Container[str]) -> list[TargetNode]:
+    return [
+        TargetNode(
+            name=entry.name,
+            alias=entry.alias,
+            portal_group_tags=entry.portal_groups,
+            luns={lun: unit for lun, unit in entry.luns.items() if unit in units},
+            authentication=entry.authentication,
+        )
+        for entry in configuration.targets
+    ]
+
+
+def _place(address: Address, tag: int) -> Place:
+    return address, -1 if address.port else tag
+
+
+def _group_of(groups: Sequence[PortalGroup], address: Address, name: str) -> PortalGroup | None:
+    """Returns the portal group that lists an address, or whose tag is the name of an inherited socket."""
+    for group in groups:
+        if address in group.listen or name == str(group.tag):
+            return group
+    return None

@@ -1,0 +1,43 @@
+"""Joins iSCSI sessions and SCSI logical units into one deterministic machine: `Target`.
+
+`actions` is what it tells its driver, `nodes` what it is told about itself, `management` how it waits for aborted
+tasks, `machine` the machine.
+"""
+
+from iscsi_target.target.actions import (
+    Action,
+    Announce,
+    Close,
+    ConnectionTimedOut,
+    Event,
+    LoginFailed,
+    Perform,
+    Persist,
+    ProtocolViolated,
+    Send,
+    SessionEnded,
+    SessionStarted,
+    SessionSummary,
+)
+from iscsi_target.target.machine import Target
+from iscsi_target.target.nodes import Portal, TargetNode, Timeouts
+
+__all__ = [
+    "Action",
+    "Announce",
+    "Close",
+    "ConnectionTimedOut",
+    "Event",
+    "LoginFailed",
+    "Perform",
+    "Persist",
+    "Portal",
+    "ProtocolViolated",
+    "Send",
+    "SessionEnded",
+    "SessionStarted",
+    "SessionSummary",
+    "Target",
+    "TargetNode",
+    "Timeouts",
+]

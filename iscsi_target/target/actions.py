@@ -1,0 +1,111 @@
+"""What the target tells its driver: a closed set of imperatives, and the events that are worth a log line."""
+
+from typing import NamedTuple
+
+from iscsi_target.iscsi.framing import Buffer
+from iscsi_target.scsi.operations import Operation
+from iscsi_target.scsi.task import Ticket, UnitState
+
+# Events: what happened
+
+
+class SessionStarted(NamedTuple):
+    """An initiator is in full feature phase.
+
+    target    the target's name, or empty for a discovery session
+    """
+
+    connection: int
+    initiator: str
+    isid: str
+    target: str
+    tsih: int
+
+
+class SessionEnded(NamedTuple):
+    """A session is over and its tasks are too."""
+
+    initiator: str
+    isid: str
+    target: str
+    tsih: int
+
+
+class LoginFailed(NamedTuple):
+    """An initiator was not let in."""
+
+    connection: int
+    reason: str
+
+
+class ProtocolViolated(NamedTuple):
+    """An initiator broke a rule; it got a Reject or lost the connection."""
+
+    connection: int
+    reason: str
+
+
+class ConnectionTimedOut(NamedTuple):
+    """A connection was cut because its login, or the answer to a ping, did not come."""
+
+    connection: int
+    reason: str
+
+
+Event = SessionStarted | SessionEnded | LoginFailed | ProtocolViolated | ConnectionTimedOut
+
+# Actions: do it
+
+
+class Send(NamedTuple):
+    """The buffers are to go out on the connection in order; they are not changed afterwards."""
+
+    connection: int
+    buffers: list[Buffer]
+
+
+class Close(NamedTuple):
+    """The connection is to be closed after what was sent on it; the target has forgotten it already."""
+
+    connection: int
+
+
+class Perform(NamedTuple):
+    """The unit's medium is to perform the operation; its outcome comes back to finished()."""
+
+    ticket: Ticket
+    unit: str
+    operation: Operation
+
+
+class Persist(NamedTuple):
+    """The unit's state is to be on stable storage before finished() is called with None."""
+
+    ticket: Ticket
+    unit: str
+    state: UnitState
+
+
+class Announce(NamedTuple):
+    """Something happened that an operator may want to know."""
+
+    event: Event
+
+
+Action = Send | Close | Perform | Persist | Announce
+
+
+class SessionSummary(NamedTuple):
+    """One session as an operator sees it.
+
+    target       the target's name, or empty for a discovery session
+    open_tasks   commands without a response yet
+    """
+
+    initiator: str
+    isid: str
+    target: str
+    portal_group_tag: int
+    tsih: int
+    connections: tuple[int, ...]
+    open_tasks: int

@@ -1,0 +1,90 @@
+"""A normal session together with the names of its ends, the units it is attached to and the tasks it has there."""
+
+from collections.abc import Callable, Mapping
+
+from iscsi_target.iscsi.session import Session
+from iscsi_target.scsi.attention import AttentionCode
+from iscsi_target.scsi.logical_unit import LogicalUnit
+from iscsi_target.scsi.nexus import Nexus
+from iscsi_target.scsi.task import Task
+from iscsi_target.target.actions import SessionSummary
+from iscsi_target.target.nodes import TargetNode
+
+
+class ActiveSession:
+    """One nexus at work.
+
+    attached      the units that know the nexus, by name
+    tasks         initiator task tag -> the task and the unit it is on
+    failed        tags of tasks that are being aborted to end with an iSCSI condition
+    ending        True from when the session began to end
+    afterwards    what is to be done when it has ended
+    """
+
+    def __init__(self, session: Session, nexus: Nexus, node: TargetNode) -> None:
+        self.session = session
+        self.nexus = nexus
+        self.node = node
+        self.attached: dict[str, LogicalUnit] = {}
+        self.tasks: dict[int, tuple[Task, LogicalUnit]] = {}
+        self.failed: set[int] = set()
+        self.ending = False
+        self.afterwards: list[Callable[[], None]] = []
+
+    def unit(self, lun: int | None) -> LogicalUnit | None:
+        """Returns the unit at a LUN, or None."""
+        return None if lun is None else self.attached.get(self.node.luns.get(lun, ""))
+
+    @property
+    def luns(self) -> tuple[int, ...]:
+        """The LUNs that lead to a unit, ascending."""
+        return tuple(lun for lun in sorted(self.node.luns) if self.node.luns[lun] in self.attached)
+
+    def attach(self, units: Mapping[str, LogicalUnit]) -> None:
+        """Makes the nexus known to those units of the node that do not know it yet."""
+        for name in self.node.luns.values():
+            if name in units and name not in self.attached:
+                self.attached[name] = units[name]
+                units[name].attach(self.nexus)
+
+    def detach(self) -> None:
+        """Takes leave of all units; the tasks are over."""
+        for unit in self.attached.values():
+            unit.detach(self.nexus)
+        self.attached.clear()
+
+    def remap(self, node: TargetNode, units: Mapping[str, LogicalUnit]) -> list[LogicalUnit]:
+        """Takes over other LUNs and returns the units to take leave of.
+
+        Units that stay learn that the LUNs changed.
+
+        Source: SPC4r37 6.33
+        """
+        before = {lun: self.attached.get(name) for lun, name in self.node.luns.items()}
+        kept = {name: unit for name, unit in self.attached.items() if units.get(name) is unit}
+        kept = {name: unit for name, unit in kept.items() if name in node.luns.values()}
+        leaving = [unit for name, unit in self.attached.items() if name not in kept]
+        self.node = node
+        self.attached = dict(kept)
+        self.attach(units)
+        if before != {lun: self.attached.get(name) for lun, name in node.luns.items()}:
+            for unit in kept.values():
+                unit.attention_for(self.nexus, AttentionCode.REPORTED_LUNS_DATA_HAS_CHANGED)
+        return leaving
+
+    def summary(self) -> SessionSummary:
+        """Returns the session as an operator sees it."""
+        return summarise(self.session, self.node.name, self.nexus.target_port.portal_group_tag)
+
+
+def summarise(session: Session, target: str, portal_group_tag: int) -> SessionSummary:
+    """Returns any session as an operator sees it; target is empty for a discovery session."""
+    return SessionSummary(
+        initiator=session.negotiated.initiator_name,
+        isid=session.negotiated.isid.hex(),
+        target=target,
+        portal_group_tag=portal_group_tag,
+        tsih=session.tsih,
+        connections=tuple(connection.number for connection in session.connections.values()),
+        open_tasks=session.open_tasks,
+    )

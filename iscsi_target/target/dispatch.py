@@ -1,0 +1,218 @@
+"""Brings commands and task management functions of sessions to logical units, and what comes of them back.
+
+It knows which unit has which task of which nexus; it decides nothing about sessions. Whatever belongs to a nexus whose
+session is over falls away silently.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import assert_never
+
+from iscsi_target.iscsi.events import (
+    CommandReceived,
+    Condition,
+    DataOutCompleted,
+    DataOutFailed,
+    TaskManagementRequested,
+)
+from iscsi_target.iscsi.open_task import Response
+from iscsi_target.scsi import commands, task
+from iscsi_target.scsi.attention import AttentionCode
+from iscsi_target.scsi.cdb import ReportLuns
+from iscsi_target.scsi.logical_unit import LogicalUnit
+from iscsi_target.scsi.lun import unpack_lun
+from iscsi_target.scsi.nexus import Nexus
+from iscsi_target.scsi.operations import MediumError, Outcome
+from iscsi_target.scsi.status import CheckCondition, Sense, SenseKey, Status, StatusError
+from iscsi_target.scsi.task import (
+    Aborted,
+    Collect,
+    Completed,
+    Function,
+    Managed,
+    ManagementRequest,
+    Task,
+    TaskAttribute,
+    Ticket,
+    UnitAction,
+)
+from iscsi_target.target.actions import Action, Perform, Persist
+from iscsi_target.target.active import ActiveSession
+from iscsi_target.target.management import FUNCTIONS, REFUSALS, ManagementDesk, ManagementResponse, TaskManagement
+
+# RFC7143 11.4.7.2: the iSCSI conditions as sense data
+CONDITIONS = {
+    Condition.UNEXPECTED_UNSOLICITED_DATA: Sense(SenseKey.ABORTED_COMMAND, 0x0C0C),
+    Condition.INCORRECT_AMOUNT_OF_DATA: Sense(SenseKey.ABORTED_COMMAND, 0x0C0D),
+}
+REPORT_LUNS = bytes([ReportLuns().operation_code])
+
+
+class Dispatcher:
+    """Stands between sessions and logical units.
+
+    actions    where Perform and Persist are put
+    active     the sessions at work, by nexus; whoever owns the dispatcher changes it
+    """
+
+    def __init__(self, actions: list[Action]) -> None:
+        self.active: dict[Nexus, ActiveSession] = {}
+        self._actions = actions
+        self._desk = ManagementDesk(self.execute)
+        self._performing: dict[Ticket, LogicalUnit] = {}
+
+    @property
+    def idle(self) -> bool:
+        """True when nothing is at a medium or on its way to the state file."""
+        return not self._performing
+
+    # From sessions
+
+    def command(self, active: ActiveSession, event: CommandReceived) -> None:
+        """Gives a command to the unit that its LUN names."""
+        unit = active.unit(unpack_lun(event.lun))
+        if unit is None:
+            active.session.respond(event.tag, _absent(event.cdb, active.luns))
+            return
+        new = Task(
+            nexus=active.nexus,
+            tag=event.tag,
+            cdb=event.cdb,
+            attribute=TaskAttribute(event.attribute),
+            expects_data=event.expected > 0,
+            luns=active.luns,
+        )
+        active.tasks[event.tag] = (new, unit)
+        if event.cdb.startswith(REPORT_LUNS):
+            for other in active.attached.values():
+                other.withdraw_attention(AttentionCode.REPORTED_LUNS_DATA_HAS_CHANGED, active.nexus)
+        self.execute(unit, unit.accept(new))
+
+    def data_out_completed(self, active: ActiveSession, event: DataOutCompleted) -> None:
+        """Gives its Data-Out to a task that is still there."""
+        if event.tag in active.tasks:
+            waiting, unit = active.tasks[event.tag]
+            self.execute(unit, unit.data_received(waiting, bytes(event.data)))
+
+    def data_out_failed(self, active: ActiveSession, event: DataOutFailed) -> None:
+        """Ends a task with the sense data of an iSCSI condition.
+
+        Source: RFC7143 11.4.7.2
+        """
+        sense = CONDITIONS[event.condition].fixed()
+        response = Response(Status.CHECK_CONDITION, sense)
+        if event.tag not in active.tasks:
+            active.session.respond(event.tag, response)
+            return
+        _, unit = active.tasks[event.tag]
+        active.failed.add(event.tag)
+        request = ManagementRequest(0, Function.ABORT_TASK, active.nexus, event.tag)
+        self.manage([unit], request, lambda _: self._fail(active, event.tag, response))
+
+    def _fail(self, active: ActiveSession, tag: int, response: Response) -> None:
+        active.failed.discard(tag)
+        active.session.respond(tag, response)
+
+    def task_management(self, active: ActiveSession, event: TaskManagementRequested) -> None:
+        """Performs a task management function; the response follows when all it ends is over.
+
+        Source: RFC7143 11.5, 11.6
+        """
+        refusal = self._refusal(active, event)
+        if refusal is not None:
+            active.session.respond_management(event.connection, event.tag, refusal)
+            return
+        function = TaskManagement(event.function)
+        tag = event.referenced_task_tag if function is TaskManagement.ABORT_TASK else None
+        units = [unit for unit in [active.unit(unpack_lun(event.lun))] if unit is not None]
+        if function in (TaskManagement.TARGET_WARM_RESET, TaskManagement.TARGET_COLD_RESET):
+            units = list(active.attached.values())
+        request = ManagementRequest(0, FUNCTIONS[function], active.nexus, tag)
+        self.manage(units, request, lambda found: self._managed(active, event, found=found))
+
+    def _refusal(self, active: ActiveSession, event: TaskManagementRequested) -> ManagementResponse | None:
+        if event.function not in TaskManagement.__members__.values():
+            return ManagementResponse.FUNCTION_NOT_SUPPORTED
+        function = TaskManagement(event.function)
+        if function in REFUSALS:
+            return REFUSALS[function]
+        whole_target = function in (TaskManagement.TARGET_WARM_RESET, TaskManagement.TARGET_COLD_RESET)
+        if not whole_target and active.unit(unpack_lun(event.lun)) is None:
+            return ManagementResponse.LUN_DOES_NOT_EXIST
+        return None
+
+    def _managed(self, active: ActiveSession, event: TaskManagementRequested, *, found: bool) -> None:
+        response = ManagementResponse.FUNCTION_COMPLETE
+        if event.function == TaskManagement.ABORT_TASK and not found:
+            # RFC7143 11.6.1: a command that has not come yet counts as received and aborted.
+            if not active.session.skip(event.ref_cmd_sn):
+                response = ManagementResponse.TASK_DOES_NOT_EXIST
+        active.session.respond_management(event.connection, event.tag, response)
+        if event.function == TaskManagement.TARGET_COLD_RESET:
+            for other in self.active.values():
+                if other.node.name == active.node.name:
+                    other.session.close()
+
+    # From the driver
+
+    def finished(self, ticket: Ticket, result: Outcome | MediumError) -> None:
+        """Brings a result back to its unit."""
+        unit = self._performing.pop(ticket)
+        self.execute(unit, unit.finished(ticket, result))
+
+    # To and from units
+
+    def manage(self, units: Iterable[LogicalUnit], request: ManagementRequest, then: Callable[[bool], None]) -> None:
+        """Asks units to end tasks; `then(found)` is called when all of them are over."""
+        self._desk.request(units, request, then)
+
+    def execute(self, unit: LogicalUnit, actions: Iterable[UnitAction]) -> None:
+        """Does what a logical unit wants done."""
+        for action in actions:
+            match action:
+                case Collect(wanting, length_bytes):
+                    self._collect(wanting, length_bytes)
+                case Completed(ended, status, sense, data_in, wanted):
+                    self._completed(ended, Response(status, sense, data_in, wanted))
+                case Aborted(ended):
+                    self._aborted(ended)
+                case task.Perform(ticket, operation):
+                    self._performing[ticket] = unit
+                    self._actions.append(Perform(ticket, ticket.unit, operation))
+                case task.Persist(ticket, state):
+                    self._performing[ticket] = unit
+                    self._actions.append(Persist(ticket, ticket.unit, state))
+                case Managed():
+                    self._desk.reported(action)
+                case _:
+                    assert_never(action)
+
+    def _collect(self, wanting: Task, length_bytes: int) -> None:
+        active = self.active[wanting.nexus]
+        completed = active.session.collect(wanting.tag, length_bytes)
+        if completed is not None:
+            self.data_out_completed(active, completed)
+
+    def _completed(self, ended: Task, response: Response) -> None:
+        active = self.active[ended.nexus]
+        del active.tasks[ended.tag]
+        active.session.respond(ended.tag, response)
+
+    def _aborted(self, ended: Task) -> None:
+        active = self.active[ended.nexus]
+        del active.tasks[ended.tag]
+        if ended.tag not in active.failed:
+            active.session.discard(ended.tag)
+
+
+def _absent(cdb: bytes, luns: tuple[int, ...]) -> Response:
+    """Answers a command for a LUN that no unit has.
+
+    Source: SPC4r37 6.6.1, SAM5r21 4.7.2
+    """
+    try:
+        done = commands.absent_unit(cdb, luns)
+    except CheckCondition as error:
+        return Response(error.status, error.sense.fixed())
+    except StatusError as error:
+        return Response(error.status)
+    return Response(done.status, data_in=done.data_in)

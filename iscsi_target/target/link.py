@@ -1,0 +1,71 @@
+"""One connection's clock: when its login, its silence or its farewell has lasted too long."""
+
+from enum import Enum
+
+from iscsi_target.iscsi.connection import Connection
+from iscsi_target.iscsi.session import Session
+from iscsi_target.target.nodes import Timeouts
+
+NEVER = float("inf")
+
+
+class Due(Enum):
+    """What a connection's clock says is to be done."""
+
+    NOTHING = ""
+    PING = "nothing came for a while"
+    CUT_LOGIN = "the login took too long"
+    CUT_SILENT = "the ping was not answered"
+    CUT_LEAVING = "the initiator did not log out in time"
+
+
+class Link:
+    """A connection and what its clock needs; times are the driver's, in seconds.
+
+    session    None until the connection is admitted
+    """
+
+    def __init__(self, connection: Connection, timeouts: Timeouts, now: float) -> None:
+        self.connection = connection
+        self.session: Session | None = None
+        self._timeouts = timeouts
+        self._cut_login_at = now + timeouts.login_s
+        self._ping_at = NEVER
+        self._cut_silent_at = NEVER
+        self._cut_leaving_at = NEVER
+
+    def admitted(self, session: Session, now: float) -> None:
+        """Starts the watch over a connection in full feature phase."""
+        self.session = session
+        self._cut_login_at = NEVER
+        self.heard(now)
+
+    def heard(self, now: float) -> None:
+        """Notes that something came."""
+        if self.session is not None:
+            self._ping_at = now + self._timeouts.nop_interval_s
+            self._cut_silent_at = NEVER
+
+    def pinged(self, now: float) -> None:
+        """Notes that a ping went out."""
+        self._ping_at = NEVER
+        self._cut_silent_at = now + self._timeouts.nop_answer_s
+
+    def asked_to_leave(self, now: float) -> None:
+        """Notes that the initiator was asked to log out."""
+        self._cut_leaving_at = min(self._cut_leaving_at, now + self._timeouts.logout_s)
+
+    def due(self, now: float) -> Due:
+        """Returns what is to be done now."""
+        if now >= self._cut_leaving_at:
+            return Due.CUT_LEAVING
+        if now >= self._cut_login_at:
+            return Due.CUT_LOGIN
+        if now >= self._cut_silent_at:
+            return Due.CUT_SILENT
+        return Due.PING if now >= self._ping_at else Due.NOTHING
+
+    @property
+    def deadline(self) -> float:
+        """When `due` may next say something else."""
+        return min(self._cut_login_at, self._ping_at, self._cut_silent_at, self._cut_leaving_at)

@@ -1,0 +1,408 @@
+"""The machine: bytes, completions and time in; actions out. It owns connections, sessions, and which unit has which task.
+
+One call in, one list of actions out; nothing is kept of the bytes that came in. What a batch leaves to be sent is
+gathered at its end, one `Send` a connection, `Close` after it.
+
+A nexus has one session at a time. A session that ends, whatever the reason, first aborts the tasks of its nexus on every
+unit and waits until the last operation of them is back from the medium; only then is the nexus detached and, where a login
+waited for it, the new session admitted.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import assert_never
+
+from iscsi_target.iscsi import events
+from iscsi_target.iscsi.chap import Authentication
+from iscsi_target.iscsi.connection import Admission, Connection, Departure
+from iscsi_target.iscsi.errors import LoginRefused, LoginStatus
+from iscsi_target.iscsi.framing import Buffer
+from iscsi_target.iscsi.login import Endpoint, LoginPhase, LoginTarget
+from iscsi_target.iscsi.parameters import Preferences
+from iscsi_target.iscsi.session import LOGOUT_DONE, Session
+from iscsi_target.iscsi.text import Pair
+from iscsi_target.scsi.logical_unit import LogicalUnit
+from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
+from iscsi_target.scsi.operations import MediumError, Outcome
+from iscsi_target.scsi.task import Function, ManagementRequest, Ticket
+from iscsi_target.target.actions import (
+    Action,
+    Announce,
+    Close,
+    ConnectionTimedOut,
+    Event,
+    LoginFailed,
+    ProtocolViolated,
+    Send,
+    SessionEnded,
+    SessionStarted,
+    SessionSummary,
+)
+from iscsi_target.target.active import ActiveSession, summarise
+from iscsi_target.target.dispatch import Dispatcher
+from iscsi_target.target.link import NEVER, Due, Link
+from iscsi_target.target.nodes import Portal, TargetNode, Timeouts, send_targets
+
+MAX_SESSIONS = 256  # normal sessions; a cluster lab has some dozens
+MAX_TSIH = 0xFFFF
+
+
+class Target:
+    """The target machine.
+
+    nodes          the iSCSI targets
+    units          the logical units, by the names that the nodes' LUNs use
+    portals        portal group tag -> the portals that initiators are told of
+    discovery      who may open a discovery session
+    preferences    our side of every negotiation
+    entropy        returns that many random bytes
+    """
+
+    def __init__(
+        self,
+        *,
+        nodes: Sequence[TargetNode],
+        units: Sequence[LogicalUnit],
+        portals: Mapping[int, Sequence[Portal]],
+        discovery: Authentication,
+        preferences: Preferences,
+        timeouts: Timeouts,
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self._preferences = preferences
+        self._timeouts = timeouts
+        self._entropy = entropy
+        self._actions: list[Action] = []
+        self._dispatcher = Dispatcher(self._actions)
+        self._active = self._dispatcher.active
+        self._discoveries: dict[Session, None] = {}
+        self._links: dict[int, Link] = {}
+        self._touched: dict[Connection, None] = {}
+        self._next_tsih = 1
+        self._wake = NEVER
+        self._draining = False
+        self._adopt(nodes, units, portals, discovery)
+
+    def _adopt(
+        self,
+        nodes: Sequence[TargetNode],
+        units: Sequence[LogicalUnit],
+        portals: Mapping[int, Sequence[Portal]],
+        discovery: Authentication,
+    ) -> None:
+        self._nodes = {node.name: node for node in nodes}
+        self._units = {unit.name: unit for unit in units}
+        self._portals = portals
+        targets = {
+            node.name: LoginTarget(node.name, node.alias, frozenset(node.portal_group_tags), node.authentication)
+            for node in nodes
+        }
+        self._endpoint = Endpoint(targets, discovery, self._preferences)
+
+    # Inputs
+
+    def connected(self, number: int, portal_group_tag: int, local_address: str, now: float) -> list[Action]:
+        """Takes in a new connection.
+
+        number          never used before
+        local_address   "host:port" that the initiator connected to
+        """
+        assert number not in self._links
+        login = LoginPhase(self._endpoint, portal_group_tag, self._entropy)
+        connection = Connection(number, portal_group_tag, local_address, login, self._touched)
+        self._watch(Link(connection, self._timeouts, now))
+        return self._take_actions()
+
+    def received(self, number: int, data: Buffer, now: float) -> list[Action]:
+        """Takes in bytes of a connection; nothing of them is kept by reference."""
+        link = self._links.get(number)
+        if link is not None:
+            link.heard(now)
+            for event in link.connection.receive(data):
+                self._handle(event, now)
+        return self._take_actions()
+
+    def disconnected(self, number: int, now: float) -> list[Action]:
+        """Takes in the loss of a connection; one that the target closed itself may be reported too."""
+        self._drop(number)
+        return self._take_actions()
+
+    def finished(self, ticket: Ticket, result: Outcome | MediumError, now: float) -> list[Action]:
+        """Takes in what became of a Perform or a Persist; None for a Persist that is on stable storage."""
+        self._dispatcher.finished(ticket, result)
+        return self._take_actions()
+
+    def elapsed(self, now: float) -> list[Action]:
+        """Takes in that time has passed: pings and cuts what is due."""
+        self._wake = NEVER
+        for link in list(self._links.values()):
+            due = link.due(now)
+            if due is Due.PING and link.session is not None:
+                link.session.ping(link.connection)
+                link.pinged(now)
+            elif due is not Due.NOTHING:
+                self._announce(ConnectionTimedOut(link.connection.number, due.value))
+                link.connection.close()
+            self._wake = min(self._wake, link.deadline)
+        return self._take_actions()
+
+    def deadline(self) -> float | None:
+        """Returns when elapsed() must be called at the latest; it does no harm to call it earlier."""
+        return None if self._wake == NEVER else self._wake
+
+    def drain(self, now: float) -> list[Action]:
+        """Asks every initiator to log out and lets no new one in; after the time limit they are cut.
+
+        Source: RFC7143 11.9.1
+        """
+        self._draining = True
+        for link in self._links.values():
+            self._send_off(link, now)
+        return self._take_actions()
+
+    @property
+    def drained(self) -> bool:
+        """True when no connection is left and no task is open."""
+        return not self._links and not self._active and self._dispatcher.idle
+
+    def reconfigure(
+        self,
+        nodes: Sequence[TargetNode],
+        units: Sequence[LogicalUnit],
+        portals: Mapping[int, Sequence[Portal]],
+        discovery: Authentication,
+        now: float,
+    ) -> list[Action]:
+        """Takes other nodes and units. Sessions of nodes that are gone are asked to leave; the others go on.
+
+        An initiator whose LUNs changed learns it by a unit attention on the units it keeps.
+
+        Source: SPC4r37 6.33 (REPORTED LUNS DATA HAS CHANGED)
+        """
+        self._adopt(nodes, units, portals, discovery)
+        for active in list(self._active.values()):
+            node = self._nodes.get(active.node.name)
+            if node is None or active.nexus.target_port.portal_group_tag not in node.portal_group_tags:
+                for connection in active.session.connections.values():
+                    self._send_off(self._links[connection.number], now)
+            elif not active.ending:
+                self._remap(active, node)
+        return self._take_actions()
+
+    def sessions(self) -> tuple[SessionSummary, ...]:
+        """Returns the sessions that are open now, normal ones first."""
+        normal = [active.summary() for active in self._active.values()]
+        return tuple(normal + [summarise(session, "", 0) for session in self._discoveries])
+
+    # Connections
+
+    def _watch(self, link: Link) -> None:
+        self._links[link.connection.number] = link
+        self._wake = min(self._wake, link.deadline)
+
+    def _send_off(self, link: Link, now: float) -> None:
+        """Asks the initiator behind a connection to log out, or cuts one that has no session yet."""
+        if link.session is None:
+            link.connection.close()
+            return
+        link.session.request_logout(link.connection, int(self._timeouts.logout_s))
+        link.asked_to_leave(now)
+        self._wake = min(self._wake, link.deadline)
+
+    def _drop(self, number: int) -> None:
+        """Forgets a connection; the session that has no other one ends."""
+        link = self._links.pop(number, None)
+        if link is None or link.session is None:
+            return
+        link.session.connections.pop(link.connection.cid, None)
+        if link.session in self._discoveries:
+            del self._discoveries[link.session]
+            self._announce(SessionEnded(*_names(link.session), target="", tsih=link.session.tsih))
+            return
+        for active in list(self._active.values()):
+            if active.session is link.session and not active.session.connections:
+                self._end(active, lambda: None)
+
+    def _take_actions(self) -> list[Action]:
+        """Returns what has gathered; sends come last, each before the close of its connection."""
+        while self._touched:
+            touched = list(self._touched)
+            self._touched.clear()
+            for connection in touched:
+                if connection.number in self._links:
+                    self._flush(connection)
+        actions = self._actions.copy()
+        self._actions.clear()
+        return actions
+
+    def _flush(self, connection: Connection) -> None:
+        output = connection.take_output()
+        if output:
+            self._actions.append(Send(connection.number, output))
+        if connection.closing:
+            self._actions.append(Close(connection.number))
+            self._drop(connection.number)
+
+    # Sessions
+
+    def _admit(self, connection: Connection, now: float) -> None:
+        """Decides about a login that is complete on the initiator's side.
+
+        Source: RFC7143 6.3.5, 6.3.4
+        """
+        if connection.number not in self._links or connection.closing:
+            return
+        try:
+            if self._draining:
+                raise LoginStatus.SERVICE_UNAVAILABLE.refusal("the target is shutting down")
+            admission = connection.phase
+            assert isinstance(admission, Admission)
+            if admission.negotiated.discovery:
+                self._admit_discovery(connection, admission, now)
+            else:
+                self._admit_normal(connection, admission, now)
+        except LoginRefused as refusal:
+            self._handle(connection.refuse_admission(refusal), now)
+
+    def _admit_discovery(self, connection: Connection, admission: Admission, now: float) -> None:
+        if admission.negotiated.tsih:
+            raise LoginStatus.SESSION_DOES_NOT_EXIST.refusal("a discovery session has one connection")
+        session = self._open(connection, admission, now)
+        self._discoveries[session] = None
+
+    def _admit_normal(self, connection: Connection, admission: Admission, now: float) -> None:
+        negotiated = admission.negotiated
+        node = self._nodes.get(negotiated.target_name or "")
+        if node is None:
+            raise LoginStatus.TARGET_REMOVED.refusal(f"target {negotiated.target_name} is gone")
+        initiator_port = InitiatorPort(negotiated.initiator_name, negotiated.isid)
+        nexus = Nexus(initiator_port, TargetPort(node.name, connection.portal_group_tag))
+        active = self._active.get(nexus)
+        if negotiated.tsih:
+            if active is None or active.ending or active.session.tsih != negotiated.tsih:
+                raise LoginStatus.SESSION_DOES_NOT_EXIST.refusal(f"there is no session {negotiated.tsih}")
+            if negotiated.cid not in active.session.connections:
+                raise LoginStatus.TOO_MANY_CONNECTIONS.refusal("MaxConnections=1 was negotiated")
+        if active is not None:
+            self._reinstate(active, connection, now)
+            return
+        if len(self._active) >= MAX_SESSIONS:
+            raise LoginStatus.OUT_OF_RESOURCES.refusal(f"{MAX_SESSIONS} sessions are open")
+        active = ActiveSession(self._open(connection, admission, now), nexus, node)
+        self._active[nexus] = active
+        active.attach(self._units)
+
+    def _reinstate(self, active: ActiveSession, connection: Connection, now: float) -> None:
+        """Ends the session that a login replaces, and admits the login when all its tasks are over.
+
+        With one connection a session, reinstating the connection comes to the same.
+
+        Source: RFC7143 6.3.4, 6.3.5
+        """
+        for old in list(active.session.connections.values()):
+            old.close()
+        active.session.connections.clear()
+        self._end(active, lambda: self._admit(connection, now))
+
+    def _open(self, connection: Connection, admission: Admission, now: float) -> Session:
+        """Makes a session of a login and sends the final response."""
+        session = Session(admission.negotiated, self._choose_tsih(), admission.request.cmd_sn, self._send_targets)
+        session.connections[admission.negotiated.cid] = connection
+        connection.admit(session, session.tsih)
+        link = self._links[connection.number]
+        link.admitted(session, now)
+        self._wake = min(self._wake, link.deadline)
+        target = admission.negotiated.target_name or ""
+        self._announce(SessionStarted(connection.number, *_names(session), target=target, tsih=session.tsih))
+        return session
+
+    def _choose_tsih(self) -> int:
+        used = {active.session.tsih for active in self._active.values()}
+        used |= {session.tsih for session in self._discoveries}
+        while self._next_tsih in used:
+            self._next_tsih = self._next_tsih % MAX_TSIH + 1
+        tsih = self._next_tsih
+        self._next_tsih = tsih % MAX_TSIH + 1
+        return tsih
+
+    def _end(self, active: ActiveSession, then: Callable[[], None]) -> None:
+        """Ends a session: aborts its tasks everywhere, waits for them, detaches the nexus, and then goes on."""
+        active.afterwards.append(then)
+        if active.ending:
+            return
+        active.ending = True
+        request = ManagementRequest(0, Function.NEXUS_LOSS, active.nexus)
+        self._dispatcher.manage(active.attached.values(), request, lambda _: self._ended(active))
+
+    def _ended(self, active: ActiveSession) -> None:
+        active.detach()
+        del self._active[active.nexus]
+        names = _names(active.session)
+        self._announce(SessionEnded(*names, target=active.node.name, tsih=active.session.tsih))
+        for then in active.afterwards:
+            then()
+
+    def _remap(self, active: ActiveSession, node: TargetNode) -> None:
+        """Gives a session other LUNs and takes leave of the units that it loses."""
+        for unit in active.remap(node, self._units):
+            self._take_leave(unit, active.nexus)
+
+    def _take_leave(self, unit: LogicalUnit, nexus: Nexus) -> None:
+        request = ManagementRequest(0, Function.NEXUS_LOSS, nexus)
+        self._dispatcher.manage([unit], request, lambda _: unit.detach(nexus))
+
+    def _logout(self, session: Session, connection: Connection, tag: int) -> None:
+        """Lets an initiator go; the response follows when its tasks are over.
+
+        Source: RFC7143 11.14
+        """
+        connection.phase = Departure(session.numbers)
+        active = self._active_of(session)
+        if active is None:
+            session.respond_logout(connection, tag, LOGOUT_DONE)
+        else:
+            self._end(active, lambda: session.respond_logout(connection, tag, LOGOUT_DONE))
+
+    def _active_of(self, session: Session) -> ActiveSession | None:
+        return next((active for active in self._active.values() if active.session is session), None)
+
+    def _send_targets(self, session: Session, connection: Connection, value: str) -> list[Pair]:
+        own = session.negotiated.target_name or ""
+        return send_targets(self._nodes, self._portals, connection, value or own)
+
+    # Events
+
+    def _handle(self, event: events.Event, now: float) -> None:
+        match event:
+            case events.LoginCompleted(connection, _):
+                self._admit(connection, now)
+            case events.LoginFailed(connection, reason):
+                self._announce(LoginFailed(connection.number, reason))
+            case events.ProtocolViolated(connection, reason):
+                self._announce(ProtocolViolated(connection.number, reason))
+            case events.LogoutRequested(session, connection, tag):
+                self._logout(session, connection, tag)
+            case _:
+                self._dispatch(event)
+
+    def _dispatch(self, event: events.TaskEvent) -> None:
+        active = self._active_of(event.session)
+        if active is None or active.ending:
+            return
+        match event:
+            case events.CommandReceived():
+                self._dispatcher.command(active, event)
+            case events.DataOutCompleted():
+                self._dispatcher.data_out_completed(active, event)
+            case events.DataOutFailed():
+                self._dispatcher.data_out_failed(active, event)
+            case events.TaskManagementRequested():
+                self._dispatcher.task_management(active, event)
+            case _:
+                assert_never(event)
+
+    def _announce(self, event: Event) -> None:
+        self._actions.append(Announce(event))
+
+
+def _names(session: Session) -> tuple[str, str]:
+    return session.negotiated.initiator_name, session.negotiated.isid.hex()

@@ -1,0 +1,100 @@
+"""Waiting for aborted tasks: a step that follows when every logical unit concerned has reported that they are over."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import count
+
+from iscsi_target.scsi.logical_unit import LogicalUnit
+from iscsi_target.scsi.task import Function, Managed, ManagementRequest, UnitAction
+
+
+class TaskManagement(IntEnum):
+    """Names the function codes.
+
+    Source: RFC7143 11.5.1
+    """
+
+    ABORT_TASK = 1
+    ABORT_TASK_SET = 2
+    CLEAR_ACA = 3
+    CLEAR_TASK_SET = 4
+    LOGICAL_UNIT_RESET = 5
+    TARGET_WARM_RESET = 6
+    TARGET_COLD_RESET = 7
+    TASK_REASSIGN = 8
+
+
+class ManagementResponse(IntEnum):
+    """Names the response codes.
+
+    Source: RFC7143 11.6.1
+    """
+
+    FUNCTION_COMPLETE = 0
+    TASK_DOES_NOT_EXIST = 1
+    LUN_DOES_NOT_EXIST = 2
+    TASK_STILL_ALLEGIANT = 3
+    REASSIGNMENT_NOT_SUPPORTED = 4
+    FUNCTION_NOT_SUPPORTED = 5
+    FUNCTION_REJECTED = 255
+
+
+FUNCTIONS = {
+    TaskManagement.ABORT_TASK: Function.ABORT_TASK,
+    TaskManagement.ABORT_TASK_SET: Function.ABORT_TASK_SET,
+    TaskManagement.CLEAR_TASK_SET: Function.CLEAR_TASK_SET,
+    TaskManagement.LOGICAL_UNIT_RESET: Function.LOGICAL_UNIT_RESET,
+    TaskManagement.TARGET_WARM_RESET: Function.TARGET_RESET,
+    TaskManagement.TARGET_COLD_RESET: Function.TARGET_RESET,
+}
+
+REFUSALS = {
+    TaskManagement.CLEAR_ACA: ManagementResponse.FUNCTION_NOT_SUPPORTED,  # NORMACA is zero in INQUIRY
+    TaskManagement.TASK_REASSIGN: ManagementResponse.REASSIGNMENT_NOT_SUPPORTED,
+}
+
+
+@dataclass(slots=True)
+class _Wait:
+    """What follows when `missing` units have reported."""
+
+    missing: int
+    found: bool
+    then: Callable[[bool], None]
+
+
+class ManagementDesk:
+    """Gives out management requests and calls back when all units have dealt with one.
+
+    execute    does what a unit wants done
+    """
+
+    def __init__(self, execute: Callable[[LogicalUnit, Iterable[UnitAction]], None]) -> None:
+        self._execute = execute
+        self._numbers = count(1)
+        self._waits: dict[int, _Wait] = {}
+
+    def request(self, units: Iterable[LogicalUnit], request: ManagementRequest, then: Callable[[bool], None]) -> None:
+        """Asks every unit; `then(found)` is called after the last has reported, at once when there is no unit.
+
+        request    its number is chosen here
+        found      True when any unit found the task that ABORT TASK means
+        """
+        concerned = list(units)
+        if not concerned:
+            then(False)
+            return
+        number = next(self._numbers)
+        self._waits[number] = _Wait(len(concerned), False, then)
+        for unit in concerned:
+            self._execute(unit, unit.manage(request._replace(number=number)))
+
+    def reported(self, managed: Managed) -> None:
+        """Notes that one unit is done."""
+        wait = self._waits[managed.number]
+        wait.missing -= 1
+        wait.found = wait.found or managed.found
+        if not wait.missing:
+            del self._waits[managed.number]
+            wait.then(wait.found)

@@ -1,0 +1,75 @@
+"""What a target is told about itself: its nodes, their LUNs, portals and time limits; and what discovery says of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from iscsi_target.iscsi.chap import Authentication
+from iscsi_target.iscsi.connection import Connection
+from iscsi_target.iscsi.text import Pair
+
+ALL_TARGETS = "All"
+
+
+class Portal(NamedTuple):
+    """A network portal as initiators are told of it.
+
+    address    "host:port", "[v6]:port", or "" for the address that the asking initiator connected to
+    Source: RFC7143 4.4.1
+    """
+
+    address: str
+
+
+class Timeouts(NamedTuple):
+    """How long the target waits, in seconds.
+
+    login_s           from the connection to the end of the login; slow initiators need 15 to 30
+    nop_interval_s    without a byte from the initiator before it is pinged
+    nop_answer_s      for the answer to a ping
+    logout_s          after a request to log out, until the connection is cut
+    """
+
+    login_s: float = 30.0
+    nop_interval_s: float = 15.0
+    nop_answer_s: float = 15.0
+    logout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class TargetNode:
+    """One iSCSI target.
+
+    name                 its iSCSI name, normalised
+    portal_group_tags    the portal groups it is reachable through
+    luns                 LUN 0..16383 -> name of the unit
+    Source: RFC7143 4.4.1
+    """
+
+    name: str
+    alias: str = ""
+    portal_group_tags: tuple[int, ...] = (1,)
+    luns: Mapping[int, str] = field(default_factory=dict)
+    authentication: Authentication = field(default_factory=Authentication)
+
+
+def send_targets(
+    nodes: Mapping[str, TargetNode],
+    portals: Mapping[int, Sequence[Portal]],
+    connection: Connection,
+    name: str,
+) -> list[Pair]:
+    """Answers SendTargets: each target with one address a portal, nothing for a name that is unknown.
+
+    name    "All", or the name of one target
+    Source: RFC7143 Appendix C
+    """
+    if name != ALL_TARGETS and name.lower() not in nodes:
+        return []
+    pairs: list[Pair] = []
+    for node in nodes.values() if name == ALL_TARGETS else [nodes[name.lower()]]:
+        pairs.append(("TargetName", node.name))
+        for tag in node.portal_group_tags:
+            addresses = [portal.address or connection.local_address for portal in portals.get(tag, ())]
+            pairs += [("TargetAddress", f"{address},{tag}") for address in dict.fromkeys(addresses)]
+    return pairs

@@ -1,0 +1,242 @@
+"""Moves the bytes of one TCP connection between the kernel and whoever owns the connection, and nothing more.
+
+It reads straight into a buffer that all connections of a server share, and writes straight from the buffers of the
+machine with one gathering call, because a stream abstraction would copy both ways. What the kernel does not take at
+once waits uncopied. A peer that does not read is first no longer read from, and then cut, so that it costs a bounded
+amount of memory for a bounded time. Knows no PDU.
+"""
+
+import asyncio
+import os
+import socket
+from collections import deque
+from collections.abc import Iterable
+from ipaddress import IPv6Address, ip_address
+from typing import NamedTuple, Protocol
+
+from iscsi_target.scsi.operations import Buffer
+
+RECEIVE_BUFFER_BYTES = 256 * 1024  # of one read; bounds what one connection does before the next has its turn
+HIGH_WATER_BYTES = 1 << 20  # unsent output above which a connection is not read
+LOW_WATER_BYTES = 256 * 1024  # unsent output below which it is read again
+SEND_STALL_S = 60.0  # a peer that takes no byte of waiting output for this long is cut
+LINGER_S = 2.0  # how long a closed connection may still take output and is drained, so that no reset eats the output
+BUFFERS_PER_SEND = min(os.sysconf("SC_IOV_MAX"), 1024)  # the kernel's limit of a gathering write
+
+
+class Address(NamedTuple):
+    """An IP address or host name and a TCP port; prints as host:port, or [host]:port for IPv6."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def address_of(name: object) -> Address:
+    """Returns what getsockname or getpeername gave as an address; an IPv4 address mapped into IPv6 comes back as IPv4.
+
+    raises    ValueError when the socket is not of an internet family
+    """
+    match name:
+        case (str(host), int(port), *_):
+            plain = host.partition("%")[0]
+            mapped = IPv6Address(plain).ipv4_mapped if ":" in plain else None
+            return Address(str(mapped or ip_address(plain)), port)
+    raise ValueError(f"not an internet address: {name!r}")
+
+
+class Owner(Protocol):
+    """Who is told what happens on a channel; every method returns at once."""
+
+    def channel_received(self, number: int, received: memoryview) -> None:
+        """Bytes have come; the view is valid during the call only."""
+
+    def channel_sent(self, number: int, sent: Iterable[Buffer]) -> None:
+        """The kernel has taken these bytes."""
+
+    def channel_lost(self, number: int, reason: str) -> None:
+        """The peer has closed, or the connection failed; the channel is closed and nothing follows."""
+
+    def channel_closed(self, number: int) -> None:
+        """What `close` asked for is done."""
+
+
+class Channel:
+    """One accepted TCP connection on an event loop.
+
+    number     names the connection towards the owner
+    buffer     where input is read to; may be shared, as it is free again when channel_received returns
+    """
+
+    def __init__(self, number: int, connected: socket.socket, buffer: memoryview, owner: Owner) -> None:
+        connected.setblocking(False)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.number = number
+        self.local = address_of(connected.getsockname())
+        self.peer = address_of(connected.getpeername())
+        self._socket = connected
+        self._buffer = buffer
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._unsent: deque[memoryview] = deque()
+        self._unsent_bytes = 0
+        self._progress_at = 0.0
+        self._stall_timer: asyncio.TimerHandle | None = None
+        self._linger_timer: asyncio.TimerHandle | None = None
+        self._reading = False
+        self._ending = False  # close() was called; output still goes out, input is thrown away
+        self._open = True
+
+    @property
+    def unsent_bytes(self) -> int:
+        """How much output the kernel has not taken yet."""
+        return self._unsent_bytes
+
+    def start(self) -> None:
+        """Begins to read."""
+        self._resume()
+
+    def send(self, buffers: Iterable[Buffer]) -> None:
+        """Sends the buffers in order, now as far as the kernel takes them, the rest when it can.
+
+        buffers   must not change afterwards
+        A failure is reported by channel_lost later, never from within this call.
+        """
+        if self._ending or not self._open:
+            return
+        idle = not self._unsent
+        for buffer in buffers:
+            if len(buffer):
+                self._unsent.append(memoryview(buffer).cast("B"))
+                self._unsent_bytes += len(self._unsent[-1])
+        if idle:
+            self._flush()
+            if self._unsent:
+                self._await_writable()
+        if self._unsent_bytes > HIGH_WATER_BYTES:
+            self._pause()
+
+    def close(self) -> None:
+        """Ends the connection after its waiting output has gone out, for which it has LINGER_S; then channel_closed."""
+        if self._ending or not self._open:
+            return
+        self._ending = True
+        self._linger_timer = self._loop.call_later(LINGER_S, self._end)
+        self._resume()
+        if not self._unsent:
+            self._finish_output()
+
+    def abort(self) -> None:
+        """Ends the connection at once, whatever waits; the owner is not told."""
+        if not self._open:
+            return
+        self._open = False
+        for timer in (self._stall_timer, self._linger_timer):
+            if timer is not None:
+                timer.cancel()
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        self._unsent.clear()
+        self._unsent_bytes = 0
+        self._socket.close()
+
+    # Input
+
+    def _resume(self) -> None:
+        if not self._reading and self._open:
+            self._reading = True
+            self._loop.add_reader(self._socket, self._readable)
+
+    def _pause(self) -> None:
+        if self._reading and not self._ending:
+            self._reading = False
+            self._loop.remove_reader(self._socket)
+
+    def _readable(self) -> None:
+        try:
+            length = self._socket.recv_into(self._buffer)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._lost(error.strerror or str(error))
+            return
+        if length == 0:
+            self._lost("closed by the peer")
+        elif not self._ending:
+            self._owner.channel_received(self.number, self._buffer[:length])
+
+    # Output
+
+    def _flush(self) -> None:
+        """Hands the kernel as much as it takes."""
+        try:
+            while self._unsent:
+                batch = [self._unsent[index] for index in range(min(len(self._unsent), BUFFERS_PER_SEND))]
+                self._owner.channel_sent(self.number, self._consume(self._socket.sendmsg(batch)))
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError as error:
+            self._unsent.clear()
+            self._unsent_bytes = 0
+            self._loop.call_soon(self._lost, error.strerror or str(error))
+
+    def _consume(self, length: int) -> list[memoryview]:
+        sent = []
+        self._unsent_bytes -= length
+        while length:
+            first = self._unsent.popleft()
+            sent.append(first[:length])
+            if length < len(first):
+                self._unsent.appendleft(first[length:])
+            length -= len(sent[-1])
+        return sent
+
+    def _await_writable(self) -> None:
+        self._progress_at = self._loop.time()
+        self._loop.add_writer(self._socket, self._writable)
+        if self._stall_timer is None:
+            self._stall_timer = self._loop.call_later(SEND_STALL_S, self._check_stall)
+
+    def _writable(self) -> None:
+        before = self._unsent_bytes
+        self._flush()
+        if self._unsent_bytes < before:
+            self._progress_at = self._loop.time()
+        if self._unsent_bytes <= LOW_WATER_BYTES:
+            self._resume()
+        if not self._unsent and self._open:
+            self._loop.remove_writer(self._socket)
+            if self._ending:
+                self._finish_output()
+
+    def _check_stall(self) -> None:
+        self._stall_timer = None
+        if not self._unsent:
+            return
+        left_s = self._progress_at + SEND_STALL_S - self._loop.time()
+        if left_s <= 0:
+            self._lost(f"the peer read nothing for {SEND_STALL_S:.0f} s")
+        else:
+            self._stall_timer = self._loop.call_later(left_s, self._check_stall)
+
+    # The end
+
+    def _finish_output(self) -> None:
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._end()
+
+    def _end(self) -> None:
+        if self._open:
+            self.abort()
+            self._owner.channel_closed(self.number)
+
+    def _lost(self, reason: str) -> None:
+        if self._ending:
+            self._end()
+        elif self._open:
+            self.abort()
+            self._owner.channel_lost(self.number, reason)

@@ -1,0 +1,117 @@
+"""Makes logical units of what is configured: opens the medium, finds the unit's identity and saved state.
+
+Everything here may block and runs on a thread.
+"""
+
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from typing import NamedTuple
+
+from iscsi_target.config import Backing, ConfigError, Configuration, Unit
+from iscsi_target.scsi.device import Device, Features, Geometry, Identity, PortIdentity, TransferLimits
+from iscsi_target.scsi.logical_unit import LogicalUnit
+from iscsi_target.scsi.mode_pages import ModePages
+from iscsi_target.scsi.nexus import TargetPort
+from iscsi_target.storage.file import FileStore
+from iscsi_target.storage.medium import Backend, Medium, RamStore
+from iscsi_target.storage.state import StateFile
+
+MAX_TRANSFER_BYTES = 8 << 20  # of a read, write or verify; with the task window it bounds a session's memory
+MAX_CAW_BLOCKS = 1  # of COMPARE AND WRITE; what VMware needs, and all that libiscsi's suite expects
+MAX_UNMAP_BYTES = 32 << 30  # of one UNMAP; punching holes costs by extent, not by byte
+MAX_UNMAP_DESCRIPTORS = 256
+MAX_WRITE_SAME_BYTES = 256 << 20  # of one WRITE SAME; about a second of writing
+ALLOCATION_BYTES = 4096  # what file systems and the RAM store allocate at least
+TARGET_PORT_GROUP = 1  # every port reaches every unit alike, so there is one target port group
+
+
+class OpenUnit(NamedTuple):
+    """A logical unit, the medium that performs its operations, and what it was made of."""
+
+    configured: Unit
+    device: Device
+    logical_unit: LogicalUnit
+    medium: Medium
+
+
+def open_unit(unit: Unit, state: StateFile, ports: Mapping[TargetPort, PortIdentity], executor: Executor) -> OpenUnit:
+    """Opens a unit's medium and makes its logical unit.
+
+    ports      the target ports that lead to it
+    executor   for the medium's operations
+    raises     StorageError, ConfigError when the medium has no block
+    """
+    backend = open_backend(unit)
+    try:
+        geometry = _geometry(unit, backend.size_bytes)
+        device = Device(
+            identity=_identity(unit, state),
+            geometry=geometry,
+            features=_features(unit, geometry, backend),
+            modes=ModePages.restore(state.load(unit.name).mode_pages),
+            ports=ports,
+        )
+    except BaseException:
+        backend.close()
+        raise
+    return OpenUnit(unit, device, LogicalUnit(unit.name, device), Medium(backend, executor))
+
+
+def open_backend(unit: Unit) -> Backend:
+    """Opens what a unit keeps its blocks in; raises StorageError."""
+    if unit.backing is Backing.RAM:
+        assert unit.size_bytes is not None
+        return RamStore(unit.size_bytes)
+    assert unit.path is not None
+    return FileStore.open(unit.path, size_bytes=unit.size_bytes, read_only=unit.read_only)
+
+
+def ports_of(configuration: Configuration, unit: str) -> dict[TargetPort, PortIdentity]:
+    """Returns the target ports that lead to a unit; relative identifiers count the ports of all targets from 1.
+
+    Source: SPC4r37 7.8.6.8
+    """
+    ports = [(entry, TargetPort(entry.name, tag)) for entry in configuration.targets for tag in entry.portal_groups]
+    return {
+        port: PortIdentity(relative_identifier, TARGET_PORT_GROUP)
+        for relative_identifier, (entry, port) in enumerate(ports, start=1)
+        if unit in entry.luns.values()
+    }
+
+
+def _identity(unit: Unit, state: StateFile) -> Identity:
+    stored = state.unit_identity(unit.name)
+    return Identity(
+        vendor=unit.vendor,
+        product=unit.product,
+        revision=unit.revision,
+        serial=unit.serial or stored.serial,
+        naa=unit.naa or stored.naa,
+    )
+
+
+def _geometry(unit: Unit, size_bytes: int) -> Geometry:
+    length_blocks = size_bytes // unit.block_length_bytes
+    if not length_blocks:
+        raise ConfigError(f"unit {unit.name}", f"{size_bytes} bytes are not one block", "give it a size")
+    exponent = (unit.physical_block_bytes // unit.block_length_bytes).bit_length() - 1
+    return Geometry(unit.block_length_bytes, exponent, length_blocks)
+
+
+def _features(unit: Unit, geometry: Geometry, backend: Backend) -> Features:
+    block = geometry.block_length_bytes
+    limits = TransferLimits(
+        max_transfer_blocks=MAX_TRANSFER_BYTES // block,
+        max_caw_blocks=MAX_CAW_BLOCKS,
+        max_unmap_blocks=MAX_UNMAP_BYTES // block,
+        max_unmap_descriptors=MAX_UNMAP_DESCRIPTORS,
+        max_write_same_blocks=MAX_WRITE_SAME_BYTES // block,
+        unmap_granularity=max(unit.physical_block_bytes, ALLOCATION_BYTES) // block,
+    )
+    return Features(
+        limits=limits,
+        read_only=unit.read_only or backend.read_only,
+        removable=unit.removable,
+        thin=unit.thin,
+        rotation_rate=unit.rotation_rate,
+    )

@@ -1,0 +1,361 @@
+"""Declares fixed-width structures once: a field's line is its type, its construct declaration and its codec.
+
+A subclass of `Layout` lists its fields in the order of the standard's figure, most significant bit first, each annotated
+with one of the field types below, which pair a Python type with a construct declaration. From the construct tree the
+class derives, when it is defined, a struct-based `unpack` and `pack` that are some fifty times faster than construct itself;
+construct stays available as `construct()` and is the oracle of the property tests. What is not fixed-width, or not a
+whole number of bytes, is refused when the class is defined.
+
+A name that starts with an underscore is a reserved field: packed as zero, ignored by `unpack`, reported by
+`reserved_bit`, and no attribute of the value. Values are immutable tuples that compare by type and fields.
+
+Variable-length structures are not declared here: they join several layouts, or use construct directly.
+"""
+
+import struct
+from collections.abc import Callable
+from inspect import get_annotations
+from operator import itemgetter
+from typing import Annotated, Any, ClassVar, NamedTuple, Self, dataclass_transform, get_args
+
+import construct
+
+Bit = Annotated[bool, construct.Flag]
+B2 = Annotated[int, construct.BitsInteger(2)]
+B3 = Annotated[int, construct.BitsInteger(3)]
+B4 = Annotated[int, construct.BitsInteger(4)]
+B5 = Annotated[int, construct.BitsInteger(5)]
+B6 = Annotated[int, construct.BitsInteger(6)]
+B7 = Annotated[int, construct.BitsInteger(7)]
+B21 = Annotated[int, construct.BitsInteger(21)]
+U8 = Annotated[int, construct.Int8ub]
+U16 = Annotated[int, construct.Int16ub]
+U24 = Annotated[int, construct.Int24ub]
+U32 = Annotated[int, construct.Int32ub]
+U48 = Annotated[int, construct.BytesInteger(6)]
+U64 = Annotated[int, construct.Int64ub]
+Bytes3 = Annotated[bytes, construct.Bytes(3)]
+Bytes4 = Annotated[bytes, construct.Bytes(4)]
+Bytes6 = Annotated[bytes, construct.Bytes(6)]
+Bytes8 = Annotated[bytes, construct.Bytes(8)]
+Bytes16 = Annotated[bytes, construct.Bytes(16)]
+
+MAX_BIT_RUN = 64  # bits between two byte boundaries; one machine word
+
+
+class LayoutError(ValueError):
+    """Says that bytes are too short for a layout, or that a value does not fit its field."""
+
+
+class FieldPointer(NamedTuple):
+    """Where a field starts: byte from the start, and its most significant bit, 7 being the first of a byte.
+
+    Source: SPC4r37 4.5.2.4.2
+    """
+
+    byte: int
+    bit: int
+
+
+class _Field(NamedTuple):
+    name: str
+    width_bits: int
+    offset_bits: int
+    kind: str  # bit, bits, integer, bytes
+    declaration: Any
+    default: Any
+
+    @property
+    def reserved(self) -> bool:
+        return self.name.startswith("_")
+
+    @property
+    def aligned(self) -> bool:
+        return self.kind in ("integer", "bytes")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, eq_default=True)
+class Layout(tuple[Any, ...]):
+    """The base of every fixed-width structure; see the module's docstring for the form of a declaration.
+
+    raises    TypeError when a subclass declares what is not fixed-width or not whole bytes
+    """
+
+    __slots__ = ()
+
+    size: ClassVar[int] = 0
+    fields: ClassVar[tuple[str, ...]] = ()
+    _declared: ClassVar[tuple[_Field, ...]] = ()
+    _reserved_mask: ClassVar[int] = 0
+    _pack: ClassVar[Callable[[Any], bytes]]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._declared = _declare(cls)
+        cls.size = sum(field.width_bits for field in cls._declared) // 8
+        named = [field for field in cls._declared if not field.reserved]
+        cls.fields = tuple(field.name for field in named)
+        usage = sum(
+            ((1 << field.width_bits) - 1) << (cls.size * 8 - field.offset_bits - field.width_bits) for field in named
+        )
+        cls._reserved_mask = ((1 << cls.size * 8) - 1) ^ usage
+        for index, field in enumerate(named):
+            setattr(cls, field.name, property(itemgetter(index), doc=f"{field.width_bits} bits"))
+        for field in cls._declared:
+            if field.reserved and field.name in cls.__dict__:
+                delattr(cls, field.name)
+        cls.__new__, unpack, cls._pack = _generate(cls)  # type: ignore[method-assign]  # the generated codec
+        cls.unpack = classmethod(unpack)  # type: ignore[method-assign, assignment]  # the generated codec
+
+    @classmethod
+    def unpack(cls, buffer: bytes | bytearray | memoryview, offset: int = 0) -> Self:
+        """Reads a value from the `size` bytes at offset; reserved bits are ignored.
+
+        raises    LayoutError when the buffer is too short
+        """
+        raise NotImplementedError  # replaced in every subclass
+
+    def pack(self) -> bytes:
+        """Returns the `size` bytes of the value, reserved bits zero.
+
+        raises    LayoutError when a value does not fit its field
+        """
+        return type(self)._pack(self)
+
+    def replace(self, **changes: Any) -> Self:
+        """Returns a copy with some fields changed."""
+        return type(self)(**(dict(zip(self.fields, self, strict=True)) | changes))
+
+    @classmethod
+    def usage(cls) -> bytes:
+        """Returns a mask of `size` bytes: one for the bits of named fields, zero for reserved ones.
+
+        Source: SPC4r37 6.35.3 (CDB USAGE DATA)
+        """
+        return (cls._reserved_mask ^ ((1 << cls.size * 8) - 1)).to_bytes(cls.size, "big")
+
+    @classmethod
+    def location(cls, name: str) -> FieldPointer:
+        """Returns where a field starts; raises KeyError for an unknown name."""
+        for field in cls._declared:
+            if field.name == name:
+                return FieldPointer(field.offset_bits // 8, 7 - field.offset_bits % 8)
+        raise KeyError(name)
+
+    @classmethod
+    def reserved_bit(cls, buffer: bytes | bytearray | memoryview) -> FieldPointer | None:
+        """Returns the first reserved bit that is set in the first `size` bytes, or None."""
+        wrong = int.from_bytes(buffer[: cls.size], "big") & cls._reserved_mask
+        if not wrong:
+            return None
+        offset_bits = cls.size * 8 - wrong.bit_length()
+        return FieldPointer(offset_bits // 8, 7 - offset_bits % 8)
+
+    @classmethod
+    def construct(cls) -> Any:
+        """Returns the declaration as a construct Struct; runs of bit fields are nested BitStructs."""
+        parts = []
+        for word in _words(cls._declared):
+            if word[0].aligned:
+                parts.append(word[0].name / word[0].declaration)
+            else:
+                members = [field.name / field.declaration for field in word]
+                parts.append(f"bits_{word[0].offset_bits // 8}" / construct.BitStruct(*members))
+        return construct.Struct(*parts)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and tuple.__eq__(self, other) is True
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((type(self).__name__, *self))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in zip(self.fields, self, strict=True))
+        return f"{type(self).__name__}({shown})"
+
+
+def _declare(cls: type[Layout]) -> tuple[_Field, ...]:
+    declared = []
+    offset = 0
+    for name, annotation in get_annotations(cls).items():
+        arguments = get_args(annotation)
+        if len(arguments) != 2:
+            raise TypeError(f"{cls.__name__}.{name}: {annotation} pairs no type with a construct declaration")
+        width, kind = _width(cls, name, arguments[1])
+        declared.append(_Field(name, width, offset, kind, arguments[1], cls.__dict__.get(name, _Field)))
+        offset += width
+    if offset % 8:
+        raise TypeError(f"{cls.__name__} is {offset} bits long, not a whole number of bytes")
+    return tuple(declared)
+
+
+def _width(cls: type[Layout], name: str, declaration: Any) -> tuple[int, str]:
+    match declaration:
+        case construct.FormatField():
+            if not declaration.fmtstr.startswith(">"):
+                raise TypeError(f"{cls.__name__}.{name} is not big-endian")
+            return declaration.sizeof() * 8, "integer"
+        case construct.BytesInteger(length=int(length)):
+            return length * 8, "integer"
+        case construct.Bytes(length=int(length)):
+            return length * 8, "bytes"
+        case construct.BitsInteger(length=int(length)):
+            return length, "bits"
+        case construct.Flag:
+            return 1, "bit"
+    raise TypeError(f"{cls.__name__}.{name}: {declaration} has no fixed width")
+
+
+def _words(declared: tuple[_Field, ...]) -> list[list[_Field]]:
+    """Groups fields into words that start and end at a byte: one aligned field, or a run of bit fields."""
+    words: list[list[_Field]] = []
+    open_bits = 0
+    for field in declared:
+        if field.aligned and open_bits:
+            raise TypeError(f"{field.name} does not start at a byte")
+        if open_bits:
+            words[-1].append(field)
+        else:
+            words.append([field])
+        open_bits = 0 if field.aligned else (open_bits + field.width_bits)
+        if open_bits % 8 == 0:
+            open_bits = 0
+        if open_bits > MAX_BIT_RUN:
+            raise TypeError(f"{field.name} ends a run of more than {MAX_BIT_RUN} bits")
+    return words
+
+
+# The generated codec. A word of 1, 2, 4 or 8 bytes is one struct code; 3 and 6 bytes are two that are joined.
+
+_CODES = {1: "B", 2: "H", 3: "BH", 4: "I", 5: "BI", 6: "HI", 7: "BHI", 8: "Q"}
+_CODE_BITS = {"B": 8, "H": 16, "I": 32, "Q": 64}
+
+
+class _Codec:
+    """Collects the lines of one layout's generated functions."""
+
+    def __init__(self) -> None:
+        self.format = ">"
+        self.names: list[str] = []  # what struct unpacks
+        self.values: list[str] = []  # an expression per named field, from names
+        self.packed: list[str] = []  # what struct packs, from the fields' names
+        self.checks: list[str] = []
+
+    def add_bytes(self, field: _Field) -> None:
+        self.format += f"{field.width_bits // 8}s"
+        self.names.append(field.name)
+        self.values.append(field.name)
+        self.packed.append(field.name)
+        self.checks.append(f"len({field.name}) == {field.width_bits // 8}")
+
+    def add_word(self, word: list[_Field]) -> None:
+        """Adds a word of integers: whole = the fields side by side."""
+        width = sum(field.width_bits for field in word)
+        codes = _CODES[width // 8]
+        self.format += codes
+        shift = width
+        loads, terms = [], []
+        for code in codes:
+            shift -= _CODE_BITS[code]
+            self.names.append(f"w{len(self.names)}")
+            loads.append(_shifted(self.names[-1], shift, left=True))
+            mask = (1 << _CODE_BITS[code]) - 1
+            terms.append((shift, mask))
+        whole = " | ".join(loads)
+        parts = []
+        remaining = width
+        for field in word:
+            remaining -= field.width_bits
+            mask = (1 << field.width_bits) - 1
+            if field.reserved:
+                continue
+            loaded = f"{_shifted(f'({whole})', remaining, left=False)} & {mask}"
+            self.values.append(f"({loaded}) != 0" if field.kind == "bit" else loaded)
+            parts.append(_shifted(field.name, remaining, left=True))
+            self.checks.append(f"0 <= {field.name} <= {mask}")
+        joined = " | ".join(parts)
+        for shift, mask in terms:
+            whole_word = len(terms) == 1
+            self.packed.append(joined if whole_word else f"{_shifted(f'({joined})', shift, left=False)} & {mask}")
+
+    def skip(self, width_bits: int) -> None:
+        self.format += f"{width_bits // 8}x"
+
+
+def _shifted(expression: str, bits: int, *, left: bool) -> str:
+    if not bits:
+        return expression
+    return f"({expression} {'<<' if left else '>>'} {bits})"
+
+
+def _generate(cls: type[Layout]) -> tuple[Callable[..., Any], Callable[..., Any], Callable[[Any], bytes]]:
+    codec = _Codec()
+    for word in _words(cls._declared):
+        if all(field.reserved for field in word):
+            codec.skip(sum(field.width_bits for field in word))
+        elif word[0].kind == "bytes":
+            codec.add_bytes(word[0])
+        else:
+            codec.add_word(word)
+    compiled = struct.Struct(codec.format)
+    scope: dict[str, Any] = {
+        "load": compiled.unpack_from,
+        "store": compiled.pack,
+        "new": tuple.__new__,
+        "error": struct.error,
+        "too_short": _too_short,
+        "unfit": _unfit,
+    }
+    source = _SOURCE.format(
+        names=" ".join(f"{name}," for name in codec.names),
+        values=" ".join(f"{value}," for value in codec.values),
+        arguments=" ".join(f", {argument}" for argument in _arguments(cls, scope)),
+        fields=" ".join(f"{name}," for name in cls.fields),
+        checks=" and ".join(codec.checks) or "True",
+        packed=", ".join(codec.packed),
+    )
+    exec(compile(source, f"<codec of {cls.__name__}>", "exec"), scope)  # our own declarations only
+    return scope["create"], scope["unpack"], scope["pack"]
+
+
+_SOURCE = """
+def create(cls{arguments}):
+    return new(cls, ({fields}))
+
+def unpack(cls, buffer, offset=0):
+    try:
+        {names} = load(buffer, offset)
+    except error:
+        raise too_short(cls, buffer, offset) from None
+    return new(cls, ({values}))
+
+def pack(value):
+    {fields} = value
+    try:
+        if {checks}:
+            return store({packed})
+    except (error, TypeError):
+        pass
+    raise unfit(value)
+"""
+
+
+def _arguments(cls: type[Layout], scope: dict[str, Any]) -> list[str]:
+    """Returns the keyword-only parameters of the constructor; their defaults go into the scope."""
+    arguments = ["*"]
+    for field in cls._declared:
+        if not field.reserved:
+            scope[f"default_{field.name}"] = field.default
+            arguments.append(field.name if field.default is _Field else f"{field.name}=default_{field.name}")
+    return arguments
+
+
+def _too_short(cls: type[Layout], buffer: bytes | bytearray | memoryview, offset: int) -> LayoutError:
+    return LayoutError(f"{cls.__name__} needs {cls.size} bytes, {max(0, len(buffer) - offset)} are there")
+
+
+def _unfit(value: Layout) -> LayoutError:
+    return LayoutError(f"a value does not fit its field: {value!r}")

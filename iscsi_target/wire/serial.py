@@ -1,0 +1,22 @@
+"""Serial number arithmetic on 32 bits: CmdSN, StatSN, DataSN, R2TSN and target transfer tags wrap around.
+
+Source: RFC1982 3, RFC7143 4.2.2.1
+"""
+
+_MODULUS = 1 << 32
+_HALF = 1 << 31
+
+
+def advance(number: int, count: int = 1) -> int:
+    """Returns the serial number count steps after number; count may be negative."""
+    return (number + count) % _MODULUS
+
+
+def distance(start: int, end: int) -> int:
+    """Returns how many steps lead from start to end: -2**31..2**31 - 1, negative when end is before start."""
+    return (end - start + _HALF) % _MODULUS - _HALF
+
+
+def before(first: int, second: int) -> bool:
+    """Returns True when first comes before second; two numbers half the space apart are in no order, and this is True."""
+    return distance(first, second) > 0 or distance(first, second) == -_HALF

@@ -1,0 +1,80 @@
+"""Which attentions a nexus gets when it comes, goes and comes back. Nodes A and B; unit 0."""
+
+import pytest
+
+from iscsi_target.scsi import nexus_table
+from iscsi_target.scsi.attention import AttentionCode
+from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
+from iscsi_target.scsi.nexus_table import NexusTable
+
+PORT = TargetPort("iqn.2026-01.org.example:p", 1)
+A = Nexus(InitiatorPort("iqn.2026-01.org.example:a", bytes(6)), PORT)
+B = Nexus(InitiatorPort("iqn.2026-01.org.example:b", bytes(6)), PORT)
+MODE = AttentionCode.MODE_PARAMETERS_CHANGED
+
+
+def told(table: NexusTable, nexus: Nexus) -> list[int]:
+    codes = []
+    while (code := table.take(nexus)) is not None:
+        codes.append(code)
+    return codes
+
+
+@pytest.fixture
+def table() -> NexusTable:
+    table = NexusTable()
+    table.attach(A)
+    table.attach(B)
+    return table
+
+
+@pytest.mark.clause("SAM5r21 6.3.1")
+def test_a_new_nexus_is_told_of_the_power_on(table: NexusTable):
+    assert told(table, A) == [AttentionCode.POWER_ON_OCCURRED]
+    assert told(table, A) == []
+
+
+@pytest.mark.clause("SAM5r21 6.3.4")
+def test_a_nexus_that_returns_is_told_of_its_loss(table: NexusTable):
+    told(table, A)
+    table.detach(A)
+    assert A not in table
+    table.attach(A)
+    assert told(table, A) == [AttentionCode.I_T_NEXUS_LOSS_OCCURRED]
+
+
+def test_a_nexus_that_left_before_it_was_told_of_the_power_on_is_told_when_it_returns(table: NexusTable):
+    table.detach(A)
+    table.attach(A)
+    assert told(table, A) == [AttentionCode.POWER_ON_OCCURRED]
+
+
+def test_a_change_reaches_everybody_but_its_author(table: NexusTable):
+    told(table, A), told(table, B)
+    table.establish(MODE, except_nexus=A)
+    assert told(table, A) == []
+    assert told(table, B) == [MODE]
+
+
+def test_a_condition_can_be_for_one_nexus(table: NexusTable):
+    told(table, A), told(table, B)
+    table.establish_for(B, MODE)
+    assert told(table, A) == []
+    assert told(table, B) == [MODE]
+
+
+def test_a_withdrawn_condition_is_not_reported(table: NexusTable):
+    table.establish_for(B, MODE)
+    table.withdraw(B, MODE)
+    assert MODE not in told(table, B)
+
+
+def test_remembered_nexuses_are_bounded(table: NexusTable, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(nexus_table, "MAX_REMEMBERED", 1)
+    for nexus in (A, B):
+        told(table, nexus)
+        table.detach(nexus)
+    table.attach(A)
+    table.attach(B)
+    assert told(table, A) == [AttentionCode.POWER_ON_OCCURRED]
+    assert told(table, B) == [AttentionCode.I_T_NEXUS_LOSS_OCCURRED]

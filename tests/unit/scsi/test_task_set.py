@@ -1,0 +1,243 @@
+"""When tasks become enabled, and when operations may go to the medium. Nodes A and B; unit 0."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iscsi_target.scsi import task_set
+from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
+from iscsi_target.scsi.operations import CompareAndWrite, Flush, Operation, Read, Unmap, Write, extents, writes
+from iscsi_target.scsi.task import Task, TaskAttribute
+from iscsi_target.scsi.task_set import MAX_REGIONS, MAX_TASKS_PER_NEXUS, REGION_BYTES, TaskSet, Turn, Turns
+
+PORT = TargetPort("iqn.2026-01.org.example:p", 1)
+A = Nexus(InitiatorPort("iqn.2026-01.org.example:a", bytes(6)), PORT)
+B = Nexus(InitiatorPort("iqn.2026-01.org.example:b", bytes(6)), PORT)
+SIMPLE, ORDERED, HEAD = TaskAttribute.SIMPLE, TaskAttribute.ORDERED, TaskAttribute.HEAD_OF_QUEUE
+
+
+def task(attribute: TaskAttribute = SIMPLE, nexus: Nexus = A) -> Task:
+    return Task(nexus, 0, bytes(16), attribute)
+
+
+def test_simple_tasks_are_enabled_at_once():
+    tasks = TaskSet()
+    first, second = task(), task(TaskAttribute.UNTAGGED)
+    assert tasks.enter(first) == [first]
+    assert tasks.enter(second) == [second]
+
+
+@pytest.mark.clause("SAM5r21 8.6.3")
+def test_ordered_task_waits_for_all_older_tasks():
+    tasks = TaskSet()
+    first, second, ordered = task(), task(nexus=B), task(ORDERED)
+    tasks.enter(first), tasks.enter(second)
+    assert tasks.enter(ordered) == []
+    assert tasks.leave(first) == []
+    assert tasks.leave(second) == [ordered]
+
+
+@pytest.mark.clause("SAM5r21 8.6.2")
+def test_simple_task_waits_for_an_older_ordered_task():
+    tasks = TaskSet()
+    ordered, younger, last = task(ORDERED), task(), task()
+    assert tasks.enter(ordered) == [ordered]
+    assert tasks.enter(younger) == []
+    assert tasks.enter(last) == []
+    assert tasks.leave(ordered) == [younger, last]
+
+
+@pytest.mark.clause("SAM5r21 8.6.3")
+def test_ordered_tasks_run_one_after_another():
+    tasks = TaskSet()
+    first, second, third = task(ORDERED), task(ORDERED), task(ORDERED)
+    tasks.enter(first), tasks.enter(second), tasks.enter(third)
+    assert tasks.leave(first) == [second]
+    assert tasks.leave(second) == [third]
+
+
+@pytest.mark.clause("SAM5r21 8.6.4")
+def test_head_of_queue_task_is_enabled_at_once_and_holds_up_the_rest():
+    tasks = TaskSet()
+    running, ordered, head, late = task(), task(ORDERED), task(HEAD), task()
+    tasks.enter(running), tasks.enter(ordered)
+    assert tasks.enter(head) == [head]
+    assert tasks.enter(late) == []
+    assert tasks.leave(running) == []
+    assert tasks.leave(head) == [ordered]
+    assert tasks.leave(ordered) == [late]
+
+
+def test_simple_task_that_came_under_a_head_of_queue_task_is_enabled_after_it():
+    tasks = TaskSet()
+    head, simple = task(HEAD), task()
+    tasks.enter(head)
+    assert tasks.enter(simple) == []
+    assert tasks.leave(head) == [simple]
+
+
+def test_a_dormant_task_can_leave():
+    tasks = TaskSet()
+    first, ordered, last = task(), task(ORDERED), task()
+    tasks.enter(first), tasks.enter(ordered), tasks.enter(last)
+    assert tasks.leave(ordered) == []
+    assert tasks.leave(first) == [last]
+
+
+def test_a_nexus_has_a_share_of_the_task_set():
+    tasks = TaskSet()
+    for _ in range(MAX_TASKS_PER_NEXUS):
+        tasks.enter(task())
+    assert not tasks.has_room(A)
+    assert tasks.has_room(B)
+    assert tasks.open_tasks(A) == MAX_TASKS_PER_NEXUS
+    tasks.leave(next(iter(tasks)))
+    assert tasks.has_room(A)
+
+
+def test_the_task_set_as_a_whole_is_bounded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(task_set, "MAX_TASKS", 1)
+    tasks = TaskSet()
+    tasks.enter(task())
+    assert not tasks.has_room(B)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from([SIMPLE, ORDERED, HEAD]), st.integers(0, 99)), max_size=80))
+def test_the_order_of_tasks_is_that_of_the_standard(steps: list[tuple[bool, TaskAttribute, int]]):
+    """Law: whoever becomes enabled may be by SAM's rules, and whoever may be is."""
+    tasks, order, enabled = TaskSet(), [], set()
+    for leaves, attribute, which in steps:
+        if leaves and enabled:
+            gone = sorted(enabled, key=order.index)[which % len(enabled)]
+            order.remove(gone)
+            enabled.discard(gone)
+            news = tasks.leave(gone)
+        else:
+            order.append(task(attribute))
+            news = tasks.enter(order[-1])
+        assert not enabled & set(news)
+        enabled.update(news)
+        assert enabled == enabled | {one for one in order if _may_be_enabled(one, order)}
+        assert all(_may_be_enabled(one, order) for one in news)
+
+
+def _may_be_enabled(one: Task, order: list[Task]) -> bool:
+    older = order[: order.index(one)]
+    heads = any(other.attribute is HEAD for other in order)
+    if one.attribute is HEAD:
+        return True
+    if one.attribute is ORDERED:
+        return not heads and not older
+    return not heads and not any(other.attribute is ORDERED for other in older)
+
+
+# Turns
+
+
+def turn(operation: Operation) -> Turn:
+    return Turn(task(), operation)
+
+
+def test_operations_that_only_read_run_together():
+    turns = Turns()
+    assert turns.enter(turn(Read(0, 512)))
+    assert turns.enter(turn(Read(0, 512)))
+
+
+def test_operations_that_do_not_overlap_run_together():
+    turns = Turns()
+    assert turns.enter(turn(Write(0, bytes(512))))
+    assert turns.enter(turn(Write(512, bytes(512))))
+    assert turns.enter(turn(Flush()))
+    assert turns.enter(turn(Write(0, b"")))
+
+
+@pytest.mark.clause("SBC3r36 5.3")
+def test_overlapping_compare_and_writes_take_turns_in_order():
+    turns = Turns()
+    first, second, third = (turn(CompareAndWrite(0, bytes(512), bytes(512))) for _ in range(3))
+    assert turns.enter(first)
+    assert not turns.enter(second)
+    assert not turns.enter(third)
+    assert turns.leave(first) == [second]
+    assert turns.leave(second) == [third]
+    assert turns.leave(third) == []
+    assert len(turns) == 0
+
+
+def test_a_late_read_does_not_overtake_a_waiting_write():
+    turns = Turns()
+    reading, writing, late = turn(Read(0, 512)), turn(Write(0, bytes(512))), turn(Read(0, 512))
+    assert turns.enter(reading)
+    assert not turns.enter(writing)
+    assert not turns.enter(late)
+    assert turns.leave(reading) == [writing]
+    assert turns.leave(writing) == [late]
+
+
+def test_a_turn_that_is_given_up_lets_others_go():
+    turns = Turns()
+    reading, writing, late = turn(Read(0, 512)), turn(Write(0, bytes(512))), turn(Read(0, 512))
+    turns.enter(reading), turns.enter(writing), turns.enter(late)
+    assert turns.leave(writing) == [late]
+    assert turns.leave(reading) == []
+
+
+def test_an_operation_over_very_many_regions_takes_its_turn_too():
+    turns = Turns()
+    small = turn(Write(REGION_BYTES * MAX_REGIONS, bytes(1)))
+    wide = turn(Read(0, REGION_BYTES * MAX_REGIONS * 2))
+    scattered = turn(Unmap(tuple((2 * n * REGION_BYTES, 1) for n in range(MAX_REGIONS + 1))))
+    assert turns.enter(small)
+    assert not turns.enter(wide)
+    assert not turns.enter(scattered)
+    assert turns.leave(small) == [wide]
+    assert turns.leave(wide) == [scattered]
+    assert turns.leave(scattered) == []
+
+
+RANGES = st.tuples(st.integers(0, 40), st.integers(0, 12)).map(lambda r: (r[0] * 4096, r[1] * 4096))
+OPERATIONS = st.one_of(
+    RANGES.map(lambda r: Read(*r)),
+    RANGES.map(lambda r: Write(r[0], bytes(r[1]))),
+    st.lists(RANGES, max_size=4).map(lambda ranges: Unmap(tuple(ranges))),
+    st.just(Flush()),
+)
+
+
+def _disturb(left: Operation, right: Operation) -> bool:
+    bytes_of = [{b for o, n in extents(one) for b in range(o, o + n, 4096)} for one in (left, right)]
+    return (writes(left) or writes(right)) and bool(bytes_of[0] & bytes_of[1])
+
+
+@given(st.lists(st.tuples(OPERATIONS, st.integers(0, 99)), max_size=40), st.integers(1, 4))
+def test_turns_come_in_order_and_alone(steps: list[tuple[Operation, int]], limit: int):
+    """Law: one goes when no older one that it disturbs is there, and everybody goes in the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(task_set, "MAX_REGIONS", limit)
+        turns, present, running = Turns(), {}, set()
+        for operation, which in steps:
+            new = turn(operation)
+            older = [other for other in present.values() if _disturb(operation, other)]
+            present[new] = operation
+            assert turns.enter(new) == (not older)
+            if not older:
+                running.add(new)
+            if which % 3 == 0:
+                gone = list(present)[which % len(present)]
+                _leave(turns, present, running, gone)
+        while present:
+            assert running
+            _leave(turns, present, running, min(running, key=list(present).index))
+
+
+def _leave(turns: Turns, present: dict[Turn, Operation], running: set[Turn], gone: Turn) -> None:
+    del present[gone]
+    running.discard(gone)
+    free = turns.leave(gone)
+    assert not running & set(free)
+    running.update(free)
+    order = list(present)
+    for one in order:
+        blocked = any(_disturb(present[one], present[other]) for other in order[: order.index(one)])
+        assert (one in running) == (not blocked)

@@ -1,0 +1,77 @@
+"""Prints the conformance table: which test proves which clause of a standard, from the `clause` marks of the tests.
+
+The table is made by collecting the tests, so it cannot fall behind them. It says nothing of outcomes: every test
+passes, or the change does not land.
+"""
+
+import io
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import redirect_stdout
+from typing import NamedTuple
+
+import pytest
+
+
+class Row(NamedTuple):
+    """One line of the table.
+
+    clause   revision and clause, as in the mark
+    test     path::name, without parameters
+    """
+
+    clause: str
+    test: str
+
+
+class Collector:
+    """A pytest plugin that takes down the marks of what was collected."""
+
+    def __init__(self) -> None:
+        self.rows: set[Row] = set()
+        self.test_count = 0
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Reads the marks when collection is over."""
+        self.test_count = len(session.items)
+        for item in session.items:
+            test = item.nodeid.partition("[")[0]
+            self.rows.update(Row(str(mark.args[0]), test) for mark in item.iter_markers("clause"))
+
+
+def order(row: Row) -> tuple[str, list[tuple[int, str]], str]:
+    """Returns what to sort a row by: the standard, then the clause by its numbers, then the test."""
+    standard, _, clause = row.clause.partition(" ")
+    numbers = [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"[.\s]+", clause)]
+    return standard, numbers, row.test
+
+
+def table(rows: Iterable[Row]) -> str:
+    """Returns the rows as a Markdown table, in the standards' order; a clause stands once, with its first test."""
+    lines = ["| Clause | Test |", "|---|---|"]
+    previous = ""
+    for row in sorted(rows, key=order):
+        lines.append(f"| {row.clause if row.clause != previous else ''} | `{row.test}` |")
+        previous = row.clause
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `tools/matrix [PYTEST ARGS]` and returns its exit code: 0, or pytest's when collection failed."""
+    collector = Collector()
+    chosen = sys.argv[1:] if arguments is None else arguments
+    with redirect_stdout(io.StringIO()) as output:
+        exit_code = pytest.main(["--collect-only", "--quiet", "-p", "no:cacheprovider", *chosen], plugins=[collector])
+    if exit_code != pytest.ExitCode.OK:
+        print(output.getvalue(), file=sys.stderr)
+        return int(exit_code)
+    print(table(collector.rows))
+    clauses = {row.clause for row in collector.rows}
+    tests = {row.test for row in collector.rows}
+    print(f"\n{len(clauses)} clauses, {len(tests)} tests of {collector.test_count} collected")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

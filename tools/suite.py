@@ -1,0 +1,243 @@
+"""Runs the installed libiscsi conformance suite, one process a test, and tells a pass from a skip.
+
+`iscsi-test-cu` counts a skipped test as passed, exits with 0 when no test matched, and repeats its tests in several
+families. So each different test runs alone, is judged by what it printed, and is killed with its process group when
+it does not end. The suite writes to the unit that it is given and takes its reservations away.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+PROGRAM = "iscsi-test-cu"
+PREFERRED_FAMILY = "ALL"
+DEFAULT_TIMEOUT_S = 60.0
+MAX_REASON = 200  # characters; a reason is one line of a table
+
+_SKIP = re.compile(r"(?:.*\[SKIPP(?:ED|ING)\]|.*?(?=\bSkipping\b))\s*(.*)")
+_FAILED_STEP = re.compile(r"\[FAILED\]\s*(.*)")
+_ASSERTION = re.compile(r"^\s*\d+\. (\S+:\d+\s+-\s.*?)(?:\s{4}Send .*)?$")
+_COUNTS = re.compile(r"^\s*(suites|tests|asserts)\s+(\d+)\s+(\d+)\s+(\d+|n/a)\s+(\d+)")
+_SUITE_HEADING = re.compile(r"^Suite: ")
+
+
+class Verdict(Enum):
+    """How a test of the suite ended."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    SKIP = "skip"
+    HANG = "hang"
+
+
+class Result(NamedTuple):
+    """One test's end.
+
+    name        SUITE.TEST
+    verdict     pass only when nothing of it was skipped
+    reason      why not pass, one line; empty for a pass
+    elapsed_s   from the start of its process
+    """
+
+    name: str
+    verdict: Verdict
+    reason: str
+    elapsed_s: float
+
+
+class SuiteUnavailable(Exception):
+    """Says that the suite cannot be run here: not installed, or its list of tests is unreadable."""
+
+
+def parse_list(listing: str) -> dict[str, str]:
+    """Reads the output of `iscsi-test-cu -l`.
+
+    returns   SUITE.TEST -> the full name to run it by, in the suite's own order, each different test once
+    """
+    names: dict[str, str] = {}
+    for line in listing.splitlines():
+        family, _, name = line.strip().partition(".")
+        if name.count(".") == 1 and (name not in names or family == PREFERRED_FAMILY):
+            names[name] = f"{family}.{name}"
+    return names
+
+
+def installed_tests() -> dict[str, str]:
+    """Returns the tests of the installed suite, as `parse_list` does.
+
+    raises    SuiteUnavailable
+    """
+    if shutil.which(PROGRAM) is None:
+        raise SuiteUnavailable(f"{PROGRAM} is not installed; on Debian: apt-get install libiscsi-bin")
+    listed = subprocess.run([PROGRAM, "-l"], capture_output=True, text=True, errors="replace", check=False)
+    tests = parse_list(listed.stdout)
+    if not tests:
+        raise SuiteUnavailable(f"{PROGRAM} -l listed no test: {listed.stderr.strip()}")
+    return tests
+
+
+def select(tests: Iterable[str], patterns: Sequence[str]) -> list[str]:
+    """Returns the names that match a pattern, all when there is none; a pattern without a dot is a suite's name."""
+    whole = [pattern if "." in pattern else f"{pattern}.*" for pattern in patterns]
+    return [name for name in tests if not whole or any(fnmatchcase(name, pattern) for pattern in whole)]
+
+
+def judge(output: str, errors: str, exit_code: int) -> tuple[Verdict, str]:
+    """Tells from what a test printed, with -V, how it ended.
+
+    output      standard output of the process
+    errors      its standard error
+    exit_code   as of subprocess: negative when a signal ended it
+    returns     the verdict and its reason
+    """
+    if exit_code < 0:
+        return Verdict.FAIL, f"killed by {signal.Signals(-exit_code).name}"
+    lines = output.splitlines()
+    counts = {found[1]: found for line in lines if (found := _COUNTS.match(line))}
+    if "tests" not in counts:
+        return Verdict.FAIL, _last_line(errors) or _last_line(output) or f"exit code {exit_code}, no summary"
+    failures = [counts[row][5] for row in counts if counts[row][5] != "0"]
+    if failures:
+        return Verdict.FAIL, _failure(lines)
+    if counts["tests"][3] == "0":
+        return Verdict.FAIL, "the suite ran no test"
+    if exit_code != 0:
+        return Verdict.FAIL, _last_line(errors) or f"exit code {exit_code}"
+    skipped = next((found for line in _of_the_test(lines) if (found := _SKIP.match(line))), None)
+    if skipped:
+        return Verdict.SKIP, skipped[1].strip()[:MAX_REASON]
+    return Verdict.PASS, ""
+
+
+def _of_the_test(lines: Sequence[str]) -> Iterator[str]:
+    """Yields the lines after the suite's heading: before it the tool looks at the unit, which is no test."""
+    inside = False
+    for line in lines:
+        inside = inside or bool(_SUITE_HEADING.match(line))
+        if inside:
+            yield line
+
+
+def _failure(lines: Sequence[str]) -> str:
+    """Joins the first failed step, which says what happened, and the assertion, which says where in the suite."""
+    step = next((found[1] for line in _of_the_test(lines) if (found := _FAILED_STEP.search(line))), "")
+    assertion = next((found[1] for line in lines if (found := _ASSERTION.match(line))), "")
+    joined = " | ".join(" ".join(part.split()) for part in (step, assertion) if part)
+    return (joined or "failed without an assertion")[:MAX_REASON]
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:MAX_REASON] if lines else ""
+
+
+def run_test(full_name: str, urls: Sequence[str], timeout_s: float = DEFAULT_TIMEOUT_S) -> Result:
+    """Runs one test in a process of its own.
+
+    full_name   FAMILY.SUITE.TEST
+    urls        one, or two of the same unit for the multipath tests
+    timeout_s   after that many seconds the test's process group is killed and the test has hung
+    """
+    command = [PROGRAM, "--dataloss", "--allow-sanitize", "--Verbose-scsi", "--test", full_name, *urls]
+    name = full_name.partition(".")[2]
+    started_s = _monotonic_s()
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            output, errors = process.communicate()
+            reason = f"no end after {timeout_s:g} s; last: {_last_line(output.decode(errors='replace'))}"
+            return Result(name, Verdict.HANG, reason[:MAX_REASON], _monotonic_s() - started_s)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    verdict, reason = judge(output.decode(errors="replace"), errors.decode(errors="replace"), process.returncode)
+    return Result(name, verdict, reason, _monotonic_s() - started_s)
+
+
+def _monotonic_s() -> float:
+    return os.times().elapsed
+
+
+def run_suite(
+    urls: Sequence[str], patterns: Sequence[str] = (), timeout_s: float = DEFAULT_TIMEOUT_S
+) -> Iterator[Result]:
+    """Runs the installed tests that match, one after the other, and yields each result as it comes.
+
+    urls, timeout_s   as of `run_test`
+    patterns          as of `select`
+    raises            SuiteUnavailable
+    """
+    tests = installed_tests()
+    for name in select(tests, patterns):
+        yield run_test(tests[name], urls, timeout_s)
+
+
+def summarise(results: Iterable[Result]) -> str:
+    """Returns the totals as one line."""
+    counts = Counter(result.verdict for result in results)
+    figures = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict)
+    return f"{sum(counts.values())} tests: {figures}"
+
+
+def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="tools/conformance",
+        description="Runs every test of the installed iscsi-test-cu against a unit, one process a test. Exit code 0"
+        " when none failed or hung.",
+    )
+    parser.add_argument("url", help="iscsi://[USER%%SECRET@]HOST:PORT/TARGET/LUN")
+    parser.add_argument("url2", nargs="?", help="the same unit by another path, for the MultipathIO tests")
+    parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help="SUITE or SUITE.TEST, * and ?")
+    parser.add_argument("--timeout", type=float, default=DEFAULT_TIMEOUT_S, metavar="S", help="seconds for each test")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, the totals last")
+    parser.add_argument("--dataloss", action="store_true", help="required: the suite overwrites what is on the unit")
+    return parser.parse_args(arguments)
+
+
+def _print_result(result: Result, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(result._asdict() | {"verdict": result.verdict.value}), flush=True)
+    else:
+        print(f"{result.name} {result.verdict.value} {result.reason}".rstrip(), flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `tools/conformance` and returns its exit code: 0, 1 when a test failed or hung, 2 when nothing could run."""
+    options = _arguments(sys.argv[1:] if arguments is None else arguments)
+    if not options.dataloss:
+        print("conformance: the suite overwrites the unit; say --dataloss when that may be", file=sys.stderr)
+        return 2
+    results: list[Result] = []
+    try:
+        for result in run_suite([options.url, *filter(None, [options.url2])], options.only, options.timeout):
+            results.append(result)
+            _print_result(result, options.json)
+    except SuiteUnavailable as unavailable:
+        print(f"conformance: {unavailable}", file=sys.stderr)
+        return 2
+    if not results:
+        print(f"conformance: no test matches {' '.join(options.only)}", file=sys.stderr)
+        return 2
+    if options.json:
+        print(json.dumps({v.value: sum(r.verdict is v for r in results) for v in Verdict} | {"tests": len(results)}))
+    else:
+        print(summarise(results))
+    return int(any(result.verdict in (Verdict.FAIL, Verdict.HANG) for result in results))
