@@ -32,7 +32,7 @@ class ConfigError(Exception):
     remedy   what to do, or empty
     """
 
-    def __init__(self, where: str, what: str, remedy: str = "") -> None:
+    def __init__(self, where: str, what: str, *, remedy: str = "") -> None:
         super().__init__(f"{where}: {what}" + (f"; {remedy}" if remedy else ""))
         self.where = where
         self.what = what

@@ -227,7 +227,7 @@ class Document:
         try:
             self._tables: Mapping[str, object] = tomllib.loads(self.text)
         except tomllib.TOMLDecodeError as error:
-            raise ConfigError(str(path), f"is not TOML: {error}", "see https://toml.io") from error
+            raise ConfigError(str(path), f"is not TOML: {error}", remedy="see https://toml.io") from error
         for key in self._tables:
             if key not in KEYS:
                 self.mistakes.append(_unknown((key,), KEYS))
@@ -280,13 +280,13 @@ def _read(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise ConfigError(str(path), (error.strerror or str(error)).lower(), "name a readable file") from error
+        raise ConfigError(str(path), (error.strerror or str(error)).lower(), remedy="name a readable file") from error
     if len(content) > MAX_FILE_BYTES:
-        raise ConfigError(str(path), "is too long for a configuration", "name the right file")
+        raise ConfigError(str(path), "is too long for a configuration", remedy="name the right file")
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise ConfigError(str(path), f"is not UTF-8: {error}", "save it as UTF-8") from error
+        raise ConfigError(str(path), f"is not UTF-8: {error}", remedy="save it as UTF-8") from error
 
 
 def _mistake(kind: type[Table], key: Key, error: "ErrorDetails") -> Mistake:

@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 MAX_CONNECTIONS = 512  # at one time; leaves half of the usual 1024 descriptors to images and the rest
 MAX_CONNECTIONS_PER_PEER = 256  # of one address; a router may hide a whole cluster behind one
 MAX_PENDING_LOGINS = 64  # connections that have not logged in; past it the oldest is cut for the newest
+TRACE_POLL_S = 0.01  # between looks whether a trace that is behind has caught up
 MIN_TIMER_S = 0.005  # a deadline that has passed already does not make the loop spin
 
 Arguments = TypeVarTuple("Arguments")
@@ -72,6 +73,7 @@ class Driver:
         self._peers: Counter[str] = Counter()
         self._pending: dict[int, None] = {}  # in the order of arrival
         self._timer: asyncio.TimerHandle | None = None
+        self._held: set[int] = set()
         self._draining = False
         self._drained = asyncio.Event()
         self._ended = False
@@ -100,6 +102,8 @@ class Driver:
         """Gives the machine what came."""
         if self._trace is not None:
             self._trace.received(number, received)
+            if self._trace.behind:
+                self._hold(number)
         self._input(number, self._target.received, number, received)
 
     def channel_sent(self, number: int, sent: Iterable[Buffer]) -> None:
@@ -116,6 +120,21 @@ class Driver:
     def channel_closed(self, number: int) -> None:
         """Forgets a connection that the machine had closed."""
         self._forget(number)
+
+    def _hold(self, number: int) -> None:
+        """Stops reading from a connection until the trace has caught up, so that it stays complete."""
+        if not self._held:
+            self._loop.call_later(TRACE_POLL_S, self._release)
+        self._held.add(number)
+        self._channels[number].hold()
+
+    def _release(self) -> None:
+        if self._trace is not None and self._trace.behind and not self._ended:
+            self._loop.call_later(TRACE_POLL_S, self._release)
+            return
+        held, self._held = self._held, set()
+        for number in held & self._channels.keys():
+            self._channels[number].release()
 
     def _refusal(self, host: str) -> str:
         if self._peers.total() >= MAX_CONNECTIONS:

@@ -82,7 +82,9 @@ async def bind(address: Address) -> socket.socket:
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except OSError as error:
-        raise ConfigError(f"portal {address}", error.strerror or str(error), "write an address of this host") from error
+        raise ConfigError(
+            f"portal {address}", error.strerror or str(error), remedy="write an address of this host"
+        ) from error
     family, kind, protocol, _, place = found[0]
     listening = socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol)
     try:
@@ -93,7 +95,7 @@ async def bind(address: Address) -> socket.socket:
         listening.listen(BACKLOG)
     except OSError as error:
         listening.close()
-        raise ConfigError(f"portal {address}", (error.strerror or str(error)).lower(), _remedy(error)) from error
+        raise ConfigError(f"portal {address}", (error.strerror or str(error)).lower(), remedy=_remedy(error)) from error
     return listening
 
 

@@ -234,6 +234,7 @@ class Server:
         """Changes over to a configuration whose new units and portals are open."""
         wanted = {unit.name: unit for unit in configuration.units}
         leaving = {name: had for name, had in self._units.items() if had.configured != wanted.get(name)}
+        changed = [(had.configured, wanted[name]) for name, had in leaving.items() if name in wanted]
         for name in leaving:
             del self._units[name]
         self._reconfigure(configuration)
@@ -241,7 +242,6 @@ class Server:
         for listener in bound.values():
             listener.start()
         await self._close_units(leaving)
-        changed = [(had.configured, wanted[name]) for name, had in leaving.items() if name in wanted]
         for old, new in changed:
             await self._reopen(configuration, old, new)
         if changed:
@@ -274,7 +274,7 @@ class Server:
         for name in ("state", "preferences", "timeouts"):
             if getattr(configuration, name) != getattr(self.configuration, name):
                 key = name if name == "state" else "session"
-                raise ConfigError(key, "cannot change while the server runs", "restart it, or undo this change")
+                raise ConfigError(key, "cannot change while the server runs", remedy="restart it, or undo this change")
 
     def _retag(self, configuration: Configuration) -> set[Place]:
         """Gives listeners the portal group that their address has now; returns the places that stay."""

@@ -32,7 +32,10 @@ from iscsi_target.wire.layout import B4, U8, U16, U24, U32, Bytes4, Bytes16, Lay
 
 log = logging.getLogger(__name__)
 
-MAX_QUEUED_BYTES = 64 << 20  # between the event loop and the disk; what comes on top is left out of the trace
+BEHIND_BYTES = (
+    16 << 20
+)  # queued; from here on the driver reads less, so that a trace slows a target rather than lacks bytes
+MAX_QUEUED_BYTES = 256 << 20  # queued by what was under way then; what comes on top is left out of the trace
 RECORD_OVERHEAD_BYTES = 256  # of a queued record, so that many small ones are bounded too
 MAX_SEGMENT_BYTES = 61_440  # of one packet; an IP packet ends at 65,535 with its headers
 FILE_BUFFER_BYTES = 1 << 20
@@ -151,7 +154,7 @@ class Trace:
         try:
             self._file = path.open("wb", buffering=FILE_BUFFER_BYTES)
         except OSError as error:
-            raise ConfigError(f"trace {path}", error.strerror or str(error), "write to another file") from error
+            raise ConfigError(f"trace {path}", error.strerror or str(error), remedy="write to another file") from error
         self.missing_bytes = 0
         self._path = path
         self._queue: SimpleQueue[_Record | None] = SimpleQueue()
@@ -160,6 +163,11 @@ class Trace:
         self._gaps: dict[tuple[int, _Moment], int] = {}
         self._thread = Thread(target=self._write_all, name="trace", daemon=True)
         self._thread.start()
+
+    @property
+    def behind(self) -> bool:
+        """True while the disk has much to catch up with."""
+        return self._queued_bytes - self._written_bytes > BEHIND_BYTES
 
     def opened(self, number: int, local: Address, peer: Address) -> None:
         """Notes a new connection."""

@@ -86,6 +86,7 @@ class Channel:
         self._stall_timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
         self._reading = False
+        self._held = False
         self._ending = False  # close() was called; output still goes out, input is thrown away
         self._open = True
 
@@ -123,6 +124,7 @@ class Channel:
         if self._ending or not self._open:
             return
         self._ending = True
+        self._held = False
         self._linger_timer = self._loop.call_later(LINGER_S, self._end)
         self._resume()
         if not self._unsent:
@@ -145,9 +147,20 @@ class Channel:
     # Input
 
     def _resume(self) -> None:
-        if not self._reading and self._open:
+        if not self._reading and not self._held and self._open:
             self._reading = True
             self._loop.add_reader(self._socket, self._readable)
+
+    def hold(self) -> None:
+        """Stops reading until `release`."""
+        self._held = not self._ending
+        self._pause()
+
+    def release(self) -> None:
+        """Reads again, unless too much output waits."""
+        self._held = False
+        if self._unsent_bytes <= LOW_WATER_BYTES:
+            self._resume()
 
     def _pause(self) -> None:
         if self._reading and not self._ending:

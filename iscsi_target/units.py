@@ -93,7 +93,7 @@ def _identity(unit: Unit, state: StateFile) -> Identity:
 def _geometry(unit: Unit, size_bytes: int) -> Geometry:
     length_blocks = size_bytes // unit.block_length_bytes
     if not length_blocks:
-        raise ConfigError(f"unit {unit.name}", f"{size_bytes} bytes are not one block", "give it a size")
+        raise ConfigError(f"unit {unit.name}", f"{size_bytes} bytes are not one block", remedy="give it a size")
     exponent = (unit.physical_block_bytes // unit.block_length_bytes).bit_length() - 1
     return Geometry(unit.block_length_bytes, exponent, length_blocks)
 

@@ -28,9 +28,7 @@ Tool = Callable[[str], Path]
 
 def find_tool(name: str) -> Path:
     """Returns the path of an installed program; skips the test when there is none, and fails it in CI."""
-    found = shutil.which(
-        name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
-    )
+    found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]))
     if found is None:
         report = pytest.fail if IN_CI else pytest.skip
         report(f"{name} is not installed; tools/setup test installs it or says what to install")

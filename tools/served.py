@@ -30,6 +30,7 @@ class ServedTarget:
         self.state = state
         self.options = tuple(options)
         self.urls: tuple[str, ...] = ()
+        self.portals: tuple[str, ...] = ()
         self._process: subprocess.Popen[bytes] | None = None
         state.mkdir(parents=True, exist_ok=True)
 
@@ -63,19 +64,20 @@ class ServedTarget:
         with (self.state / "serve.out").open("wb") as output, (self.state / "serve.err").open("wb") as errors:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
         try:
-            self.urls = self._await_urls(time.monotonic() + READY_TIMEOUT_S)
+            self._await_readiness(time.monotonic() + READY_TIMEOUT_S)
         except BaseException:
             self.kill9()
             raise
 
-    def _await_urls(self, deadline_s: float) -> tuple[str, ...]:
+    def _await_readiness(self, deadline_s: float) -> None:
         assert self._process is not None
         while time.monotonic() < deadline_s:
             ended = self._process.poll() is not None
             for line in (self.state / "serve.out").read_text().splitlines(keepends=True):
                 event = json.loads(line) if line.endswith("\n") else {}
                 if event.get("event") == "serving":
-                    return tuple(event["urls"])
+                    self.urls, self.portals = tuple(event["urls"]), tuple(event["portals"])
+                    return
             if ended:
                 raise NotServing(f"exit code {self._process.returncode}: {self.errors}")
             time.sleep(POLL_S)
@@ -85,13 +87,10 @@ class ServedTarget:
         """Returns the libiscsi URL of a unit.
 
         unit   its LUN
-        path   which of several URLs with this LUN, in the order of portals and targets
+        path   which of the portals, in the order of the configuration
         """
-        return [url for url in self.urls if url.endswith(f"/{unit}")][path]
-
-    def portal(self) -> str:
-        """Returns the URL of the first portal, without target and LUN, as `iscsi-ls` wants it."""
-        return self.urls[0].rsplit("/", 2)[0]
+        url = next(url for url in self.urls if url.endswith(f"/{unit}"))
+        return url.replace(url.split("/")[2], self.portals[path])
 
     def kill9(self) -> None:
         """Ends the process as a crash does."""

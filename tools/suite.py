@@ -28,7 +28,8 @@ _SKIP = re.compile(r"(?:.*\[SKIPP(?:ED|ING)\]|.*?(?=\bSkipping\b))\s*(.*)")
 _FAILED_STEP = re.compile(r"\[FAILED\]\s*(.*)")
 _ASSERTION = re.compile(r"^\s*\d+\. (\S+:\d+\s+-\s.*?)(?:\s{4}Send .*)?$")
 _COUNTS = re.compile(r"^\s*(suites|tests|asserts)\s+(\d+)\s+(\d+)\s+(\d+|n/a)\s+(\d+)")
-_SUITE_HEADING = re.compile(r"^Suite: ")
+_TEST_HEADING = re.compile(r"^  Test: ")
+_TEST_END = re.compile(r"^(?:passed|FAILED)")
 
 
 class Verdict(Enum):
@@ -113,17 +114,17 @@ def judge(output: str, errors: str, exit_code: int) -> tuple[Verdict, str]:
         return Verdict.FAIL, "the suite ran no test"
     if exit_code != 0:
         return Verdict.FAIL, _last_line(errors) or f"exit code {exit_code}"
-    skipped = next((found for line in _of_the_test(lines) if (found := _SKIP.match(line))), None)
+    skipped = [found[1].strip() for line in _of_the_test(lines) if (found := _SKIP.match(line))]
     if skipped:
-        return Verdict.SKIP, skipped[1].strip()[:MAX_REASON]
+        return Verdict.SKIP, " | ".join(dict.fromkeys(skipped))[:MAX_REASON]
     return Verdict.PASS, ""
 
 
 def _of_the_test(lines: Sequence[str]) -> Iterator[str]:
-    """Yields the lines after the suite's heading: before it the tool looks at the unit, which is no test."""
+    """Yields the test's own lines: before them the tool looks at the unit, after them it clears reservations."""
     inside = False
     for line in lines:
-        inside = inside or bool(_SUITE_HEADING.match(line))
+        inside = (inside or bool(_TEST_HEADING.match(line))) and not _TEST_END.match(line)
         if inside:
             yield line
 

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from iscsi_target.iscsi import text
 from iscsi_target.iscsi.errors import LoginStatus
+from iscsi_target.wire.layout import U8, Layout
 
 CHAP_KEYS: Final = frozenset({"CHAP_A", "CHAP_I", "CHAP_C", "CHAP_N", "CHAP_R"})
 MAX_CHALLENGE_BYTES: Final = 1024  # RFC7143 12.1.3
@@ -103,6 +104,15 @@ class Authentication:
         return bool(self.accounts)
 
 
+class Identifier(Layout):
+    """The identifier as it is hashed.
+
+    Source: RFC 1994 4.1
+    """
+
+    identifier: U8 = 0
+
+
 class Challenge(NamedTuple):
     """What the initiator was asked.
 
@@ -126,7 +136,7 @@ def challenge(authentication: Authentication, offered: Mapping[str, str], entrop
     Source: RFC7143 6.2.1, 12.1.3
     """
     algorithm = _choose(authentication, _require(offered, "CHAP_A"))
-    identifier = int.from_bytes(entropy(1), "big")
+    identifier = Identifier.unpack(entropy(Identifier.size)).identifier
     return Challenge(algorithm, identifier, entropy(algorithm.digest_bytes))
 
 
@@ -155,7 +165,7 @@ def respond(asked: Challenge, secret: bytes) -> bytes:
 
     Source: RFC 1994 4.1, RFC7143 12.1.3
     """
-    identifier = asked.identifier.to_bytes(1, "big")
+    identifier = Identifier(identifier=asked.identifier).pack()
     return hashlib.new(asked.algorithm.hash_name, identifier + secret + asked.value).digest()
 
 

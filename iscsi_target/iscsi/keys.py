@@ -2,7 +2,7 @@
 
 `negotiate` is a function from what holds and what the initiator offers to the answers and what holds then. It
 never volunteers a key: open-iscsi fails a login on a key that it did not speak of. The declarations that a target
-must make come from `declarations` and `login`. Keys whose value is a text (names, aliases) and the keys of the
+must make come from `declare` and `login`. Keys whose value is a text (names, aliases) and the keys of the
 security methods are only admitted or rejected here; `login` and `chap` read them.
 
 Where RFC 7143 leaves a choice: an offer out of range is answered `Reject` and changes nothing; a boolean is
@@ -42,7 +42,7 @@ __all__ = [
     "Use",
     "admitted",
     "conclude",
-    "declarations",
+    "declare",
     "negotiate",
     "negotiate_text",
 ]
@@ -431,12 +431,13 @@ def negotiate_text(parameters: Parameters, offered: Sequence[text.Pair]) -> tupl
     return negotiate(Preferences(), circumstances, parameters, offered)
 
 
-def declarations(preferences: Preferences) -> list[text.Pair]:
-    """Returns what the target declares about itself in the operational stage.
+def declare(preferences: Preferences, parameters: Parameters) -> tuple[list[text.Pair], Parameters]:
+    """Returns what the target declares about itself in the operational stage, and what holds then.
 
     Source: RFC7143 13.12
     """
-    return [("MaxRecvDataSegmentLength", str(preferences.max_recv_data_segment_length))]
+    length = preferences.max_recv_data_segment_length
+    return [("MaxRecvDataSegmentLength", str(length))], replace(parameters, target_max_recv=length)
 
 
 def conclude(preferences: Preferences, parameters: Parameters) -> Parameters:

@@ -249,7 +249,8 @@ class _Exchange:
         if self._declared:
             return []
         self._declared = True
-        return keys.declarations(self._preferences)
+        declared, self.parameters = keys.declare(self._preferences, self.parameters)
+        return declared
 
     def _authenticate(self, offered: Mapping[str, str]) -> list[text.Pair]:
         answers = []

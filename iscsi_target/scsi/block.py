@@ -37,7 +37,7 @@ from iscsi_target.scsi.operations import WriteAndVerify as WriteAndVerifyOperati
 from iscsi_target.scsi.status import InvalidFieldInCdb, Miscompare
 from iscsi_target.scsi.task import Call, Done, Reply, Work
 
-SIX_BYTE_ZERO = 256  # blocks that TRANSFER LENGTH 0 means in READ(6) and WRITE(6). Source: SBC-2 5.5
+SIX_BYTE_ZERO = 256  # blocks that TRANSFER LENGTH 0 means in READ(6) and WRITE(6). Source: SBC2r16 5.5
 MEDIUM_ONLY, COMPARE_ALL, COMPARE_ONE_BLOCK = 0b00, 0b01, 0b11  # BYTCHK. Source: SBC3r36 5.29
 
 LongRead = Read10 | Read12 | Read16
@@ -49,7 +49,7 @@ AnyWriteAndVerify = WriteAndVerify10 | WriteAndVerify12 | WriteAndVerify16
 def read_6(device: Device, cdb: Read6, call: Call) -> Reply:
     """Answers READ(6); raises LbaOutOfRange.
 
-    Source: SBC-2 5.5
+    Source: SBC2r16 5.5
     """
     return _read(device, cdb.lba, cdb.transfer_length or SIX_BYTE_ZERO, flush=False)
 
@@ -89,7 +89,7 @@ def wanted_by_write(device: Device, cdb: LongWrite | AnyWriteAndVerify) -> int:
 def write_6(device: Device, cdb: Write6, call: Call) -> Reply:
     """Answers WRITE(6); raises WriteProtected, LbaOutOfRange.
 
-    Source: SBC-2 5.24
+    Source: SBC2r16 5.24
     """
     return _write(device, cdb.lba, cdb.transfer_length or SIX_BYTE_ZERO, call, fua=False)
 

@@ -10,7 +10,7 @@ from iscsi_target.wire.layout import B2, B3, B4, B5, B6, B7, B21, U8, U16, U24, 
 class Read6(Layout):
     """READ(6); a TRANSFER LENGTH of 0 means 256 blocks.
 
-    Source: SBC-2 5.5
+    Source: SBC2r16 5.5
     """
 
     operation_code: U8 = 0x08
@@ -77,7 +77,7 @@ class Read16(Layout):
 class Write6(Layout):
     """WRITE(6); a TRANSFER LENGTH of 0 means 256 blocks.
 
-    Source: SBC-2 5.24
+    Source: SBC2r16 5.24
     """
 
     operation_code: U8 = 0x0A

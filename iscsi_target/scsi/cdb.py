@@ -144,7 +144,7 @@ class ModeSense10(Layout):
 class Reserve6(Layout):
     """RESERVE(6).
 
-    Source: SPC-2 7.22
+    Source: SPC2r20 7.22
     """
 
     operation_code: U8 = 0x16
@@ -160,7 +160,7 @@ class Reserve6(Layout):
 class Release6(Layout):
     """RELEASE(6).
 
-    Source: SPC-2 7.17
+    Source: SPC2r20 7.17
     """
 
     operation_code: U8 = 0x17
@@ -176,7 +176,7 @@ class Release6(Layout):
 class Reserve10(Layout):
     """RESERVE(10).
 
-    Source: SPC-2 7.21
+    Source: SPC2r20 7.21
     """
 
     operation_code: U8 = 0x56
@@ -195,7 +195,7 @@ class Reserve10(Layout):
 class Release10(Layout):
     """RELEASE(10).
 
-    Source: SPC-2 7.16
+    Source: SPC2r20 7.16
     """
 
     operation_code: U8 = 0x57

@@ -69,8 +69,8 @@ TABLE: tuple[Command, ...] = (
         spc.RequestSense,
         primary.request_sense,
     ),
-    command(_medium("READ(6)", "SBC-2 5.5", AS_READ), sbc.Read6, block.read_6),
-    command(_medium("WRITE(6)", "SBC-2 5.24", AS_WRITE), sbc.Write6, block.write_6, block.wanted_by_write_6),
+    command(_medium("READ(6)", "SBC2r16 5.5", AS_READ), sbc.Read6, block.read_6),
+    command(_medium("WRITE(6)", "SBC2r16 5.24", AS_WRITE), sbc.Write6, block.write_6, block.wanted_by_write_6),
     command(Row(name="INQUIRY", access=EVERYBODY, clause="SPC4r37 6.6", attention=False), spc.Inquiry, inquiry),
     command(
         Row(name="MODE SELECT(6)", access=AS_WRITE, clause="SPC4r37 6.11"),

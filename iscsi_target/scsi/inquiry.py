@@ -116,11 +116,11 @@ def _device_identification(device: Device, nexus: Nexus) -> bytes:
     t10 = _padded(identity.vendor, 8) + identity.serial.encode("ascii", "replace")
     return b"".join(
         (
-            _designator(LOGICAL_UNIT, NAA, BINARY, identity.naa),
-            _designator(LOGICAL_UNIT, T10, ASCII, t10),
-            _designator(LOGICAL_UNIT, SCSI_NAME, UTF8, _name_string(f"naa.{identity.naa.hex().upper()}")),
+            _designator(LOGICAL_UNIT, NAA, identity.naa, code_set=BINARY),
+            _designator(LOGICAL_UNIT, T10, t10, code_set=ASCII),
+            _designator(LOGICAL_UNIT, SCSI_NAME, _name_string(f"naa.{identity.naa.hex().upper()}"), code_set=UTF8),
             *_port_designators(device, nexus),
-            _designator(TARGET_DEVICE, SCSI_NAME, UTF8, _name_string(nexus.target_port.name)),
+            _designator(TARGET_DEVICE, SCSI_NAME, _name_string(nexus.target_port.name), code_set=UTF8),
         )
     )
 
@@ -131,13 +131,13 @@ def _port_designators(device: Device, nexus: Nexus) -> list[bytes]:
     if port is not None:
         relative = NumberedDesignator(number=port.relative_identifier).pack()
         group = NumberedDesignator(number=port.port_group).pack()
-        numbers.append(_designator(TARGET_PORT, RELATIVE_TARGET_PORT, BINARY, relative))
-        numbers.append(_designator(TARGET_PORT, TARGET_PORT_GROUP, BINARY, group))
+        numbers.append(_designator(TARGET_PORT, RELATIVE_TARGET_PORT, relative, code_set=BINARY))
+        numbers.append(_designator(TARGET_PORT, TARGET_PORT_GROUP, group, code_set=BINARY))
     name = _name_string(str(nexus.target_port))
-    return [*numbers, _designator(TARGET_PORT, SCSI_NAME, UTF8, name)]
+    return [*numbers, _designator(TARGET_PORT, SCSI_NAME, name, code_set=UTF8)]
 
 
-def _designator(association: int, designator_type: int, code_set: int, designator: bytes) -> bytes:
+def _designator(association: int, designator_type: int, designator: bytes, *, code_set: int) -> bytes:
     designator = designator[:MAX_DESIGNATOR_BYTES]
     of_port = association != LOGICAL_UNIT
     header = DesignationDescriptor(

@@ -136,7 +136,7 @@ class LogicalUnit:
     def detach(self, nexus: Nexus) -> None:
         """Lets a nexus go whose tasks are over; what it prevented and reserved goes with it.
 
-        Source: SAM5r21 6.3.4, SBC3r36 5.13
+        Source: SAM5r21 6.3.4, SBC3r36 5.10
         """
         assert not self._tasks.open_tasks(nexus)
         self._nexuses.detach(nexus)
@@ -303,7 +303,9 @@ class LogicalUnit:
             raise MediumNotPresent
         if command.medium_access and self.device.stopped:
             raise NotReadyInitialisingRequired
-        reply = command.handler(self.device, entry.cdb, Call(task.nexus, entry.data_out, task.luns, task.expected_length))
+        reply = command.handler(
+            self.device, entry.cdb, Call(task.nexus, entry.data_out, task.luns, task.expected_length)
+        )
         if isinstance(entry.cdb, ReportLuns):
             self._nexuses.withdraw(task.nexus, AttentionCode.REPORTED_LUNS_DATA_HAS_CHANGED)
         return reply
@@ -481,7 +483,7 @@ class LogicalUnit:
     def _reset(self, code: AttentionCode) -> None:
         """Brings the unit to the state after a reset; every nexus learns of it, the one that asked for it too.
 
-        Source: SAM5r21 6.3.3, SBC3r36 5.13, 4.20
+        Source: SAM5r21 6.3.3, SBC3r36 5.10, 4.20
         """
         self.device.preventing.clear()
         self.device.reservation = Spc2Reservation()

@@ -5,6 +5,10 @@ from iscsi_target.scsi.nexus import Nexus
 
 MAX_REMEMBERED = 4096  # detached nexuses; one that was forgotten is told of a power on again, which does no harm
 
+# SAM5r21 5.14 allows the general code in place of POWER ON OCCURRED. `iscsi-ls -s` of libiscsi 1.19 and 1.20 tries again
+# after this one only, and otherwise ends with "TESTUNITREADY failed".
+POWER_ON = AttentionCode.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED
+
 
 class NexusTable:
     """Who is attached to one logical unit, and who has been since it started.
@@ -25,7 +29,7 @@ class NexusTable:
         Source: SAM5r21 6.3.1, 6.3.4
         """
         assert nexus not in self._attached
-        code = AttentionCode.POWER_ON_OCCURRED
+        code = POWER_ON
         if nexus in self._remembered:
             del self._remembered[nexus]
             code = AttentionCode.I_T_NEXUS_LOSS_OCCURRED
@@ -37,7 +41,7 @@ class NexusTable:
         Source: SAM5r21 6.3.4
         """
         pending = self._attached.pop(nexus)
-        if AttentionCode.POWER_ON_OCCURRED in pending.pending:
+        if POWER_ON in pending.pending:
             return  # it has not been told yet, so it is as new as before
         self._remembered[nexus] = None
         if len(self._remembered) > MAX_REMEMBERED:

@@ -409,7 +409,7 @@ class Miscompare(CheckCondition):
     """The medium differs from the Data-Out: E/1D/00 with the offset of the first difference as INFORMATION.
 
     offset_bytes   from the start of the compared data
-    Source: SBC3r36 5.3, 5.35
+    Source: SBC3r36 5.2, 5.29
     """
 
     def __init__(self, offset_bytes: int) -> None:

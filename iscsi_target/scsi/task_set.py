@@ -153,7 +153,7 @@ class Turn:
 class Turns:
     """The operations of one logical unit, those at the medium and those that wait for it.
 
-    Source: SBC3r36 5.3 (no other command between the compare and the write)
+    Source: SBC3r36 5.2 (no other command between the compare and the write)
     """
 
     def __init__(self) -> None:

@@ -79,6 +79,7 @@ class Dispatcher:
             cdb=event.cdb,
             attribute=TaskAttribute(event.attribute),
             expects_data=event.expected > 0,
+            expected_length=event.expected,
             luns=active.luns,
         )
         active.tasks[event.tag] = (new, unit)

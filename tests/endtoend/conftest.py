@@ -48,13 +48,13 @@ Serve = Callable[..., ServedTarget]
 
 
 @contextmanager
-def serving(folder: Path, login: Login, *options: str) -> Iterator[ServedTarget]:
+def serving(folder: Path, login: Login, *options: str, size_bytes: int = SIZE_BYTES) -> Iterator[ServedTarget]:
     """A target of `CONFIGURATION` for this login, with these further options, until the end of the block.
 
     Whatever was done to it, it must not have met an error of its own.
     """
     file = folder / "target.toml"
-    file.write_text(CONFIGURATION.format(name=NAME, size=SIZE_BYTES, authentication=login.authentication))
+    file.write_text(CONFIGURATION.format(name=NAME, size=size_bytes, authentication=login.authentication))
     file.chmod(0o600)
     with ServedTarget(folder, [str(file), *options]) as target:
         yield target

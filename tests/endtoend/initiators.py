@@ -103,9 +103,13 @@ class Initiators:
         """Runs a libiscsi tool on a unit and returns what it printed."""
         return run([program, *options, self.target.url(unit) + self.login.query], self.login.environment)
 
+    def attempt_libiscsi(self, program: Path, *options: str, unit: int = 0) -> Finished:
+        """Runs a libiscsi tool on a unit, to whatever end."""
+        return attempt([program, *options, self.target.url(unit) + self.login.query], self.login.environment)
+
     def list_units(self, iscsi_ls: Path) -> str:
         """Returns what `iscsi-ls -s` shows of the first portal."""
-        return run([iscsi_ls, "-s", f"{self.target.portal()}/{self.login.query}"], self.login.environment)
+        return run([iscsi_ls, "-s", f"iscsi://{self.target.portals[0]}/{self.login.query}"], self.login.environment)
 
     def image(self, unit: int = 0) -> str:
         """Returns QEMU's options for a unit as a raw image."""

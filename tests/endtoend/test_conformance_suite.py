@@ -15,6 +15,8 @@ from tools.served import ServedTarget
 from tools.suite import Verdict, installed_tests, run_suite
 
 TIMEOUT_S = 60.0
+# More than MAXIMUM WRITE SAME LENGTH, so that WRITE SAME of all blocks is refused, and few enough for READ(6).
+SIZE_BYTES = 768 << 20
 DISK_SUITES = (
     "CompareAndWrite",
     "GetLBAStatus",
@@ -68,6 +70,8 @@ NOT_BUILT_YET = (
     "Sanitize",
     "WriteAtomic16",
 )
+# ORWRITE(16) is not built yet; two tests of other things try it too, and skip that one command.
+SKIPPED_PARTS = {"ORWRITE is not implemented."}
 # Suites that only later versions of the tool have.
 LATER_SUITES = ("ReportTargetPortGroups", "ReportLUNs", "iSCSINop", "iSCSISendTargets", "iSCSICHAP")
 
@@ -76,15 +80,20 @@ LATER_SUITES = ("ReportTargetPortGroups", "ReportLUNs", "iSCSINop", "iSCSISendTa
 def target(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedTarget]:
     """A target for all suites, one after the other."""
     tool("iscsi-test-cu")
-    with serving(tmp_path_factory.mktemp("conformance"), PLAIN) as target:
+    with serving(tmp_path_factory.mktemp("conformance"), PLAIN, size_bytes=SIZE_BYTES) as target:
         yield target
 
 
 def run_on_unit(target: ServedTarget, suite: str, unit: int) -> None:
     urls = [target.url(unit), target.url(unit, path=1)]
     results = list(run_suite(urls, [suite], TIMEOUT_S))
-    wrong = [f"{result.name} {result.verdict.value} {result.reason}" for result in results]
-    assert all(result.verdict is Verdict.PASS for result in results), "\n".join(wrong)
+    wrong = [
+        f"{result.name} {result.verdict.value} {result.reason}"
+        for result in results
+        if result.verdict is not Verdict.PASS
+        and not (result.verdict is Verdict.SKIP and result.reason in SKIPPED_PARTS)
+    ]
+    assert not wrong, "\n".join(wrong)
     assert results
 
 

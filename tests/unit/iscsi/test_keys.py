@@ -14,8 +14,11 @@ LATER_CONNECTION = Circumstances(Stage.OPERATIONAL, leading=False, discovery=Fal
 SECURITY = Circumstances(Stage.SECURITY, leading=True, discovery=False)
 
 
-def negotiate(*offered, preferences=Preferences(), circumstances=NORMAL, parameters=Parameters()):
-    return keys.negotiate(preferences, circumstances, parameters, offered)
+OURS = Preferences()
+
+
+def negotiate(*offered, preferences=OURS, circumstances=NORMAL):
+    return keys.negotiate(preferences, circumstances, Parameters(), offered)
 
 
 def answer(name, value, **ours):
@@ -281,7 +284,8 @@ def test_send_targets_in_login_is_rejected():
 
 def test_the_target_declares_its_segment_length():
     ours = Preferences(max_recv_data_segment_length=65536)
-    assert keys.declarations(ours) == [("MaxRecvDataSegmentLength", "65536")]
+    declared = [("MaxRecvDataSegmentLength", "65536")]
+    assert keys.declare(ours, Parameters()) == (declared, Parameters(target_max_recv=65536))
 
 
 def test_parameters_begin_with_the_defaults_of_the_standard():

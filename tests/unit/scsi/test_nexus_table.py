@@ -5,7 +5,7 @@ import pytest
 from iscsi_target.scsi import nexus_table
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
-from iscsi_target.scsi.nexus_table import NexusTable
+from iscsi_target.scsi.nexus_table import POWER_ON, NexusTable
 
 PORT = TargetPort("iqn.2026-01.org.example:p", 1)
 A = Nexus(InitiatorPort("iqn.2026-01.org.example:a", bytes(6)), PORT)
@@ -30,7 +30,7 @@ def table() -> NexusTable:
 
 @pytest.mark.clause("SAM5r21 6.3.1")
 def test_a_new_nexus_is_told_of_the_power_on(table: NexusTable):
-    assert told(table, A) == [AttentionCode.POWER_ON_OCCURRED]
+    assert told(table, A) == [POWER_ON]
     assert told(table, A) == []
 
 
@@ -46,7 +46,7 @@ def test_a_nexus_that_returns_is_told_of_its_loss(table: NexusTable):
 def test_a_nexus_that_left_before_it_was_told_of_the_power_on_is_told_when_it_returns(table: NexusTable):
     table.detach(A)
     table.attach(A)
-    assert told(table, A) == [AttentionCode.POWER_ON_OCCURRED]
+    assert told(table, A) == [POWER_ON]
 
 
 def test_a_change_reaches_everybody_but_its_author(table: NexusTable):
@@ -76,5 +76,5 @@ def test_remembered_nexuses_are_bounded(table: NexusTable, monkeypatch: pytest.M
         table.detach(nexus)
     table.attach(A)
     table.attach(B)
-    assert told(table, A) == [AttentionCode.POWER_ON_OCCURRED]
+    assert told(table, A) == [POWER_ON]
     assert told(table, B) == [AttentionCode.I_T_NEXUS_LOSS_OCCURRED]

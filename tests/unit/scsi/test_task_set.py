@@ -105,7 +105,9 @@ def test_the_task_set_as_a_whole_is_bounded(monkeypatch: pytest.MonkeyPatch):
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([SIMPLE, ORDERED, HEAD]), st.integers(0, 99)), max_size=80))
 def test_the_order_of_tasks_is_that_of_the_standard(steps: list[tuple[bool, TaskAttribute, int]]):
     """Law: whoever becomes enabled may be by SAM's rules, and whoever may be is."""
-    tasks, order, enabled = TaskSet(), [], set()
+    tasks = TaskSet()
+    order: list[Task] = []
+    enabled: set[Task] = set()
     for leaves, attribute, which in steps:
         if leaves and enabled:
             gone = sorted(enabled, key=order.index)[which % len(enabled)]
@@ -152,7 +154,7 @@ def test_operations_that_do_not_overlap_run_together():
     assert turns.enter(turn(Write(0, b"")))
 
 
-@pytest.mark.clause("SBC3r36 5.3")
+@pytest.mark.clause("SBC3r36 5.2")
 def test_overlapping_compare_and_writes_take_turns_in_order():
     turns = Turns()
     first, second, third = (turn(CompareAndWrite(0, bytes(512), bytes(512))) for _ in range(3))
@@ -215,7 +217,9 @@ def test_turns_come_in_order_and_alone(steps: list[tuple[Operation, int]], limit
     """Law: one goes when no older one that it disturbs is there, and everybody goes in the end."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(task_set, "MAX_REGIONS", limit)
-        turns, present, running = Turns(), {}, set()
+        turns = Turns()
+        present: dict[Turn, Operation] = {}
+        running: set[Turn] = set()
         for operation, which in steps:
             new = turn(operation)
             older = [other for other in present.values() if _disturb(operation, other)]

@@ -1,8 +1,8 @@
-"""A logical unit on a bench: two nexuses, a medium in memory that answers when a test says so, and a record of actions.
+r"""A logical unit on a bench: two nexuses, a medium that answers when a test says so, and a record of actions.
 
 Nodes A and B each have one session with unit 0 by way of one port:
 
-    A ----\\
+    A ----\
            P == unit 0 == medium (1024 blocks of 512 bytes)
     B ----/
 """
@@ -33,6 +33,7 @@ from iscsi_target.scsi.task import (
 )
 from iscsi_target.wire.layout import Layout
 
+READY = TestUnitReady()
 BLOCK = 512
 BLOCKS = 1024
 PORT = TargetPort("iqn.2026-01.org.example:p", 1)
@@ -183,7 +184,7 @@ class Bench:
         return end.status if isinstance(end, Completed) else None
 
     def sense(self, task: Task) -> tuple[int, int]:
-        """Returns the sense key and the code of a task that ended with CHECK CONDITION, from fixed format sense data."""
+        """Returns the sense key and the code of a task that ended with CHECK CONDITION, in fixed format."""
         end = self.outcome(task)
         assert isinstance(end, Completed)
         assert end.status is Status.CHECK_CONDITION

@@ -43,6 +43,16 @@ def test_a_skip_is_no_pass_although_the_tool_counts_it_as_one(line: str, reason:
     assert judge(printed(line + "\npassed"), "", 0) == (Verdict.SKIP, reason)
 
 
+def test_every_skipped_part_is_named_once() -> None:
+    body = "    [SKIPPED] ORWRITE is not implemented.\n    [SKIPPED] UNMAP is not implemented.\n" * 2 + "passed"
+    assert judge(printed(body), "", 0)[1] == "ORWRITE is not implemented. | UNMAP is not implemented."
+
+
+def test_what_the_tool_prints_before_and_after_the_test_is_no_skip() -> None:
+    body = "    [OK] fine\npassed    Send PRIN/READ_KEYS\n    [SKIPPED] PERSISTENT RESERVE IN is not implemented."
+    assert judge("    [SKIPPED] INQUIRY\n" + printed(body), "", 0)[0] is Verdict.PASS
+
+
 def test_a_failure_gives_the_failed_step_and_the_assertion() -> None:
     body = (
         "    [FAILED] READ10 successful but should have failed\n"

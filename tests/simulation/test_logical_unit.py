@@ -1,0 +1,202 @@
+"""A logical unit under random load, with a medium that answers late and in any order.
+
+Nodes A and B; port P; unit 0 (see unit_bench). Every run is determined by its seed.
+"""
+
+import random
+from collections import Counter
+
+import pytest
+
+from iscsi_target.scsi.block_cdb import CompareAndWrite, Read10, Write10
+from iscsi_target.scsi.cdb import RequestSense
+from iscsi_target.scsi.mode_pages import ControlPage
+from iscsi_target.scsi.nexus import Nexus
+from iscsi_target.scsi.operations import Fault, MediumError, Operation, extents, writes
+from iscsi_target.scsi.status import Status
+from iscsi_target.scsi.task import (
+    Aborted,
+    Collect,
+    Completed,
+    Function,
+    Managed,
+    ManagementRequest,
+    Perform,
+    Task,
+    TaskAttribute,
+    Ticket,
+    UnitAction,
+)
+from tests.unit.scsi.unit_bench import BLOCK, READY, A, B, Bench
+
+STEPS = 400
+HOT_BLOCKS = 6  # so few that operations overlap all the time
+SEEDS = range(40)
+ATTRIBUTES = [TaskAttribute.SIMPLE] * 8 + [TaskAttribute.ORDERED, TaskAttribute.HEAD_OF_QUEUE]
+FUNCTIONS = [*Function]
+FAULTS = [Fault.READ_FAILED, Fault.NO_SPACE, Fault.GONE]
+
+
+class Load:
+    """Drives a bench and checks the laws at every action."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.bench = Bench()
+        self.open: dict[Task, None] = {}
+        self.accepted: list[Task] = []
+        self.started: set[Task] = set()
+        self.collecting: dict[Task, int] = {}
+        self.running: dict[Ticket, Operation] = {}
+        self.scopes: dict[int, set[Task]] = {}
+        self.doomed: set[Task] = set()
+        self.hushed: set[Task] = set()
+        self.numbers = iter(range(10_000))
+        self.nexuses = [A, B]
+        page = ControlPage(ps=False, tas=self.random.random() < 0.5, qerr=self.random.choice([0, 0, 0, 1, 3]))
+        self.bench.select(A, page.pack())
+        self.bench.send(B, RequestSense(allocation_length=18))
+
+    def step(self) -> None:
+        kind = self.random.random()
+        if kind < 0.45:
+            self.arrive()
+        elif kind < 0.65 and self.collecting:
+            self.deliver(self.random.choice(list(self.collecting)))
+        elif kind < 0.95 and self.running:
+            self.finish(self.random.choice(list(self.running)))
+        elif kind >= 0.95:
+            self.manage(self.random.choice(FUNCTIONS), self.random.choice(self.nexuses))
+
+    def drain(self) -> None:
+        while self.collecting or self.running:
+            if self.collecting:
+                self.deliver(next(iter(self.collecting)))
+            if self.running:
+                self.finish(next(iter(self.running)))
+
+    def arrive(self) -> None:
+        cdb, data = self.cdb()
+        attribute = self.random.choice(ATTRIBUTES)
+        nexus = self.random.choice(self.nexuses)
+        task = Task(nexus, next(self.numbers), cdb.ljust(16, b"\0"), attribute, expects_data=data)
+        self.accepted.append(task)
+        self.open[task] = None
+        self.check(self.bench.unit.accept(task))
+
+    def cdb(self) -> tuple[bytes, bool]:
+        lba, blocks = self.random.randrange(HOT_BLOCKS), self.random.randrange(1, 4)
+        return self.random.choice(
+            [
+                (READY.pack(), False),
+                (READY.replace(control=4).pack(), False),
+                (Read10(lba=lba, transfer_length=blocks).pack(), False),
+                (Write10(lba=lba, transfer_length=blocks).pack(), True),
+                (CompareAndWrite(lba=lba, number_of_logical_blocks=1).pack(), True),
+            ]
+        )
+
+    def deliver(self, task: Task) -> None:
+        length = self.collecting.pop(task)
+        data = b"".join(bytes([self.random.randrange(3)]) * BLOCK for _ in range(length // BLOCK))
+        self.check(self.bench.unit.data_received(task, data))
+
+    def finish(self, ticket: Ticket) -> None:
+        operation = self.running.pop(ticket)
+        failure = MediumError(self.random.choice(FAULTS), 0)
+        failed = self.random.random() < 0.1
+        result = failure if failed else operation.perform(self.bench.memory)
+        self.check(self.bench.unit.finished(ticket, result))
+
+    def manage(self, function: Function, nexus: Nexus) -> None:
+        own = [task for task in self.open if task.nexus == nexus]
+        tag = self.random.choice(own).tag if own and function is Function.ABORT_TASK else None
+        request = ManagementRequest(next(self.numbers), function, nexus, tag)
+        scope = {
+            Function.ABORT_TASK: {task for task in own if task.tag == tag},
+            Function.ABORT_TASK_SET: set(own),
+            Function.NEXUS_LOSS: set(own),
+        }.get(function, set(self.open))
+        self.scopes[request.number] = scope
+        self.doomed |= scope
+        self.hushed |= {task for task in scope if task.nexus == nexus}
+        self.check(self.bench.unit.manage(request))
+
+    def check(self, actions: list[UnitAction]) -> None:
+        for action in actions:
+            match action:
+                case Collect(task, length):
+                    assert task in self.open
+                    self.collecting[task] = length
+                case Perform(ticket, operation):
+                    self.check_perform(ticket, operation)
+                case Completed(task, status):
+                    assert task not in self.hushed
+                    assert task not in self.doomed or status is Status.TASK_ABORTED
+                    self.end(task)
+                case Aborted(task):
+                    self.end(task)
+                case Managed(number):
+                    scope = self.scopes.pop(number)
+                    assert not scope & set(self.open)
+                case _:
+                    raise AssertionError(action)
+        self.bench.actions.extend(actions)
+
+    def end(self, task: Task) -> None:
+        del self.open[task]  # a second end of a task fails here
+        self.collecting.pop(task, None)
+
+    def check_perform(self, ticket: Ticket, operation: Operation) -> None:
+        task = self.bench.unit._tickets[ticket.number].task
+        assert task not in self.doomed
+        assert task not in self.started
+        assert not any(_disturb(operation, other) for other in self.running.values())
+        self.check_order(task)
+        self.started.add(task)
+        self.running[ticket] = operation
+
+    def check_order(self, task: Task) -> None:
+        older = [other for other in self.open if other.tag < task.tag]
+        if task.attribute is TaskAttribute.ORDERED:
+            assert not older
+        elif task.attribute is TaskAttribute.SIMPLE:
+            assert all(other.attribute is not TaskAttribute.ORDERED for other in older)
+
+
+def _disturb(left: Operation, right: Operation) -> bool:
+    return (writes(left) or writes(right)) and any(
+        a < b + m and b < a + n for a, n in extents(left) for b, m in extents(right)
+    )
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_tasks_end_once_and_no_aborted_one_touches_the_medium(seed: int):
+    """Law: the fencing law, the order of tasks and the turns hold in any interleaving, and everything ends.
+
+    After Managed nothing in its scope is open; what was aborted before it went to the medium never goes; every
+    accepted task ends exactly once; no two operations that disturb each other are at the medium together.
+    """
+    load = Load(seed)
+    for _ in range(STEPS):
+        load.step()
+    load.drain()
+    ends = Counter(action.task for action in load.bench.actions if isinstance(action, Completed | Aborted))
+    assert all(ends[task] == 1 for task in load.accepted)
+    assert not load.open
+    assert not load.scopes
+    assert load.bench.unit.open_tasks == 0
+    assert not load.bench.unit._turns._all
+    assert not load.bench.unit._turns._regions
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_same_seed_gives_the_same_actions(seed: int):
+    """Law: the machine is deterministic."""
+    runs = []
+    for _ in range(2):
+        load = Load(seed)
+        for _ in range(STEPS):
+            load.step()
+        runs.append([type(action).__name__ for action in load.bench.actions])
+    assert runs[0] == runs[1]

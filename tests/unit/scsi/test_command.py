@@ -1,0 +1,52 @@
+"""One row of the command table by itself."""
+
+import pytest
+
+from iscsi_target.scsi.block_cdb import WriteSame16
+from iscsi_target.scsi.cdb import ReportLuns
+from iscsi_target.scsi.command import Row, command
+from iscsi_target.scsi.reservations import Access
+from iscsi_target.scsi.status import InvalidFieldInCdb, ReservedBitInCdb
+from iscsi_target.scsi.task import Done
+
+ROW = Row(name="X", access=Access.AS_WRITE, clause="", unsupported=("wrprotect",))
+X = command(
+    ROW,
+    WriteSame16,
+    lambda device, cdb, call: Done(),
+    relaxed=lambda cdb: Access.ALWAYS if cdb.ndob else None,
+)
+
+
+def test_codes_come_from_the_layout():
+    assert (X.operation_code, X.service_action, X.name) == (0x93, None, "X")
+
+
+@pytest.mark.clause("SPC4r37 4.5.2.4.2")
+def test_reserved_bits_and_unsupported_fields_are_pointed_at():
+    for field, cdb in (("wrprotect", WriteSame16(wrprotect=1)), ("control", WriteSame16(control=4))):
+        with pytest.raises(InvalidFieldInCdb) as raised:
+            X.unpack(cdb.pack())
+        assert raised.value.sense.field == WriteSame16.location(field)
+    with pytest.raises(ReservedBitInCdb) as reserved:
+        X.unpack(b"\x93\x04" + bytes(14))
+    assert reserved.value.sense.field == (1, 2)
+
+
+def test_a_cdb_that_is_too_short_is_refused():
+    with pytest.raises(InvalidFieldInCdb):
+        X.unpack(b"\x93")
+
+
+def test_columns_may_depend_on_the_cdb():
+    assert X.columns(WriteSame16()) == Access.AS_WRITE
+    assert X.columns(WriteSame16(ndob=True)) == Access.ALWAYS
+
+
+def test_usage_has_the_code_and_ones_for_what_is_evaluated():
+    assert X.usage() == bytes.fromhex("9319" + "ff" * 12 + "1f00")
+
+
+def test_a_row_takes_no_other_layout():
+    with pytest.raises(AssertionError):
+        X.columns(ReportLuns())

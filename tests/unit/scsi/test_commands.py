@@ -1,0 +1,204 @@
+"""The command table: rows, finding them, the check of reserved bits, and LUNs without a unit."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iscsi_target.scsi import block_cdb as sbc
+from iscsi_target.scsi import cdb as spc
+from iscsi_target.scsi.commands import TABLE, absent_unit, find, unpack
+from iscsi_target.scsi.inquiry_pages import StandardInquiryData
+from iscsi_target.scsi.reservations import Access
+from iscsi_target.scsi.status import CheckCondition, InvalidOperationCode, StatusError
+from iscsi_target.scsi.task import Done
+from tests.unit.scsi.command_bench import Bytes, device, run
+
+ROWS = pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+CDB_BYTES = 16
+EVERYBODY = {"INQUIRY", "REPORT LUNS", "REQUEST SENSE", "RELEASE(6)", "RELEASE(10)"}
+EVERYBODY |= {"READ CAPACITY(10)", "READ CAPACITY(16)"}
+
+
+def sense_of(cdb):
+    with pytest.raises(CheckCondition) as raised:
+        find(cdb.ljust(CDB_BYTES, b"\0"))
+    return raised.value.sense
+
+
+def test_no_two_rows_have_the_same_code():
+    codes = [(row.operation_code, row.service_action) for row in TABLE]
+    assert len(codes) == len(set(codes))
+    for code in {code for code, _ in codes}:
+        assert len({action is None for other, action in codes if other == code}) == 1
+
+
+@ROWS
+def test_every_row_is_found_by_its_own_cdb(row):
+    assert find(row.layout().pack().ljust(CDB_BYTES, b"\0")) is row
+
+
+@ROWS
+def test_group_codes_give_the_length_of_the_cdb(row):
+    length = {0: 6, 1: 10, 2: 10, 4: 16, 5: 12}[row.operation_code // 32]
+    assert row.layout.size == length
+
+
+@pytest.mark.clause("SPC4r37 4.2.5.2")
+def test_unknown_codes_and_service_actions_are_told_apart():
+    assert sense_of(b"\xff").code == 0x2000
+    sense = sense_of(b"\x9e\x1f")
+    assert (sense.code, sense.field) == (0x2400, (1, 4))
+    with pytest.raises(InvalidOperationCode):
+        find(b"")
+
+
+@pytest.mark.clause("SPC4r37 4.5.2.4.2")
+@ROWS
+def test_each_bit_that_usage_data_leaves_out_is_refused_and_pointed_at(row):
+    """The CDB usage data and the bits that are accepted are the same thing."""
+    blank = int.from_bytes(row.layout().pack(), "big")
+    usage = int.from_bytes(row.usage(), "big")
+    for bit in range(row.layout.size * 8 - 16):
+        raw = (blank | 1 << bit).to_bytes(row.layout.size, "big").ljust(CDB_BYTES, b"\0")
+        if usage & 1 << bit or blank & 1 << bit:
+            unpack(row, raw)
+        else:
+            with pytest.raises(CheckCondition) as raised:
+                unpack(row, raw)
+            assert raised.value.sense.code == 0x2400
+            assert raised.value.sense.field is not None
+            assert raised.value.sense.field.byte <= row.layout.size - 1 - bit // 8
+
+
+@ROWS
+def test_what_follows_the_cdb_is_padding(row):
+    raw = row.layout().pack()
+    assert unpack(row, raw + b"\xff" * 10) == unpack(row, raw)
+
+
+@ROWS
+def test_only_what_the_standard_names_escapes_a_unit_attention(row):
+    assert row.attention == (row.name not in {"INQUIRY", "REPORT LUNS", "REQUEST SENSE"})
+
+
+@pytest.mark.clause("SPC2r20 5.5.1")
+@ROWS
+def test_only_harmless_commands_pass_an_spc_2_reservation(row):
+    assert (Access.SPC2 in row.access) == (row.name in EVERYBODY)
+
+
+@pytest.mark.clause("SBC3r36 4.17")
+def test_starting_and_allowing_removal_are_granted_to_everybody():
+    cases = {
+        sbc.StartStopUnit(start=True): True,
+        sbc.StartStopUnit(): False,
+        sbc.StartStopUnit(start=True, loej=True): False,
+        sbc.StartStopUnit(start=True, power_condition=3): False,
+        sbc.PreventAllowMediumRemoval(): True,
+        sbc.PreventAllowMediumRemoval(prevent=1): False,
+    }
+    for cdb, granted in cases.items():
+        columns = find(cdb.pack()).columns(cdb)
+        assert columns == (Access.SPC2 | Access.ALWAYS if granted else Access.AS_WRITE)
+
+
+@ROWS
+def test_a_row_that_writes_never_has_the_columns_of_a_read(row):
+    if row.name.startswith(("WRITE", "UNMAP", "COMPARE", "SYNCHRONIZE", "MODE SELECT")):
+        assert row.access == Access.AS_WRITE
+
+
+@pytest.mark.clause("SAM5r21 5.11")
+def test_an_absent_unit_answers_inquiry_report_luns_and_request_sense():
+    inquiry = absent_unit(spc.Inquiry(allocation_length=96).pack(), ())
+    values = StandardInquiryData.unpack(inquiry.data_in)
+    assert (values.peripheral_qualifier, values.peripheral_device_type) == (3, 0x1F)
+    assert values.vendor.strip()
+    assert values.product.strip()
+    assert absent_unit(spc.Inquiry(evpd=True, allocation_length=96).pack(), ()).data_in == b"\x7f\0\0\1\0"
+    assert len(absent_unit(spc.ReportLuns(allocation_length=99).pack(), (1, 300)).data_in) == 24
+    sense = absent_unit(spc.RequestSense(desc=True, allocation_length=99).pack(), ()).data_in
+    assert sense[:4] == b"\x72\x05\x25\x00"
+
+
+@pytest.mark.parametrize("cdb", (spc.TestUnitReady(), sbc.Read10(), b"\xff" * 16, b"\x9e\x1f", b"\x12"))
+def test_an_absent_unit_refuses_the_rest(cdb):
+    with pytest.raises(CheckCondition) as raised:
+        absent_unit(cdb if isinstance(cdb, bytes) else cdb.pack(), ())
+    assert raised.value.sense.code == 0x2500
+
+
+def test_an_absent_unit_has_no_other_vpd_page():
+    with pytest.raises(CheckCondition) as raised:
+        absent_unit(spc.Inquiry(evpd=True, page_code=0x83, allocation_length=96).pack(), ())
+    assert raised.value.sense.code == 0x2400
+
+
+# The laws of all commands
+
+
+FLAGS = {"thin": st.booleans(), "removable": st.booleans(), "read_only": st.booleans()}
+UNITS = st.builds(device, **FLAGS)
+
+
+@st.composite
+def legal_cdbs(draw):
+    """A row and a CDB of it in which every field that is evaluated has any value, mostly a small one."""
+    row = draw(st.sampled_from(TABLE))
+    ones = row.layout.unpack(row.layout.usage())
+    values = {"operation_code": row.operation_code}
+    for name, most in zip(row.layout.fields, ones, strict=True):
+        if name in ("operation_code", "service_action") or name in row.unsupported:
+            continue
+        values[name] = draw(st.one_of(st.integers(0, min(most, 3)), st.integers(0, most)))
+    return row.layout(**values)
+
+
+@given(UNITS, legal_cdbs(), st.binary(max_size=2048), st.booleans())
+def test_a_legal_cdb_ends_in_a_reply_or_a_status(unit, cdb, offered, loaded):
+    """Law: no CDB whose bits are all evaluated, and no Data-Out, makes anything else than these."""
+    unit.loaded = loaded
+    try:
+        done = run(unit, cdb, offered=offered, store=Bytes())
+    except StatusError:
+        return
+    assert isinstance(done, Done)
+    allowed = getattr(cdb, "allocation_length", None)
+    assert allowed is None or len(done.data_in) <= allowed
+
+
+@given(
+    UNITS,
+    st.one_of(
+        st.binary(min_size=16, max_size=16),
+        st.builds(
+            lambda row, rest: row.layout().pack()[:2] + rest,
+            st.sampled_from(TABLE),
+            st.binary(min_size=14, max_size=14),
+        ),
+    ),
+    st.binary(max_size=600),
+)
+def test_any_bytes_end_in_a_reply_or_a_status(unit, cdb, offered):
+    """Law: 16 random bytes, or random bytes after a known code, never end in anything else."""
+    try:
+        assert isinstance(run(unit, cdb, offered=offered, store=Bytes()), Done)
+    except StatusError:
+        return
+
+
+@given(st.binary(max_size=16), st.lists(st.integers(0, 16383), max_size=4))
+def test_any_bytes_for_an_absent_unit_end_in_a_reply_or_a_status(cdb, luns):
+    """Law: as above, without a unit."""
+    try:
+        assert isinstance(absent_unit(cdb, tuple(luns)), Done)
+    except StatusError:
+        return
+
+
+@given(legal_cdbs(), UNITS)
+def test_data_out_is_bounded(cdb, unit):
+    """Law: no CDB makes a unit fetch more than the maximum transfer length or a 16-bit parameter list."""
+    row = find(cdb.pack())
+    bound = unit.features.limits.max_transfer_blocks * unit.geometry.block_length_bytes
+    assert 0 <= row.data_out(unit, cdb) <= max(bound, 65535)

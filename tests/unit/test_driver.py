@@ -1,0 +1,267 @@
+"""A driver and a machine that answers by the book of the test: what it is told is in `calls`."""
+
+import asyncio
+import logging
+import socket
+
+import pytest
+
+from iscsi_target import driver as driver_module
+from iscsi_target.driver import Driver
+from iscsi_target.scsi.operations import Fault, Flush, MediumError, Read
+from iscsi_target.scsi.task import Ticket, UnitState
+from iscsi_target.storage.medium import BLOCKS
+from iscsi_target.target import Announce, Close, Perform, Persist, Send, SessionStarted
+
+TICKET = Ticket("disk0", 1)
+
+
+class Machine:
+    """Answers each input with what the test has put into `answers`, by the bytes received or the input's name."""
+
+    def __init__(self):
+        self.calls: list[tuple[object, ...]] = []
+        self.answers: dict[object, object] = {}
+        self.wake: float | None = None
+        self.drained = False
+        self.changed = asyncio.Event()
+
+    def _answer(self, key, *call):
+        self.calls.append(call)
+        self.changed.set()
+        found = self.answers.get(key, [])
+        if isinstance(found, Exception):
+            raise found
+        return list(found)
+
+    def connected(self, connection, tag, local_address, now):
+        return self._answer("connected", "connected", connection, tag, local_address)
+
+    def received(self, connection, received, now):
+        return self._answer(bytes(received), "received", connection, bytes(received))
+
+    def disconnected(self, connection, now):
+        return self._answer("disconnected", "disconnected", connection)
+
+    def finished(self, ticket, result, now):
+        return self._answer("finished", "finished", ticket, result)
+
+    def elapsed(self, now):
+        self.wake = None
+        return self._answer("elapsed", "elapsed")
+
+    def drain(self, now):
+        return self._answer("drain", "drain")
+
+    def deadline(self):
+        return self.wake
+
+    async def until(self, name):
+        async with asyncio.timeout(5):
+            while not any(call[0] == name for call in self.calls):
+                self.changed.clear()
+                await self.changed.wait()
+        return next(call for call in self.calls if call[0] == name)
+
+
+class Medium:
+    """Answers attempts and operations as the test says."""
+
+    def __init__(self, attempted, performed=None):
+        self.attempted = attempted
+        self.performed = performed
+
+    def attempt(self, operation):
+        return self.attempted
+
+    async def perform(self, operation):
+        if isinstance(self.performed, Exception) and not isinstance(self.performed, MediumError):
+            raise self.performed
+        return self.performed
+
+
+class Setting:
+    """The driver with what surrounds it, and connected peers."""
+
+    def __init__(self, machine, driver, listening):
+        self.machine = machine
+        self.driver = driver
+        self.listening = listening
+        self.peers: list[socket.socket] = []
+
+    def connect(self) -> socket.socket:
+        peer = socket.create_connection(self.listening.getsockname())
+        peer.setblocking(False)
+        self.peers.append(peer)
+        self.driver.accept(self.listening.accept()[0], 1)
+        return peer
+
+
+@pytest.fixture
+async def setting():
+    machine = Machine()
+    saved: list[tuple[str, UnitState]] = []
+
+    async def save(unit, state):
+        if state.mode_pages:
+            raise RuntimeError("disk full")
+        saved.append((unit, state))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        async with asyncio.TaskGroup() as tasks:
+            found = Setting(machine, Driver(machine, tasks, save, None), listening)
+            found.saved = saved
+            yield found
+            found.driver.end()
+        for peer in found.peers:
+            peer.close()
+
+
+async def receive(peer: socket.socket) -> bytes:
+    async with asyncio.timeout(5):
+        return await asyncio.get_running_loop().sock_recv(peer, 4096)
+
+
+async def test_input_is_answered_in_one_send(setting):
+    setting.machine.answers[b"ping"] = [Send(1, [b"a", b"b"]), Send(1, [b"c"])]
+    peer = setting.connect()
+    peer.send(b"ping")
+    assert await receive(peer) == b"abc"
+
+
+async def test_operation_that_does_not_block_is_answered_in_the_same_batch(setting):
+    setting.driver.media["disk0"] = Medium(b"block")
+    setting.machine.answers[b"read"] = [Perform(TICKET, "disk0", Read(0, 512)), Send(1, [b"first "])]
+    setting.machine.answers["finished"] = [Send(1, [b"second"])]
+    peer = setting.connect()
+    peer.send(b"read")
+    assert await receive(peer) == b"first second"
+    assert ("finished", TICKET, b"block") in setting.machine.calls
+
+
+async def test_operation_that_blocks_is_performed_later(setting):
+    setting.driver.media["disk0"] = Medium(BLOCKS, b"late")
+    setting.machine.answers[b"read"] = [Perform(TICKET, "disk0", Read(0, 512))]
+    setting.connect().send(b"read")
+    assert await setting.machine.until("finished") == ("finished", TICKET, b"late")
+
+
+async def test_operation_of_a_unit_that_is_gone_fails(setting):
+    setting.machine.answers[b"flush"] = [Perform(TICKET, "disk0", Flush())]
+    setting.connect().send(b"flush")
+    _, _, result = await setting.machine.until("finished")
+    assert isinstance(result, MediumError)
+    assert result.fault is Fault.GONE
+
+
+async def test_operation_that_breaks_the_medium_still_gets_a_result(setting, caplog):
+    setting.driver.media["disk0"] = Medium(BLOCKS, RuntimeError("bug"))
+    setting.machine.answers[b"flush"] = [Perform(TICKET, "disk0", Flush())]
+    setting.connect().send(b"flush")
+    _, _, result = await setting.machine.until("finished")
+    assert isinstance(result, MediumError)
+    assert "bug" in caplog.text
+
+
+async def test_saved_state_is_reported_with_none(setting):
+    setting.machine.answers[b"save"] = [Persist(TICKET, "disk0", UnitState())]
+    setting.connect().send(b"save")
+    assert await setting.machine.until("finished") == ("finished", TICKET, None)
+    assert setting.saved == [("disk0", UnitState())]
+
+
+async def test_state_that_cannot_be_saved_is_reported_as_failed_write(setting):
+    setting.machine.answers[b"save"] = [Persist(TICKET, "disk0", UnitState({(8, 0): b"page"}))]
+    setting.connect().send(b"save")
+    _, _, result = await setting.machine.until("finished")
+    assert result.fault is Fault.WRITE_FAILED
+
+
+async def test_exception_of_the_machine_closes_that_connection_and_no_other(setting, caplog):
+    setting.machine.answers[b"boom"] = AssertionError("a fact that is none")
+    setting.machine.answers[b"ping"] = [Send(2, [b"pong"])]
+    bad, good = setting.connect(), setting.connect()
+    bad.send(b"boom")
+    assert await receive(bad) == b""
+    assert ("disconnected", 1) in setting.machine.calls
+    good.send(b"ping")
+    assert await receive(good) == b"pong"
+    [logged] = [found for found in caplog.records if found.levelno == logging.ERROR]
+    assert logged.exc_info
+    assert "connection 1" in logged.getMessage()
+
+
+async def test_exception_after_an_operation_closes_the_connection_that_asked_for_it(setting):
+    setting.driver.media["disk0"] = Medium(BLOCKS, b"late")
+    setting.machine.answers[b"read"] = [Perform(TICKET, "disk0", Read(0, 512))]
+    setting.machine.answers["finished"] = AssertionError("bug")
+    peer = setting.connect()
+    peer.send(b"read")
+    assert await receive(peer) == b""
+
+
+async def test_close_sends_what_came_before_it(setting):
+    setting.machine.answers[b"quit"] = [Send(1, [b"bye"]), Close(1)]
+    peer = setting.connect()
+    peer.send(b"quit")
+    assert await receive(peer) == b"bye"
+    assert await receive(peer) == b""
+
+
+async def test_lost_connection_is_reported_to_the_machine(setting):
+    setting.connect().close()
+    assert await setting.machine.until("disconnected") == ("disconnected", 1)
+
+
+async def test_connection_past_the_limit_is_refused(setting, monkeypatch):
+    monkeypatch.setattr(driver_module, "MAX_CONNECTIONS", 1)
+    setting.connect()
+    assert await receive(setting.connect()) == b""
+    assert [call for call in setting.machine.calls if call[0] == "connected"] == [
+        ("connected", 1, 1, f"127.0.0.1:{setting.listening.getsockname()[1]}")
+    ]
+
+
+async def test_connection_past_the_limit_of_its_address_is_refused(setting, monkeypatch):
+    monkeypatch.setattr(driver_module, "MAX_CONNECTIONS_PER_PEER", 1)
+    setting.connect()
+    assert await receive(setting.connect()) == b""
+
+
+async def test_place_of_a_closed_connection_is_free_again(setting, monkeypatch):
+    monkeypatch.setattr(driver_module, "MAX_CONNECTIONS", 1)
+    setting.connect().close()
+    await setting.machine.until("disconnected")
+    setting.connect()
+    assert len([call for call in setting.machine.calls if call[0] == "connected"]) == 2
+
+
+async def test_oldest_connection_without_login_makes_room(setting, monkeypatch):
+    monkeypatch.setattr(driver_module, "MAX_PENDING_LOGINS", 1)
+    oldest = setting.connect()
+    setting.connect()
+    assert await receive(oldest) == b""
+    assert ("disconnected", 1) in setting.machine.calls
+
+
+async def test_connection_with_a_session_does_not_make_room(setting, monkeypatch):
+    monkeypatch.setattr(driver_module, "MAX_PENDING_LOGINS", 1)
+    started = SessionStarted(connection=1, initiator="iqn.x", isid="80", target="iqn.y", tsih=1)
+    setting.machine.answers["connected"] = [Announce(started)]
+    setting.connect()
+    setting.machine.answers.clear()
+    setting.connect()
+    assert not [call for call in setting.machine.calls if call[0] == "disconnected"]
+
+
+async def test_machine_is_woken_at_its_deadline(setting):
+    setting.machine.wake = asyncio.get_running_loop().time() + 0.01
+    setting.connect()
+    await setting.machine.until("elapsed")
+
+
+async def test_drain_returns_when_the_machine_is_drained(setting):
+    setting.machine.drained = True
+    async with asyncio.timeout(5):
+        await setting.driver.drain()
+    assert ("drain",) in setting.machine.calls

@@ -1,0 +1,81 @@
+"""Listeners on loopback addresses."""
+
+import asyncio
+import errno
+import socket
+
+import pytest
+
+from iscsi_target import listener as listener_module
+from iscsi_target.config import ConfigError
+from iscsi_target.listener import Listener, bind
+from iscsi_target.transport import Address
+
+
+class Listening:
+    """A listening socket whose accept answers by the book of the test."""
+
+    def __init__(self, real, answers):
+        self._real = real
+        self._answers = answers
+
+    def __getattr__(self, name):
+        return getattr(self._real, name)
+
+    def accept(self):
+        if self._answers:
+            raise self._answers.pop(0)
+        return self._real.accept()
+
+
+async def accepted_by(listening):
+    """Returns the first connection that a listener accepts."""
+    found = asyncio.get_running_loop().create_future()
+    listener = Listener(listening, 7, lambda accepted, tag: found.set_result((accepted, tag)))
+    listener.start()
+    with socket.create_connection(listener.address):
+        try:
+            async with asyncio.timeout(5):
+                accepted, tag = await found
+        finally:
+            listener.close()
+    accepted.close()
+    return tag
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+async def test_portal_accepts_connections_of_its_portal_group(host):
+    assert await accepted_by(await bind(Address(host, 0))) == 7
+
+
+async def test_listener_rests_when_descriptors_run_out_and_goes_on(monkeypatch, caplog):
+    monkeypatch.setattr(listener_module, "ACCEPT_PAUSE_S", 0.01)
+    exhausted = Listening(await bind(Address("127.0.0.1", 0)), [OSError(errno.EMFILE, "Too many open files")])
+    assert await accepted_by(exhausted) == 7
+    assert len(caplog.records) == 1
+    assert "LimitNOFILE" in caplog.text
+
+
+async def test_connection_that_was_reset_does_not_hide_the_next():
+    reset = Listening(await bind(Address("127.0.0.1", 0)), [ConnectionAbortedError(errno.ECONNABORTED, "aborted")])
+    assert await accepted_by(reset) == 7
+
+
+async def test_port_in_use_is_a_mistake_with_a_remedy():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = Address(*other.getsockname())
+        with pytest.raises(ConfigError, match="address already in use; stop what listens there") as raised:
+            await bind(address)
+    assert raised.value.where == f"portal {address}"
+
+
+async def test_address_of_another_host_is_a_mistake():
+    with pytest.raises(ConfigError, match="no interface of this host"):
+        await bind(Address("192.0.2.1", 0))
+
+
+async def test_ipv4_and_ipv6_wildcards_share_a_port():
+    with await bind(Address("0.0.0.0", 0)) as one:
+        port = one.getsockname()[1]
+        with await bind(Address("::", port)) as other:
+            assert other.getsockname()[1] == port

@@ -1,0 +1,249 @@
+"""Servers on loopback addresses, each with a state directory of its own."""
+
+import asyncio
+import socket
+from dataclasses import replace
+
+import pytest
+
+import iscsi_target
+from iscsi_target.config import (
+    Backing,
+    ConfigError,
+    Configuration,
+    PortalGroup,
+    TargetEntry,
+    Unit,
+    default_configuration,
+    ram_configuration,
+)
+from iscsi_target.server import Server
+from iscsi_target.storage.faults import StorageError
+from iscsi_target.systemd import InheritedSocket
+from iscsi_target.transport import Address
+
+ANY = Address("127.0.0.1", 0)
+TARGET = "iqn.2026-11.org.example:t"
+BLOCKS = 1 << 20
+
+
+def disk(tmp_path, name, **changes):
+    return replace(Unit(name, Backing.FILE, tmp_path / f"{name}.img", BLOCKS), **changes)
+
+
+@pytest.fixture
+def configuration(tmp_path):
+    return Configuration(
+        state=tmp_path / "state",
+        portal_groups=(PortalGroup(1, (ANY,)),),
+        units=(disk(tmp_path, "a"),),
+        targets=(TargetEntry(TARGET, {0: "a"}),),
+    )
+
+
+def with_unit(configuration, unit):
+    luns = {**configuration.targets[0].luns, len(configuration.units): unit.name}
+    targets = (replace(configuration.targets[0], luns=luns),)
+    return replace(configuration, units=(*configuration.units, unit), targets=targets)
+
+
+def connects(address: Address) -> bool:
+    try:
+        with socket.create_connection(address, timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def accepts_image(path) -> bool:
+    """Says whether the image is free, that is not locked by a server."""
+    from iscsi_target.storage.file import FileStore
+
+    try:
+        FileStore.open(path, size_bytes=None, read_only=False).close()
+    except StorageError:
+        return False
+    return True
+
+
+async def test_server_listens_when_it_is_entered(configuration):
+    async with Server(configuration) as server:
+        [address] = server.portals
+        assert address.port
+        assert connects(address)
+    assert not connects(address)
+
+
+async def test_url_names_portal_target_and_lun(configuration):
+    async with Server(configuration) as server:
+        assert server.url("a") == f"iscsi://{server.portals[0]}/{TARGET}/0"
+        assert server.urls == (server.url("a"),)
+        with pytest.raises(KeyError):
+            server.url("b")
+
+
+async def test_url_of_a_wildcard_address_is_that_of_the_loopback(configuration):
+    anywhere = replace(configuration, portal_groups=(PortalGroup(1, (Address("0.0.0.0", 0), Address("::", 0))),))
+    async with Server(anywhere) as server:
+        assert server.url("a").startswith("iscsi://127.0.0.1:")
+
+
+async def test_several_servers_serve_in_one_process():
+    async with iscsi_target.serve(ram=BLOCKS) as one, iscsi_target.serve(ram=BLOCKS) as other:
+        assert one.url("disk0") != other.url("disk0")
+        assert connects(one.portals[0])
+        assert connects(other.portals[0])
+
+
+async def test_configuration_file_is_served(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text(f'[units.r]\nram = true\nsize = "1MiB"\n[[targets]]\nname = "{TARGET}"\nluns = {{ 0 = "r" }}\n')
+    async with iscsi_target.serve(path, state=tmp_path / "state", listen="[::1]:0") as server:
+        assert server.url("r").startswith("iscsi://[::1]:")
+
+
+async def test_unit_is_the_same_after_a_restart(configuration):
+    identities = []
+    for _ in range(2):
+        async with Server(configuration) as server:
+            identities.append(server._units["a"].device.identity)
+    assert identities[0] == identities[1]
+
+
+async def test_state_directory_in_use_is_refused_and_nothing_stays_open(configuration, tmp_path):
+    other = replace(configuration, units=(disk(tmp_path, "b"),), targets=(TargetEntry(TARGET, {0: "b"}),))
+    async with Server(configuration):
+        refused = Server(other)
+        with pytest.raises(StorageError, match="in use"):
+            await refused.__aenter__()
+        assert not (tmp_path / "b.img").exists()
+
+
+async def test_port_in_use_is_refused_and_nothing_stays_open(configuration, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(ConfigError, match="address already in use"):
+            await Server(configuration.listening_at(Address(*taken.getsockname()))).__aenter__()
+    assert accepts_image(tmp_path / "a.img")
+    async with Server(configuration):
+        pass
+
+
+async def test_new_unit_and_portal_are_there_after_a_reload(configuration, tmp_path):
+    async with Server(configuration) as server:
+        [before] = server.portals
+        more = with_unit(configuration, disk(tmp_path, "b"))
+        await server.reload(replace(more, portal_groups=(PortalGroup(1, (ANY, Address("::1", 0))),)))
+        assert server.portals[0] == before
+        assert all(connects(address) for address in server.portals)
+        assert len(server.portals) == 2
+        assert server.url("b") == f"iscsi://{before}/{TARGET}/1"
+
+
+async def test_removed_unit_is_closed_after_a_reload(configuration, tmp_path):
+    async with Server(with_unit(configuration, disk(tmp_path, "b"))) as server:
+        kept = server._units["a"]
+        assert not accepts_image(tmp_path / "b.img")
+        await server.reload(configuration)
+        assert accepts_image(tmp_path / "b.img")
+        assert server._units == {"a": kept}
+
+
+async def test_removed_portal_is_closed_after_a_reload(configuration):
+    two = replace(configuration, portal_groups=(PortalGroup(1, (ANY, Address("::1", 0))),))
+    async with Server(two) as server:
+        gone = server.portals[1]
+        await server.reload(configuration)
+        assert not connects(gone)
+        assert connects(server.portals[0])
+
+
+async def test_changed_unit_is_opened_again(configuration, tmp_path):
+    async with Server(configuration) as server:
+        await server.reload(replace(configuration, units=(disk(tmp_path, "a", read_only=True),)))
+        assert server._units["a"].device.features.read_only
+
+
+async def test_changed_unit_that_cannot_be_opened_stays_as_it_was(configuration, tmp_path, caplog):
+    async with Server(configuration) as server:
+        await server.reload(replace(configuration, units=(disk(tmp_path, "a", path=tmp_path / "no" / "a.img"),)))
+        assert server._units["a"].configured == configuration.units[0]
+    assert "unit a" in caplog.text
+
+
+async def test_reload_that_fails_changes_nothing(configuration, tmp_path):
+    async with Server(configuration) as server:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            kept = (dict(server._units), server.portals, server.configuration)
+            groups = (PortalGroup(1, (ANY, Address(*taken.getsockname()))),)
+            more = replace(with_unit(configuration, disk(tmp_path, "b")), portal_groups=groups)
+            with pytest.raises(ConfigError):
+                await server.reload(more)
+            assert (server._units, server.portals, server.configuration) == kept
+            assert accepts_image(tmp_path / "b.img")
+
+
+@pytest.mark.parametrize("name", ["state", "timeouts"])
+async def test_what_only_a_restart_changes_is_refused(configuration, tmp_path, name):
+    changed = {"state": tmp_path / "other", "timeouts": configuration.timeouts._replace(login_s=1.0)}
+    async with Server(configuration) as server:
+        with pytest.raises(ConfigError, match="restart it"):
+            await server.reload(replace(configuration, **{name: changed[name]}))
+
+
+async def test_portal_moves_to_another_group_without_being_closed(configuration):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        fixed = Address(*free.getsockname())
+    one = replace(configuration, portal_groups=(PortalGroup(1, (fixed,)), PortalGroup(2, (ANY,))))
+    two = replace(configuration, portal_groups=(PortalGroup(1, (ANY,)), PortalGroup(2, (fixed,))))
+    async with Server(one) as server:
+        await server.reload(two)
+        assert {listener.address: listener.portal_group_tag for listener in server._listeners.values()}[fixed] == 2
+
+
+def inherit(name=""):
+    return InheritedSocket(name, socket.create_server(("127.0.0.1", 0)))
+
+
+async def test_inherited_socket_serves_the_first_group_instead_of_its_own_addresses(configuration):
+    inherited = inherit()
+    address = Address(*inherited.listener.getsockname())
+    async with Server(configuration, inherited=[inherited]) as server:
+        assert server.portals == (address,)
+        assert connects(address)
+        await server.reload(configuration)
+        assert server.portals == (address,)
+
+
+async def test_inherited_socket_goes_to_the_group_that_its_name_or_address_says(configuration):
+    by_name, by_address = inherit("2"), inherit()
+    fixed = Address(*by_address.listener.getsockname())
+    groups = (PortalGroup(1, (ANY,)), PortalGroup(2, (ANY,)), PortalGroup(3, (fixed,)))
+    async with Server(replace(configuration, portal_groups=groups), inherited=[by_name, by_address]) as server:
+        tags = {listener.address: listener.portal_group_tag for listener in server._listeners.values()}
+    assert tags[fixed] == 3
+    assert sorted(tags.values()) == [1, 2, 3]
+
+
+async def test_idle_server_drains_at_once_and_listens_no_more(configuration):
+    async with Server(configuration) as server:
+        [address] = server.portals
+        async with asyncio.timeout(1):
+            await server.drain()
+        assert not connects(address)
+
+
+async def test_advertised_address_replaces_the_bound_one(configuration):
+    guest = replace(configuration, portal_groups=(PortalGroup(1, (ANY,), (Address("10.0.2.2", 3260),)),))
+    async with Server(guest) as server:
+        assert [portal.address for portal in server._portals(guest)[1]] == ["10.0.2.2:3260"]
+
+
+async def test_trace_is_complete_when_the_server_has_ended(configuration, tmp_path):
+    async with Server(configuration, trace=tmp_path / "t.pcapng") as server:
+        assert connects(server.portals[0])
+        await asyncio.sleep(0)
+    assert (tmp_path / "t.pcapng").stat().st_size > 0
+
+
+def test_default_and_ram_units_have_the_same_name(tmp_path):
+    assert default_configuration(tmp_path).units[0].name == ram_configuration(tmp_path, BLOCKS).units[0].name

@@ -1,0 +1,196 @@
+"""One channel, and the peer's end of its connection as a plain socket."""
+
+import asyncio
+import socket
+from collections.abc import Iterable
+
+import pytest
+
+from iscsi_target import transport
+from iscsi_target.scsi.operations import Buffer
+from iscsi_target.transport import HIGH_WATER_BYTES, Address, Channel, address_of
+
+
+class Owner:
+    """Notes what a channel reports and lets a test wait for it."""
+
+    def __init__(self):
+        self.received = bytearray()
+        self.sent = bytearray()
+        self.ended: list[str] = []
+        self.changed = asyncio.Event()
+
+    def channel_received(self, number: int, received: memoryview) -> None:
+        self.received += received
+        self.changed.set()
+
+    def channel_sent(self, number: int, sent: Iterable[Buffer]) -> None:
+        self.sent += b"".join(sent)
+
+    def channel_lost(self, number: int, reason: str) -> None:
+        self.ended.append(f"lost: {reason}")
+        self.changed.set()
+
+    def channel_closed(self, number: int) -> None:
+        self.ended.append("closed")
+        self.changed.set()
+
+    async def until(self, condition):
+        async with asyncio.timeout(5):
+            while not condition():
+                self.changed.clear()
+                await self.changed.wait()
+
+
+@pytest.fixture
+def owner():
+    return Owner()
+
+
+@pytest.fixture
+async def pair(owner):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        peer = socket.create_connection(listening.getsockname())
+        accepted, _ = listening.accept()
+    channel = Channel(1, accepted, memoryview(bytearray(1 << 16)), owner)
+    channel.start()
+    peer.setblocking(False)
+    yield channel, peer
+    channel.abort()
+    peer.close()
+
+
+async def read(peer: socket.socket, length: int) -> bytes:
+    found = b""
+    async with asyncio.timeout(5):
+        while len(found) < length:
+            part = await asyncio.get_running_loop().sock_recv(peer, 1 << 20)
+            if not part:
+                break
+            found += part
+    return found
+
+
+async def test_bytes_of_the_peer_reach_the_owner(pair, owner):
+    _, peer = pair
+    peer.send(b"hello")
+    await owner.until(lambda: owner.received == b"hello")
+
+
+async def test_buffers_leave_in_order(pair, owner):
+    channel, peer = pair
+    channel.send([b"one ", memoryview(b"two "), b"", bytearray(b"three")])
+    assert await read(peer, 13) == b"one two three"
+    assert owner.sent == b"one two three"
+
+
+async def test_more_buffers_than_one_call_takes_leave_in_order(pair):
+    channel, peer = pair
+    buffers = [index.to_bytes(4, "big") for index in range(transport.BUFFERS_PER_SEND * 2 + 5)]
+    channel.send(buffers)
+    assert await read(peer, 4 * len(buffers)) == b"".join(buffers)
+
+
+async def test_output_that_the_kernel_does_not_take_waits_and_stops_reading(pair, owner):
+    channel, peer = pair
+    output = bytes(range(256)) * (HIGH_WATER_BYTES // 32)
+    channel.send([output])
+    assert channel.unsent_bytes > HIGH_WATER_BYTES
+    peer.send(b"unread until the output is gone")
+    await asyncio.sleep(0)
+    assert not owner.received
+    assert await read(peer, len(output)) == output
+    await owner.until(lambda: owner.received)
+
+
+async def test_output_sent_while_older_output_waits_comes_after_it(pair):
+    channel, peer = pair
+    first = bytes(HIGH_WATER_BYTES * 8)
+    channel.send([first])
+    channel.send([b"second"])
+    assert (await read(peer, len(first) + 6)).endswith(b"\0second")
+
+
+async def test_peer_that_reads_nothing_is_cut(owner, pair, monkeypatch):
+    monkeypatch.setattr(transport, "SEND_STALL_S", 0.01)
+    channel, _ = pair
+    channel.send([bytes(HIGH_WATER_BYTES * 8)])
+    await owner.until(lambda: owner.ended)
+    assert "read nothing" in owner.ended[0]
+
+
+async def test_close_sends_what_waits_before_the_end(pair, owner):
+    channel, peer = pair
+    output = bytes(HIGH_WATER_BYTES * 4)
+    channel.send([output, b"bye"])
+    channel.close()
+    assert await read(peer, len(output) + 4) == output + b"bye"
+    peer.close()
+    await owner.until(lambda: owner.ended)
+    assert owner.ended == ["closed"]
+
+
+async def test_close_of_a_peer_that_stays_ends_after_a_while(pair, owner, monkeypatch):
+    monkeypatch.setattr(transport, "LINGER_S", 0.01)
+    channel, _ = pair
+    channel.close()
+    await owner.until(lambda: owner.ended)
+    assert owner.ended == ["closed"]
+
+
+async def test_input_after_close_is_thrown_away(pair, owner):
+    channel, peer = pair
+    channel.close()
+    peer.send(b"too late")
+    peer.shutdown(socket.SHUT_WR)
+    await owner.until(lambda: owner.ended)
+    assert not owner.received
+
+
+async def test_end_of_stream_loses_the_channel(pair, owner):
+    _, peer = pair
+    peer.close()
+    await owner.until(lambda: owner.ended)
+    assert owner.ended == ["lost: closed by the peer"]
+
+
+async def test_failed_send_is_reported_later_and_once(pair, owner):
+    channel, peer = pair
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    peer.close()
+    channel.send([bytes(1024)])
+    channel.send([bytes(1024)])
+    assert not owner.ended
+    await owner.until(lambda: owner.ended)
+    assert len(owner.ended) == 1
+
+
+async def test_aborted_channel_reports_nothing(pair, owner):
+    channel, _ = pair
+    channel.abort()
+    channel.send([b"x"])
+    channel.close()
+    await asyncio.sleep(0)
+    assert not owner.ended
+
+
+@pytest.mark.parametrize(
+    "name, printed",
+    [
+        (("192.0.2.1", 3260), "192.0.2.1:3260"),
+        (("2001:db8::1", 3260, 0, 0), "[2001:db8::1]:3260"),
+        (("::ffff:192.0.2.1", 3260, 0, 0), "192.0.2.1:3260"),
+        (("fe80::1%eth0", 1, 0, 2), "[fe80::1]:1"),
+    ],
+)
+def test_address_prints_as_initiators_write_it(name, printed):
+    assert str(address_of(name)) == printed
+
+
+def test_name_of_another_family_is_no_address():
+    with pytest.raises(ValueError, match="not an internet address"):
+        address_of("/run/socket")
+
+
+def test_ipv6_address_is_in_brackets():
+    assert str(Address("::1", 0)) == "[::1]:0"
