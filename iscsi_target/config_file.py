@@ -140,8 +140,8 @@ class PortalGroupTable(Table):
 class UnitTable(Table):
     """`[units.NAME]`."""
 
-    file: str | None = Field(None, min_length=1)
-    device: str | None = Field(None, min_length=1)
+    file: str | None = Field(default=None, min_length=1)
+    device: str | None = Field(default=None, min_length=1)
     ram: bool = False
     size: Size | None = None
     block_size: Literal[512, 4096] = 512
@@ -149,12 +149,12 @@ class UnitTable(Table):
     read_only: bool = False
     removable: bool = False
     thin: bool = True
-    vendor: str = Field("ISCSITGT", max_length=8, pattern=ASCII)
-    product: str = Field("Virtual disk", max_length=16, pattern=ASCII)
-    revision: str = Field("0001", max_length=4, pattern=ASCII)
-    serial: str | None = Field(None, min_length=1, max_length=252, pattern=ASCII)
+    vendor: str = Field(default="ISCSITGT", max_length=8, pattern=ASCII)
+    product: str = Field(default="Virtual disk", max_length=16, pattern=ASCII)
+    revision: str = Field(default="0001", max_length=4, pattern=ASCII)
+    serial: str | None = Field(default=None, min_length=1, max_length=252, pattern=ASCII)
     naa: Naa | None = None
-    rotation_rate: int = Field(1, ge=0, le=0xFFFE)
+    rotation_rate: int = Field(default=1, ge=0, le=0xFFFE)
 
 
 class AccountTable(Table):
@@ -162,7 +162,7 @@ class AccountTable(Table):
 
     user: str = Field(min_length=1, max_length=255)
     secret: str | None = None
-    secret_file: str | None = Field(None, min_length=1)
+    secret_file: str | None = Field(default=None, min_length=1)
 
 
 class AuthenticationTable(Table):
@@ -176,8 +176,8 @@ class TargetTable(AuthenticationTable):
     """`[[targets]]`."""
 
     name: IscsiName
-    alias: str = Field("", max_length=255)
-    portal_groups: list[int] = Field([DEFAULT_PORTAL_GROUP], min_length=1)
+    alias: str = Field(default="", max_length=255)
+    portal_groups: list[int] = Field(default=[DEFAULT_PORTAL_GROUP], min_length=1)
     luns: dict[str, str] = {}
 
 
@@ -187,14 +187,14 @@ class SessionTable(Table):
     Source: RFC7143 13
     """
 
-    header_digest: list[Literal["None", "CRC32C"]] = Field(["None", "CRC32C"], min_length=1)
-    data_digest: list[Literal["None", "CRC32C"]] = Field(["None", "CRC32C"], min_length=1)
+    header_digest: list[Literal["None", "CRC32C"]] = Field(default=["None", "CRC32C"], min_length=1)
+    data_digest: list[Literal["None", "CRC32C"]] = Field(default=["None", "CRC32C"], min_length=1)
     max_recv_data_segment_length: SegmentLength = 262144
     max_burst_length: SegmentLength = 1048576
     first_burst_length: SegmentLength = 262144
     initial_r2t: bool = False
     immediate_data: bool = True
-    max_outstanding_r2t: int = Field(16, ge=1, le=16)
+    max_outstanding_r2t: int = Field(default=16, ge=1, le=16)
     login_timeout: Seconds = 30.0
     nop_interval: Seconds = 15.0
     nop_timeout: Seconds = 15.0

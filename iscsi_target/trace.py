@@ -2,11 +2,12 @@
 
 The target sees a stream of bytes, not packets, so the packets are made here: each connection begins with a TCP
 handshake and ends with FIN, sequence and acknowledgement numbers fit, checksums are left zero as with checksum offload.
-Wireshark knows iSCSI on port 3260 and mostly recognises it elsewhere; `-d tcp.port==N,iscsi` tells it for certain.
+Wireshark knows iSCSI on port 3260; for another port N, `-d tcp.port==N,iscsi` tells it.
 
 The event loop only copies bytes into a queue. A thread makes the packets and writes them, and brings the file up to
-date whenever the queue is empty, so that a running trace can be read. When the disk is slower than the network the
-queue fills, and what does not fit is left out: the sequence numbers show the gap, and the log says how much is missing.
+date whenever the queue is empty, so that a running trace can be read. While the disk is `behind`, the driver reads less
+from the network. Should the queue fill all the same, what does not fit is left out: the sequence numbers show the gap,
+and the log says how much is missing.
 
 Source: draft-ietf-opsawg-pcapng, RFC791 3.1, RFC8200 3, RFC9293 3.1
 """

@@ -61,6 +61,7 @@ class Condition(Enum):
 
     UNEXPECTED_UNSOLICITED_DATA = "unexpected unsolicited data"
     INCORRECT_AMOUNT_OF_DATA = "incorrect amount of data"
+    PROTOCOL_SERVICE_CRC_ERROR = "protocol service CRC error"
 
 
 class DataOutFailed(NamedTuple):

@@ -50,6 +50,7 @@ from iscsi_target.iscsi.responses import (
 )
 from iscsi_target.iscsi.text_exchange import TextExchange
 from iscsi_target.iscsi.transfer import (
+    DataLost,
     DataOutTransfer,
     IncorrectAmountOfData,
     Ordering,
@@ -214,6 +215,8 @@ class Session:
             task.transfer.receive(header, pdu.data)
         except IncorrectAmountOfData:
             yield DataOutFailed(self, header.initiator_task_tag, Condition.INCORRECT_AMOUNT_OF_DATA)
+        except DataLost:
+            yield DataOutFailed(self, header.initiator_task_tag, Condition.PROTOCOL_SERVICE_CRC_ERROR)
         yield from self._go_on(header.initiator_task_tag, task)
 
     def _go_on(self, tag: int, task: OpenTask) -> Iterator[Event]:

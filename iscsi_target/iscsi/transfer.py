@@ -11,7 +11,7 @@ from bisect import bisect
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from iscsi_target.iscsi.errors import ProtocolError, RejectReason, StreamLost
+from iscsi_target.iscsi.errors import ProtocolError, RejectReason
 from iscsi_target.iscsi.header import NO_TAG
 from iscsi_target.iscsi.requests import DataOut
 
@@ -24,6 +24,16 @@ class UnexpectedUnsolicitedData(ProtocolError):
     """Says that an initiator sent data with or after a command that it had not been allowed to send unasked.
 
     Source: RFC7143 11.4.7.2
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(RejectReason.PROTOCOL_ERROR, text)
+
+
+class DataLost(ProtocolError):
+    """Says that Data-Out PDUs of a sequence are missing, came twice or came out of order.
+
+    Source: RFC7143 7.8, 7.9
     """
 
     def __init__(self, text: str) -> None:
@@ -120,16 +130,16 @@ class _Sequence:
         self._fragments: list[tuple[int, int]] = []
 
     def accept(self, header: DataOut, length: int, *, in_order: bool) -> None:
-        """Checks one PDU; raises StreamLost for a lost one, IncorrectAmountOfData for too much or too little."""
+        """Checks one PDU; raises DataLost for a lost one, IncorrectAmountOfData for too much or too little."""
         if header.data_sn != self._data_sn:
-            raise StreamLost(RejectReason.PROTOCOL_ERROR, f"DataSN {header.data_sn} came, {self._data_sn} was due")
+            raise DataLost(f"DataSN {header.data_sn} came, {self._data_sn} was due")
         start, end = header.buffer_offset, header.buffer_offset + length
         if start < self.offset or end > self.end:
             raise IncorrectAmountOfData(
                 f"Data-Out for bytes {start} to {end} came, {self.offset} to {self.end} were allowed"
             )
         if in_order and start != self.offset + self._received:
-            raise StreamLost(RejectReason.PROTOCOL_ERROR, f"BufferOffset {start} leaves a gap or overlaps")
+            raise DataLost(f"BufferOffset {start} leaves a gap or overlaps")
         if not in_order:
             self._note(start, end)
         self._data_sn += 1
@@ -139,12 +149,12 @@ class _Sequence:
 
     def _note(self, start: int, end: int) -> None:
         if len(self._fragments) >= MAX_FRAGMENTS:
-            raise StreamLost(RejectReason.PROTOCOL_ERROR, f"a sequence came in over {MAX_FRAGMENTS} fragments")
+            raise DataLost(f"a sequence came in over {MAX_FRAGMENTS} fragments")
         index = bisect(self._fragments, (start, end))
         overlaps_next = index < len(self._fragments) and self._fragments[index][0] < end
         overlaps_last = index > 0 and self._fragments[index - 1][1] > start
         if overlaps_next or overlaps_last:
-            raise StreamLost(RejectReason.PROTOCOL_ERROR, f"Data-Out for bytes {start} to {end} came twice")
+            raise DataLost(f"Data-Out for bytes {start} to {end} came twice")
         self._fragments.insert(index, (start, end))
 
 
@@ -177,7 +187,7 @@ class DataOutTransfer:
     def receive(self, header: DataOut, data: Buffer) -> None:
         """Takes one unsolicited or solicited Data-Out PDU.
 
-        raises    ProtocolError when it belongs to no sequence; StreamLost, IncorrectAmountOfData
+        raises    ProtocolError when it belongs to no sequence; DataLost, IncorrectAmountOfData
         Source: RFC7143 11.7
         """
         sequence = self._sequence(header)
@@ -187,7 +197,7 @@ class DataOutTransfer:
                 start = header.buffer_offset
                 kept = max(0, min(len(data), self._wanted - start))
                 self._buffer[start : start + kept] = data[:kept]
-        except IncorrectAmountOfData:
+        except (DataLost, IncorrectAmountOfData):
             self.fail()
             raise
         finally:

@@ -201,10 +201,10 @@ def compare_and_write(device: Device, cdb: CompareAndWrite, call: Call) -> Reply
     check_length(cdb, field, device.features.limits.max_caw_blocks)
     check_writable(device)
     offset, length = checked_range(device, cdb.lba, cdb.number_of_logical_blocks)
-    if not length:
-        return Done()
     if len(call.data_out) != 2 * length or call.expected_length not in (None, 2 * length):
         raise InvalidFieldInCdb(CompareAndWrite, field)
+    if not length:
+        return Done()
     compare, written = call.data_out[:length], call.data_out[length:]
     flush = cdb.fua or not device.write_cache
     return Work(CompareAndWriteOperation(offset, compare, written, flush), _equal)

@@ -43,6 +43,7 @@ from iscsi_target.target.management import FUNCTIONS, REFUSALS, ManagementDesk, 
 CONDITIONS = {
     Condition.UNEXPECTED_UNSOLICITED_DATA: Sense(SenseKey.ABORTED_COMMAND, 0x0C0C),
     Condition.INCORRECT_AMOUNT_OF_DATA: Sense(SenseKey.ABORTED_COMMAND, 0x0C0D),
+    Condition.PROTOCOL_SERVICE_CRC_ERROR: Sense(SenseKey.ABORTED_COMMAND, 0x4705),
 }
 REPORT_LUNS = bytes([ReportLuns().operation_code])
 

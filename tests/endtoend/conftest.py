@@ -35,12 +35,17 @@ ram = true
 size = {size}
 removable = true
 
+[units.small-sectors]
+ram = true
+size = {size}
+physical_block_size = 512
+
 [discovery]
 {authentication}
 [[targets]]
 name = "{name}"
 portal_groups = [1, 2]
-luns = {{ 0 = "disk", 1 = "read-only", 2 = "removable" }}
+luns = {{ 0 = "disk", 1 = "read-only", 2 = "removable", 3 = "small-sectors" }}
 {authentication}
 """
 

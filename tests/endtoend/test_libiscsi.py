@@ -18,7 +18,7 @@ MUTUAL = next(login for login in LOGINS if login.name.startswith("mutual"))
 def test_discovery_lists_the_target_and_its_units_with_their_sizes(initiators: Initiators, tool: Tool) -> None:
     listed = initiators.list_units(tool("iscsi-ls"))
     assert f"Target:{NAME} Portal:" in listed
-    for unit in range(3):
+    for unit in range(4):
         assert re.search(rf"Lun:{unit} +Type:DIRECT_ACCESS \(Size:6[34]M\)", listed), listed
 
 

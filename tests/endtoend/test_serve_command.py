@@ -34,6 +34,8 @@ class Process:
         )
 
     def next(self, event):
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
         for line in self.process.stdout:
             found = json.loads(line)
             if found["event"] == event:

@@ -190,7 +190,9 @@ def test_port_zero_never_clashes(write):
 def test_state_of_the_file_is_beside_it(path, tmp_path):
     path.write_text('state = "here"\n' + CORRECT)
     path.chmod(stat.S_IRUSR)
-    assert judge(path).configuration.state == tmp_path / "here"
+    configuration = judge(path).configuration
+    assert configuration is not None
+    assert configuration.state == tmp_path / "here"
 
 
 def test_load_raises_every_mistake(path):

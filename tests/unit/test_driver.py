@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from iscsi_target.driver import Driver
 from iscsi_target.scsi.operations import Fault, Flush, MediumError, Read
 from iscsi_target.scsi.task import Ticket, UnitState
 from iscsi_target.storage.medium import BLOCKS
-from iscsi_target.target import Announce, Close, Perform, Persist, Send, SessionStarted
+from iscsi_target.target import Action, Announce, Close, Perform, Persist, Send, SessionStarted
 
 TICKET = Ticket("disk0", 1)
 
@@ -21,7 +22,7 @@ class Machine:
 
     def __init__(self):
         self.calls: list[tuple[object, ...]] = []
-        self.answers: dict[object, object] = {}
+        self.answers: dict[object, list[Action] | Exception] = {}
         self.wake: float | None = None
         self.drained = False
         self.changed = asyncio.Event()
@@ -84,6 +85,7 @@ class Setting:
     """The driver with what surrounds it, and connected peers."""
 
     def __init__(self, machine, driver, listening):
+        self.saved: list[tuple[str, UnitState]] = []
         self.machine = machine
         self.driver = driver
         self.listening = listening
@@ -97,20 +99,54 @@ class Setting:
         return peer
 
 
+class Trace:
+    """Notes what it is told, and is behind when the test says so."""
+
+    def __init__(self):
+        self.behind = False
+        self.notes: list[tuple[object, ...]] = []
+        self.changed = asyncio.Event()
+
+    def _note(self, *note):
+        self.notes.append(note)
+        self.changed.set()
+
+    async def until(self, *note):
+        async with asyncio.timeout(5):
+            while note not in self.notes:
+                self.changed.clear()
+                await self.changed.wait()
+
+    def opened(self, number, local, peer):
+        self._note("opened", number)
+
+    def received(self, number, received):
+        self._note("received", number, bytes(received))
+
+    def sent(self, number, sent):
+        self._note("sent", number, b"".join(sent))
+
+    def closed(self, number):
+        self._note("closed", number)
+
+
 @pytest.fixture
-async def setting():
-    machine = Machine()
-    saved: list[tuple[str, UnitState]] = []
+def trace():
+    return Trace()
+
+
+@pytest.fixture
+async def setting(trace):
+    machine: Any = Machine()
 
     async def save(unit, state):
         if state.mode_pages:
             raise RuntimeError("disk full")
-        saved.append((unit, state))
+        found.saved.append((unit, state))
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         async with asyncio.TaskGroup() as tasks:
-            found = Setting(machine, Driver(machine, tasks, save, None), listening)
-            found.saved = saved
+            found = Setting(machine, Driver(machine, tasks, save, trace), listening)
             yield found
             found.driver.end()
         for peer in found.peers:
@@ -265,3 +301,26 @@ async def test_drain_returns_when_the_machine_is_drained(setting):
     async with asyncio.timeout(5):
         await setting.driver.drain()
     assert ("drain",) in setting.machine.calls
+
+
+async def test_trace_sees_what_goes_over_a_connection_from_its_beginning_to_its_end(setting, trace):
+    setting.machine.answers[b"quit"] = [Send(1, [b"b", b"ye"]), Close(1)]
+    peer = setting.connect()
+    peer.send(b"quit")
+    assert await receive(peer) == b"bye"
+    peer.close()
+    await trace.until("closed", 1)
+    assert trace.notes == [("opened", 1), ("received", 1, b"quit"), ("sent", 1, b"bye"), ("closed", 1)]
+
+
+async def test_connection_is_not_read_while_the_trace_is_behind(setting, trace):
+    trace.behind = True
+    peer = setting.connect()
+    peer.send(b"first")
+    await setting.machine.until("received")
+    peer.send(b"second")
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert [note for note in trace.notes if note[0] == "received"] == [("received", 1, b"first")]
+    trace.behind = False
+    await trace.until("received", 1, b"second")

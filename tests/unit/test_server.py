@@ -121,8 +121,9 @@ async def test_state_directory_in_use_is_refused_and_nothing_stays_open(configur
 
 async def test_port_in_use_is_refused_and_nothing_stays_open(configuration, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
+        refused = Server(configuration.listening_at(Address(*taken.getsockname())))
         with pytest.raises(ConfigError, match="address already in use"):
-            await Server(configuration.listening_at(Address(*taken.getsockname()))).__aenter__()
+            await refused.__aenter__()
     assert accepts_image(tmp_path / "a.img")
     async with Server(configuration):
         pass

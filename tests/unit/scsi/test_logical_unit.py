@@ -177,9 +177,9 @@ def test_sense_data_has_the_format_that_d_sense_says(bench: Bench):
 @pytest.mark.clause("SAM5r21 6.3.1")
 def test_the_first_command_learns_of_the_power_on():
     bench = Bench(quiet=False)
-    assert bench.attention(A) == AttentionCode.POWER_ON_OCCURRED
+    assert bench.attention(A) == AttentionCode.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED
     assert bench.attention(A) is None
-    assert bench.attention(B) == AttentionCode.POWER_ON_OCCURRED
+    assert bench.attention(B) == AttentionCode.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED
 
 
 @pytest.mark.clause("SAM5r21 6.3.4")
@@ -194,7 +194,7 @@ def test_inquiry_and_report_luns_leave_the_attention_pending():
     bench = Bench(quiet=False)
     assert bench.status(bench.send(A, Inquiry(allocation_length=36))) is Status.GOOD
     assert bench.status(bench.send(A, ReportLuns(allocation_length=16))) is Status.GOOD
-    assert bench.attention(A) == AttentionCode.POWER_ON_OCCURRED
+    assert bench.attention(A) == AttentionCode.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED
 
 
 @pytest.mark.clause("SPC4r37 6.33")
@@ -233,7 +233,7 @@ def test_request_sense_data_is_cut_to_the_allocation_length():
 
 def test_an_attention_comes_before_a_bad_cdb():
     bench = Bench(quiet=False)
-    assert bench.sense(bench.send(A, Nonsense())) == (6, AttentionCode.POWER_ON_OCCURRED)
+    assert bench.sense(bench.send(A, Nonsense())) == (6, AttentionCode.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED)
     assert bench.sense(bench.send(A, Nonsense())) == (5, 0x2000)
 
 

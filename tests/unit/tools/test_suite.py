@@ -63,6 +63,14 @@ def test_a_failure_gives_the_failed_step_and_the_assertion() -> None:
     assert reason == "READ10 successful but should have failed | test_read10.c:38 - CU_ASSERT_EQUAL(_r,0)"
 
 
+def test_of_several_runs_in_one_process_the_last_counts() -> None:
+    first = "    [FAILED] too early\nFAILED\n    1. test_lu_reset.c:157  - CU_ASSERT_EQUAL(a,1)\n"
+    second = "Suite: iSCSITMF\n  Test: Simple ...\n"
+    assert judge(printed(first + second + "passed", ran=2, failed=1), "", 1)[0] is Verdict.PASS
+    again = judge(printed("passed\n" + second + first, ran=2, failed=1), "", 1)
+    assert again == (Verdict.FAIL, "too early | test_lu_reset.c:157 - CU_ASSERT_EQUAL(a,1)")
+
+
 def test_a_failure_after_a_skip_is_a_failure() -> None:
     assert judge(printed("    [SKIPPED] half of it", failed=1), "", 0)[0] is Verdict.FAIL
 

@@ -1,4 +1,4 @@
-"""The command line as a person uses it; whole servers are in tests/endtoend."""
+"""`iscsi-target check` and the command line around it, as a person uses it."""
 
 import pytest
 
@@ -41,18 +41,6 @@ def test_missing_file_is_one_line_and_exit_status_2(command, tmp_path, capsys):
     assert main([command, str(tmp_path / "none.toml")]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert line == f"iscsi-target: {tmp_path}/none.toml: no such file or directory; name a readable file"
-
-
-def test_serve_tells_every_mistake(path, capsys):
-    path.write_text(CORRECT.replace("ram = true", "rom = true").replace("listen", "listem"))
-    assert main(["serve", str(path)]) == 2
-    assert len(capsys.readouterr().err.splitlines()) >= 2
-
-
-def test_wrong_listen_option_is_one_line(capsys):
-    assert main(["serve", "--listen", "::1"]) == 2
-    [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("iscsi-target: --listen: '::1' is an IPv6 address without brackets")
 
 
 def test_help_has_examples(capsys):

@@ -1,0 +1,47 @@
+"""`iscsi-target serve` up to where it would serve; running servers are in tests/endtoend/test_serve_command.py."""
+
+from pathlib import Path
+
+import pytest
+
+from iscsi_target.cli import main
+from iscsi_target.cli.serve import Options, read_configuration
+from iscsi_target.transport import Address
+
+NOTHING = Options(configuration=None, state=None, listen=None, trace=None, json=False, verbose=False)
+MISTAKEN = """\
+[portal_groups.1]
+listem = ["127.0.0.1:0"]
+[units.disk0]
+rom = true
+[[targets]]
+name = "iqn.2026-11.org.example:disk0"
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    found = tmp_path / "config.toml"
+    found.write_text(MISTAKEN)
+    return found
+
+
+def test_state_option_names_the_directory_of_the_default_unit():
+    configuration = read_configuration(NOTHING._replace(state=Path("/state")))
+    assert (configuration.state, configuration.units[0].path) == (Path("/state"), Path("/state/disk0.img"))
+
+
+def test_listen_option_replaces_the_addresses():
+    configuration = read_configuration(NOTHING._replace(listen="[::1]:0"))
+    assert configuration.portal_groups[0].listen == (Address("::1", 0),)
+
+
+def test_serve_tells_every_mistake(path, capsys):
+    assert main(["serve", str(path)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) >= 2
+
+
+def test_wrong_listen_option_is_one_line(capsys):
+    assert main(["serve", "--listen", "::1"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("iscsi-target: --listen: '::1' is an IPv6 address without brackets")
