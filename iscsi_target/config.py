@@ -83,6 +83,7 @@ class Unit:
     block_length_bytes      512 or 4096
     physical_block_bytes    block_length_bytes times a power of two
     read_only, removable, thin   as in the device's features
+    unmaps_any_pattern      as in the device's features
     vendor, product, revision    for INQUIRY, ASCII of at most 8, 16 and 4 characters
     serial, naa             None: made once and kept in the state directory
     rotation_rate           1 for non-rotating, else revolutions per minute
@@ -98,6 +99,7 @@ class Unit:
     read_only: bool = False
     removable: bool = False
     thin: bool = True
+    unmaps_any_pattern: bool = False
     vendor: str = "ISCSITGT"
     product: str = "Virtual disk"
     revision: str = "0001"

@@ -199,6 +199,7 @@ def _unit(name: str, table: UnitTable, directory: Path) -> Unit:
         read_only=table.read_only,
         removable=table.removable,
         thin=table.thin,
+        unmaps_any_pattern=table.write_same_unmap == "any",
         vendor=table.vendor,
         product=table.product,
         revision=table.revision,

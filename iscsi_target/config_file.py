@@ -149,6 +149,7 @@ class UnitTable(Table):
     read_only: bool = False
     removable: bool = False
     thin: bool = True
+    write_same_unmap: Literal["zeros", "any"] = "zeros"
     vendor: str = Field(default="ISCSITGT", max_length=8, pattern=ASCII)
     product: str = Field(default="Virtual disk", max_length=16, pattern=ASCII)
     revision: str = Field(default="0001", max_length=4, pattern=ASCII)

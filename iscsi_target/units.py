@@ -18,9 +18,11 @@ from iscsi_target.storage.state import StateFile
 
 MAX_TRANSFER_BYTES = 8 << 20  # of a read, write or verify; with the task window it bounds a session's memory
 MAX_CAW_BLOCKS = 1  # of COMPARE AND WRITE; what VMware needs, and all that libiscsi's suite expects
-MAX_UNMAP_BYTES = 32 << 30  # of one UNMAP; punching holes costs by extent, not by byte
+MAX_UNMAP_BLOCKS = 1 << 20  # of one UNMAP; the most that libiscsi's Inquiry.BlockLimits takes for sensible
 MAX_UNMAP_DESCRIPTORS = 256
-MAX_WRITE_SAME_BYTES = 256 << 20  # of one WRITE SAME; about a second of writing
+# Of one WRITE SAME; bounds how long it takes. With 65536 or more, libiscsi's WriteSame16.Unmap also writes that much
+# with one WRITE(16), whatever MAXIMUM TRANSFER LENGTH says.
+MAX_WRITE_SAME_BLOCKS = 65535
 ALLOCATION_BYTES = 4096  # what file systems and the RAM store allocate at least
 TARGET_PORT_GROUP = 1  # every port reaches every unit alike, so there is one target port group
 
@@ -103,9 +105,9 @@ def _features(unit: Unit, geometry: Geometry, backend: Backend) -> Features:
     limits = TransferLimits(
         max_transfer_blocks=MAX_TRANSFER_BYTES // block,
         max_caw_blocks=MAX_CAW_BLOCKS,
-        max_unmap_blocks=MAX_UNMAP_BYTES // block,
+        max_unmap_blocks=MAX_UNMAP_BLOCKS,
         max_unmap_descriptors=MAX_UNMAP_DESCRIPTORS,
-        max_write_same_blocks=MAX_WRITE_SAME_BYTES // block,
+        max_write_same_blocks=MAX_WRITE_SAME_BLOCKS,
         unmap_granularity=max(unit.physical_block_bytes, ALLOCATION_BYTES) // block,
     )
     return Features(
@@ -113,5 +115,6 @@ def _features(unit: Unit, geometry: Geometry, backend: Backend) -> Features:
         read_only=unit.read_only or backend.read_only,
         removable=unit.removable,
         thin=unit.thin,
+        unmaps_any_pattern=unit.unmaps_any_pattern,
         rotation_rate=unit.rotation_rate,
     )

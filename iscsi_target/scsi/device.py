@@ -77,6 +77,7 @@ class Features:
     read_only       True when the medium cannot be written at all
     removable       True when START STOP UNIT may eject the medium
     thin            True for logical block provisioning: UNMAP and WRITE SAME with UNMAP
+    unmaps_any_pattern   True when WRITE SAME with UNMAP deallocates whatever block came with it
     rotation_rate   MEDIUM ROTATION RATE of VPD page B1h; 1 is non-rotating
     Source: SBC3r36 4.7, 6.5.2
     """
@@ -85,6 +86,7 @@ class Features:
     read_only: bool = False
     removable: bool = False
     thin: bool = True
+    unmaps_any_pattern: bool = False
     rotation_rate: int = 1
 
 

@@ -2,6 +2,10 @@
 
 A deallocated block reads as zeros (LBPRZ), whatever the granularity of the medium; there are no anchored
 blocks. A device that is not thin has no UNMAP and refuses WRITE SAME with UNMAP.
+
+WRITE SAME with UNMAP and a block of other bits than zeros writes them, because what is read afterwards must be what
+was sent (SBC3r36 4.7.3.4.4). LIO deallocates whatever was sent, and WriteSame10.UnmapUntilEnd of libiscsi 1.19 demands it:
+`Features.unmaps_any_pattern` chooses that.
 """
 
 from collections.abc import Iterable, Iterator
@@ -154,7 +158,7 @@ def _write_same(device: Device, cdb: WriteSame10 | WriteSame16, call: Call, patt
         raise InvalidFieldInCdb(type(cdb), field)
     offset, length = checked_range(device, cdb.lba, blocks)
     flush = not device.write_cache
-    if cdb.unmap and not any(pattern):
+    if cdb.unmap and (device.features.unmaps_any_pattern or not any(pattern)):
         return Work(UnmapOperation(((offset, length),), flush))
     return Work(WriteSameOperation(offset, length, pattern, flush))
 

@@ -24,6 +24,7 @@ listen = ["127.0.0.2:0"]
 [units.disk]
 file = "disk.img"
 size = {size}
+write_same_unmap = "any"
 
 [units.read-only]
 ram = true

@@ -194,6 +194,10 @@ def test_compare_and_write_of_zero_blocks_is_good():
     assert run(device(), sbc.CompareAndWrite()).data_in == b""
 
 
+def test_compare_and_write_of_zero_blocks_with_data_out_is_refused():
+    assert refusal(device(), sbc.CompareAndWrite(), offered=bytes(2 * BLOCK)) == INVALID_FIELD_IN_CDB
+
+
 def test_blocks_of_4096_bytes_are_addressed_in_their_own_size():
     unit = device(block_length_bytes=4096)
     store = Bytes(CAPACITY * 4096)

@@ -212,7 +212,7 @@ def test_a_refused_report_luns_clears_nothing(bench: Bench):
 
 
 @pytest.mark.clause("SPC4r37 6.39")
-@pytest.mark.parametrize("desc, start", [(False, "70 00 06"), (True, "72 06 29 01")])
+@pytest.mark.parametrize("desc, start", [(False, "70 00 06"), (True, "72 06 29 00")])
 def test_request_sense_returns_an_attention_as_data(desc: bool, start: str):
     bench = Bench(quiet=False)
     task = bench.send(A, RequestSense(desc=desc, allocation_length=18))

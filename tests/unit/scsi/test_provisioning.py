@@ -129,6 +129,14 @@ def test_write_same_with_unmap_deallocates_when_the_block_is_zeros(write_same):
     assert store.read(0, 3 * BLOCK) == b"z" * 2 * BLOCK + b"x" * BLOCK
 
 
+@pytest.mark.parametrize("write_same", WRITE_SAMES)
+def test_write_same_with_unmap_deallocates_any_block_where_the_unit_is_told_to(write_same):
+    store = full()
+    cdb = write_same(lba=0, number_of_logical_blocks=2, unmap=True)
+    run(device(unmaps_any_pattern=True), cdb, offered=b"z" * BLOCK, store=store)
+    assert {0, 1}.isdisjoint(store.allocated)
+
+
 def test_write_same_with_ndob_writes_zeros_without_data_out():
     store = full()
     run(device(), WriteSame16(ndob=True, number_of_logical_blocks=1), store=store)
