@@ -6,9 +6,11 @@ reaches it.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from ipaddress import IPv6Address
 from pathlib import Path
 
 from iscsi_target.iscsi.chap import Authentication
@@ -21,6 +23,10 @@ DEFAULT_TARGET_NAME = "iqn.2026-11.org.iscsi-target:disk0"
 DEFAULT_UNIT = "disk0"
 DEFAULT_SIZE_BYTES = 1 << 30
 DEFAULT_PORTAL_GROUP = 1
+MIN_UNIT_BYTES = 512  # one block
+MAX_PORT = 65535
+PORT = re.compile(r"\d{1,5}", re.ASCII)
+HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)  # or an IPv4 address
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # all addresses of the host -> one to reach it from itself
 
 
@@ -165,7 +171,12 @@ def default_configuration(state: Path) -> Configuration:
 
 
 def ram_configuration(state: Path, size_bytes: int) -> Configuration:
-    """Returns one unit of size_bytes in RAM at a port of 127.0.0.1 that the kernel chooses."""
+    """Returns one unit of size_bytes in RAM at a port of 127.0.0.1 that the kernel chooses.
+
+    raises    ConfigError when size_bytes is not one block
+    """
+    if size_bytes < MIN_UNIT_BYTES:
+        raise ConfigError("ram", f"{size_bytes} bytes are not one block", remedy=f"take {MIN_UNIT_BYTES} or more")
     return _single_unit(state, Unit(DEFAULT_UNIT, Backing.RAM, None, size_bytes), Address("127.0.0.1", 0))
 
 
@@ -187,12 +198,15 @@ def parse_address(text: str, default_port: int = DEFAULT_PORT) -> Address:
         host, closing, rest = text[1:].partition("]")
         if not closing or (rest and not rest.startswith(":")):
             raise ValueError(f"{text!r} is not [IPV6]:PORT")
+        IPv6Address(host)
     elif text.count(":") > 1:
         raise ValueError(f"{text!r} is an IPv6 address without brackets; write [{text}] or [{text}]:{default_port}")
     else:
-        host, _, port = text.partition(":")
-        rest = f":{port}" if _ else ""
+        host, colon, port = text.partition(":")
+        rest = colon + port
+        if not HOST_NAME.fullmatch(host):
+            raise ValueError(f"{text!r} does not begin with the name or address of a host")
     port_text = rest[1:] if rest else str(default_port)
-    if not host or not port_text.isdecimal() or int(port_text) > 65535:
-        raise ValueError(f"{text!r} is not HOST:PORT with a port of 0 to 65535")
+    if not PORT.fullmatch(port_text) or int(port_text) > MAX_PORT:
+        raise ValueError(f"{text!r} is not HOST:PORT with a port of 0 to {MAX_PORT}")
     return Address(host, int(port_text))

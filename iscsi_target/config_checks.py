@@ -5,6 +5,7 @@ units are looked at, never opened, created or changed.
 """
 
 import difflib
+import re
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -41,6 +42,7 @@ from iscsi_target.iscsi.parameters import Preferences
 from iscsi_target.target import Timeouts
 from iscsi_target.transport import Address
 
+NUMBER = re.compile(r"\d{1,9}", re.ASCII)  # of a LUN or tag; longer ones are wrong in any case
 MAX_PHYSICAL_BLOCKS = 1 << 15  # logical blocks per physical block; a 4-bit exponent, SBC3r36 5.16.2
 
 
@@ -106,14 +108,18 @@ def _configuration(document: Document, state: Path | None) -> Configuration:
     mistakes.extend(_name_mistakes(document))
     for unit in units:
         mistakes.extend(_one_backing(unit.name, tables[unit.name]))
-        mistakes.extend(_unit_mistakes(unit))
+        mistakes.extend(_unit_mistakes(unit, directory))
     mistakes.extend(_shared_files(units))
     mistakes.extend(_shared_identities(units))
     mistakes.extend(_shared_addresses(configuration.portal_groups))
-    tags = {int(tag) for tag in document.names("portal_groups") if tag.isdecimal()} or {DEFAULT_PORTAL_GROUP}
+    mistakes.extend(_useless_advertisements(configuration.portal_groups))
+    tags = {int(tag) for tag in document.names("portal_groups") if _is_tag(tag)} or {DEFAULT_PORTAL_GROUP}
     for index, table in targets.items():
         mistakes.extend(_target_mistakes(("targets", index), table, document.names("units"), tags))
     mistakes.extend(_repeated_targets(targets))
+    if not any(mistake.key[0] == "targets" for mistake in mistakes) and not targets:
+        remedy = 'add [[targets]] with name = "iqn...." and luns = { 0 = "disk0" }'
+        mistakes.append(Mistake(("targets",), "is missing", remedy))
     mistakes.extend(secrets.reflections())
     return configuration
 
@@ -151,14 +157,23 @@ def _session_mistakes(table: SessionTable) -> Iterator[Mistake]:
 
 def _portal_groups(document: Document) -> Iterator[PortalGroup]:
     for name, table in document.named(PortalGroupTable, "portal_groups").items():
-        if name.isdecimal() and int(name) <= MAX_PORTAL_GROUP_TAG:
+        if _is_tag(name):
             yield PortalGroup(int(name), tuple(table.listen), tuple(table.advertise))
+
+
+def _is_tag(text: str) -> bool:
+    return _is_number(text, MAX_PORTAL_GROUP_TAG) and text == str(int(text))
+
+
+def _is_number(text: str, most: int) -> bool:
+    return NUMBER.fullmatch(text) is not None and int(text) <= most
 
 
 def _name_mistakes(document: Document) -> Iterator[Mistake]:
     for name in document.names("portal_groups"):
-        if not (name.isdecimal() and int(name) <= MAX_PORTAL_GROUP_TAG):
-            yield Mistake(("portal_groups", name), "is not a portal group tag", "use a number of 0 to 65535")
+        if not _is_tag(name):
+            remedy = f"use a number of 0 to {MAX_PORTAL_GROUP_TAG} without leading zeros"
+            yield Mistake(("portal_groups", name), "is not a portal group tag", remedy)
     for name in document.names("units"):
         if not UNIT_NAME.fullmatch(name):
             remedy = "use at most 64 letters, digits, dots, hyphens and underscores"
@@ -175,6 +190,15 @@ def _shared_addresses(groups: Iterable[PortalGroup]) -> Iterator[Mistake]:
                     what = f"{address} clashes with {other} of portal group {tag}"
                     yield Mistake(("portal_groups", str(group.tag), "listen"), what, "choose another port or drop one")
             bound.append((address, group.tag))
+
+
+def _useless_advertisements(groups: Iterable[PortalGroup]) -> Iterator[Mistake]:
+    for group in groups:
+        for address in group.advertise:
+            if address.port == 0 or address.host in WILDCARDS:
+                what = f"{address} is nothing that an initiator can connect to"
+                remedy = "write the address and port that lead here, or leave advertise out"
+                yield Mistake(("portal_groups", str(group.tag), "advertise"), what, remedy)
 
 
 def _clash(one: Address, other: Address) -> bool:
@@ -209,7 +233,7 @@ def _unit(name: str, table: UnitTable, directory: Path) -> Unit:
     )
 
 
-def _unit_mistakes(unit: Unit) -> Iterator[Mistake]:
+def _unit_mistakes(unit: Unit, directory: Path) -> Iterator[Mistake]:
     key = ("units", unit.name)
     blocks, rest = divmod(unit.physical_block_bytes, unit.block_length_bytes)
     if rest or blocks & (blocks - 1) or blocks > MAX_PHYSICAL_BLOCKS:
@@ -221,26 +245,37 @@ def _unit_mistakes(unit: Unit) -> Iterator[Mistake]:
     if unit.backing is Backing.RAM and unit.size_bytes is None:
         yield Mistake((*key, "size"), "is missing", 'a unit in RAM needs one: write size = "64MiB"')
     if unit.path is not None:
-        yield from _path_mistakes(unit, key)
+        yield from _path_mistakes(unit, key, directory)
 
 
-def _path_mistakes(unit: Unit, key: Key) -> Iterator[Mistake]:
+def _path_mistakes(unit: Unit, key: Key, directory: Path) -> Iterator[Mistake]:
     assert unit.path is not None
     where = (*key, unit.backing.value)
     try:
-        mode = unit.path.stat().st_mode
+        found = unit.path.stat()
     except FileNotFoundError:
-        yield from _missing_file_mistakes(unit, key)
+        yield from _missing_file_mistakes(unit, key, directory)
     except OSError as error:
         yield Mistake(where, f"{unit.path}: {(error.strerror or str(error)).lower()}", "give the server access to it")
     else:
-        if unit.backing is Backing.DEVICE and not stat.S_ISBLK(mode):
+        if unit.backing is Backing.DEVICE and not stat.S_ISBLK(found.st_mode):
             yield Mistake(where, f"{unit.path} is not a block device", "write file = for a file")
-        elif not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+        elif stat.S_ISREG(found.st_mode):
+            yield from _size_mistakes(unit, key, found.st_size)
+        elif not stat.S_ISBLK(found.st_mode):
             yield Mistake(where, f"{unit.path} is neither a file nor a block device", "name one")
 
 
-def _missing_file_mistakes(unit: Unit, key: Key) -> Iterator[Mistake]:
+def _size_mistakes(unit: Unit, key: Key, found_bytes: int) -> Iterator[Mistake]:
+    if found_bytes < unit.block_length_bytes:
+        what = f"{unit.path} has {found_bytes} bytes, which is not one block"
+        yield Mistake((*key, unit.backing.value), what, "give it a size with truncate(1)")
+    elif unit.size_bytes not in (None, found_bytes):
+        what = f"is {unit.size_bytes} where {unit.path} has {found_bytes} bytes"
+        yield Mistake((*key, "size"), what, f"leave it out, or write size = {found_bytes}, or use truncate(1)")
+
+
+def _missing_file_mistakes(unit: Unit, key: Key, directory: Path) -> Iterator[Mistake]:
     assert unit.path is not None
     where = (*key, unit.backing.value)
     if unit.backing is Backing.DEVICE:
@@ -249,6 +284,8 @@ def _missing_file_mistakes(unit: Unit, key: Key) -> Iterator[Mistake]:
         yield Mistake(where, f"{unit.path} does not exist and read_only forbids to create it", "name an image")
     elif unit.size_bytes is None:
         yield Mistake(where, f"{unit.path} does not exist", "name an image, or give a size to create one")
+    elif unit.path.parent != directory and not unit.path.parent.is_dir():
+        yield Mistake(where, f"{unit.path.parent} is no directory", f"mkdir -p {unit.path.parent}, or correct the path")
 
 
 def _one_backing(name: str, table: UnitTable) -> Iterator[Mistake]:
@@ -294,15 +331,11 @@ def _shared_identities(units: Iterable[Unit]) -> Iterator[Mistake]:
 def _target(index: int, table: TargetTable, secrets: Secrets) -> TargetEntry:
     return TargetEntry(
         name=table.name,
-        luns={int(lun): unit for lun, unit in table.luns.items() if _is_lun(lun)},
+        luns={int(lun): unit for lun, unit in table.luns.items() if _is_number(lun, MAX_LUN)},
         alias=table.alias,
         portal_groups=tuple(table.portal_groups),
         authentication=secrets.authentication(table, ("targets", index)),
     )
-
-
-def _is_lun(text: str) -> bool:
-    return text.isdecimal() and text.isascii() and int(text) <= MAX_LUN
 
 
 def _target_mistakes(key: Key, table: TargetTable, units: Collection[str], tags: Collection[int]) -> Iterator[Mistake]:
@@ -310,7 +343,7 @@ def _target_mistakes(key: Key, table: TargetTable, units: Collection[str], tags:
     names: dict[str, str] = {}
     for lun, unit in table.luns.items():
         where = (*key, "luns", lun)
-        if not _is_lun(lun):
+        if not _is_number(lun, MAX_LUN):
             yield Mistake(where, "is not a LUN", f"use a number of 0 to {MAX_LUN}")
         elif numbers.setdefault(int(lun), lun) != lun:
             yield Mistake(where, f"is the same LUN as {numbers[int(lun)]}", "give each unit a LUN of its own")
@@ -322,6 +355,8 @@ def _target_mistakes(key: Key, table: TargetTable, units: Collection[str], tags:
         if tag not in tags:
             what = f"names portal group {tag}, which is not defined"
             yield Mistake((*key, "portal_groups"), what, f"define [portal_groups.{tag}] or use one of {sorted(tags)}")
+    if len(set(table.portal_groups)) < len(table.portal_groups):
+        yield Mistake((*key, "portal_groups"), "names a portal group twice", "drop one of them")
 
 
 def _suggest(name: str, known: Collection[str], table: str) -> str:
@@ -330,8 +365,6 @@ def _suggest(name: str, known: Collection[str], table: str) -> str:
 
 
 def _repeated_targets(targets: Mapping[int, TargetTable]) -> Iterator[Mistake]:
-    if not targets:
-        yield Mistake(("targets",), "is missing", 'add [[targets]] with name = "iqn...." and luns = { 0 = "disk0" }')
     seen: dict[str, int] = {}
     for index, table in targets.items():
         if seen.setdefault(table.name, index) != index:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 MAX_FILE_BYTES = 4 << 20  # of a configuration; more is a wrong file
+MAX_SIZE_BYTES = (1 << 63) - 1  # what a file offset can say
 MAX_LUN = 16383  # flat space addressing, SAM5r21 4.7.6.4
 MAX_PORTAL_GROUP_TAG = 65535  # RFC7143 13.9
 MAX_SEGMENT_BYTES = (1 << 24) - 1  # RFC7143 13.12, 13.13, 13.14
@@ -106,6 +107,12 @@ def _iscsi_name(found: object) -> object:
     return name
 
 
+def _path(found: object) -> object:
+    if isinstance(found, str) and "\0" in found:
+        raise Wrong("has a NUL character", "write the name of a file")
+    return found
+
+
 def _naa(found: object) -> object:
     if not isinstance(found, str):
         return found
@@ -115,7 +122,8 @@ def _naa(found: object) -> object:
     return bytes.fromhex(digits)
 
 
-Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
+Size = Annotated[int, BeforeValidator(_size), Field(gt=0, le=MAX_SIZE_BYTES)]
+PathText = Annotated[str, BeforeValidator(_path), Field(min_length=1)]
 PortalAddress = Annotated[Address, BeforeValidator(_address)]
 IscsiName = Annotated[str, BeforeValidator(_iscsi_name)]
 Naa = Annotated[bytes, BeforeValidator(_naa)]
@@ -140,8 +148,8 @@ class PortalGroupTable(Table):
 class UnitTable(Table):
     """`[units.NAME]`."""
 
-    file: str | None = Field(default=None, min_length=1)
-    device: str | None = Field(default=None, min_length=1)
+    file: PathText | None = None
+    device: PathText | None = None
     ram: bool = False
     size: Size | None = None
     block_size: Literal[512, 4096] = 512
@@ -163,7 +171,7 @@ class AccountTable(Table):
 
     user: str = Field(min_length=1, max_length=255)
     secret: str | None = None
-    secret_file: str | None = Field(default=None, min_length=1)
+    secret_file: PathText | None = None
 
 
 class AuthenticationTable(Table):
@@ -227,7 +235,7 @@ class Document:
         self.mistakes: list[Mistake] = []
         try:
             self._tables: Mapping[str, object] = tomllib.loads(self.text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # numbers of thousands of digits and deep nesting, too
             raise ConfigError(str(path), f"is not TOML: {error}", remedy="see https://toml.io") from error
         for key in self._tables:
             if key not in KEYS:
@@ -236,7 +244,7 @@ class Document:
     def state(self) -> str | None:
         """Returns the state directory that the file names, or None."""
         found = self._tables.get("state")
-        if found is None or (isinstance(found, str) and found):
+        if found is None or (isinstance(found, str) and found and "\0" not in found):
             return found
         self.mistakes.append(Mistake(("state",), "is not the name of a directory", KEYS["state"]))
         return None

@@ -9,7 +9,8 @@ import tomllib
 from collections import Counter
 
 HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?")
-ASSIGNMENT = re.compile(r"\s*((?:[A-Za-z0-9_-]+|\"[^\"]*\"|'[^']*'|\s*\.\s*)+?)\s*=")
+# Possessive, or else a long word without an equals sign costs exponential time.
+ASSIGNMENT = re.compile(r"\s*+((?:[A-Za-z0-9_-]++|\"[^\"]*+\"|'[^']*+'|\s*+\.\s*+)++)\s*+=")
 
 Key = tuple[str | int, ...]
 

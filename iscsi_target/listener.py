@@ -81,10 +81,9 @@ async def bind(address: Address) -> socket.socket:
         found = await asyncio.get_running_loop().getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-    except OSError as error:
-        raise ConfigError(
-            f"portal {address}", error.strerror or str(error), remedy="write an address of this host"
-        ) from error
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that IDNA cannot encode
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"portal {address}", reason, remedy="write an address of this host") from error
     family, kind, protocol, _, place = found[0]
     listening = socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol)
     try:

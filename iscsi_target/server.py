@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, TypeVarTuple
 
-from iscsi_target.config import WILDCARDS, ConfigError, Configuration, PortalGroup, Unit
+from iscsi_target.config import WILDCARDS, ConfigError, Configuration, PortalGroup, TargetEntry, Unit
 from iscsi_target.driver import Driver
 from iscsi_target.listener import Listener, bind
 from iscsi_target.scsi.operations import Flush, MediumError
@@ -90,10 +90,11 @@ class Server:
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """The libiscsi URL of every LUN of every target, at the first portal of the target."""
+        """The libiscsi URL of every LUN of every target, at the first portal of the target that is listened at."""
         return tuple(
-            self._url(entry.name, entry.portal_groups, lun)
+            self._url(portal, entry.name, lun)
             for entry in self.configuration.targets
+            for portal in self._portals_of(entry)[:1]
             for lun in sorted(entry.luns)
         )
 
@@ -101,12 +102,13 @@ class Server:
         """Returns iscsi://host:port/target/lun of a unit, for libiscsi and QEMU; never holds a secret.
 
         unit      the unit's name; the first target that has it is taken
-        raises    KeyError when no target has the unit
+        raises    KeyError when no target has the unit, or none that is listened at, as after `drain`
         """
         for entry in self.configuration.targets:
-            for lun, name in sorted(entry.luns.items()):
-                if name == unit:
-                    return self._url(entry.name, entry.portal_groups, lun)
+            for portal in self._portals_of(entry)[:1]:
+                for lun, name in sorted(entry.luns.items()):
+                    if name == unit:
+                        return self._url(portal, entry.name, lun)
         raise KeyError(unit)
 
     @property
@@ -114,11 +116,14 @@ class Server:
         """The sessions that are open now."""
         return self._target.sessions()
 
-    def _url(self, target: str, portal_groups: Iterable[int], lun: int) -> str:
-        tags = set(portal_groups)
-        first = next(found.address for found in self._listeners.values() if found.portal_group_tag in tags)
-        host = WILDCARDS.get(first.host, first.host)
-        return f"iscsi://{Address(host, first.port)}/{target}/{lun}"
+    def _portals_of(self, entry: TargetEntry) -> list[Address]:
+        """Returns the addresses that lead to a target."""
+        tags = entry.portal_groups
+        return [found.address for found in self._listeners.values() if found.portal_group_tag in tags]
+
+    def _url(self, portal: Address, target: str, lun: int) -> str:
+        host = WILDCARDS.get(portal.host, portal.host)
+        return f"iscsi://{Address(host, portal.port)}/{target}/{lun}"
 
     # The start
 
@@ -127,7 +132,7 @@ class Server:
         self._cleanup.callback(self._executor.shutdown)
         trace = await self._open_trace()
         self._state = await self._blocking(StateFile.open, self.configuration.state / STATE_FILE)
-        self._cleanup.callback(self._state.close)
+        self._cleanup.push_async_callback(self._blocking, self._state.close)
         self._cleanup.push_async_callback(self._close_units, self._units)
         await self._open_units(self.configuration, self.configuration.units, self._units)
         self._cleanup.callback(self._close_listeners)

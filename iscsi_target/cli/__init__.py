@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.command == "check":
             from iscsi_target.cli.check import check
 
-            return check(given.configuration)
+            return check(given.configuration, given.state)
         from iscsi_target.cli.serve import Options, run
 
         return run(Options(given.configuration, given.state, given.listen, given.trace, given.json, given.verbose))
@@ -78,7 +78,8 @@ def _parser() -> argparse.ArgumentParser:
         help="report every mistake in a configuration",
         description="Reports every mistake in a configuration; exit status 0 when there is none, else 2.",
     )
-    check.add_argument("configuration", type=Path, metavar="CONFIG.toml")
+    check.add_argument("configuration", type=Path, metavar="CONFIG.toml", help="see README.md")
+    check.add_argument("--state", type=Path, metavar="DIR", help="state directory, instead of the configured one")
     return parser
 
 

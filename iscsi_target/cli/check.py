@@ -6,12 +6,13 @@ from pathlib import Path
 from iscsi_target.config_checks import judge
 
 
-def check(path: Path) -> int:
+def check(path: Path, state: Path | None) -> int:
     """Prints every mistake and warning of a configuration file, one a line, and returns the exit status: 0 or 2.
 
+    state     the state directory to judge it with; None takes the configured one
     raises    ConfigError when the file cannot be read or is not TOML
     """
-    judged = judge(path)
+    judged = judge(path, state)
     for line in judged.mistakes:
         print(line, file=sys.stderr)
     for line in judged.warnings:

@@ -1,7 +1,8 @@
 """`iscsi-target serve`: runs a server until a signal ends it, and tells people, programs and systemd how it is doing.
 
 Standard output is for what the caller waits for: the URLs, or with --json every event as a JSON line. Log lines for
-people go to standard error, where systemd's journal takes them too.
+people go to standard error, where systemd's journal takes them too. Both leave through a console that never waits for
+whoever reads them.
 """
 
 import asyncio
@@ -9,13 +10,13 @@ import json
 import logging
 import os
 import signal
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from iscsi_target.cli.console import Console
 from iscsi_target.config import (
     ConfigError,
     ConfigErrors,
@@ -30,6 +31,8 @@ from iscsi_target.storage.faults import StorageError
 from iscsi_target.systemd import Notifier, inherited_sockets, watchdog_interval_s
 
 log = logging.getLogger(__name__)
+
+STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
 
 
 class Options(NamedTuple):
@@ -48,9 +51,12 @@ def run(options: Options) -> int:
 
     raises    ConfigError, StorageError when it cannot start
     """
-    _log_to_console(options)
-    with suppress(KeyboardInterrupt):  # before the signal handlers are in place
-        asyncio.run(_Service(options, os.environ).run())
+    console = _log_to_console(options)
+    try:
+        with suppress(KeyboardInterrupt):  # before the signal handlers are in place
+            asyncio.run(_Service(options, os.environ, console).run())
+    finally:
+        console.close()
     return 0
 
 
@@ -78,18 +84,20 @@ def read_configuration(options: Options) -> Configuration:
         raise ConfigError("--listen", str(error)) from error
 
 
-def _log_to_console(options: Options) -> None:
-    handler = logging.StreamHandler(sys.stdout if options.json else sys.stderr)
-    handler.setFormatter(JsonFormatter() if options.json else TextFormatter())
-    logging.basicConfig(level=logging.DEBUG if options.verbose else logging.INFO, handlers=[handler], force=True)
+def _log_to_console(options: Options) -> Console:
+    console = Console(STANDARD_OUTPUT if options.json else STANDARD_ERROR)
+    console.setFormatter(JsonFormatter() if options.json else TextFormatter())
+    logging.basicConfig(level=logging.DEBUG if options.verbose else logging.INFO, handlers=[console], force=True)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    return console
 
 
 class _Service:
     """One run of the command."""
 
-    def __init__(self, options: Options, environment: Mapping[str, str]) -> None:
+    def __init__(self, options: Options, environment: Mapping[str, str], console: Console) -> None:
         self._options = options
+        self._console = console
         self._environment = environment
         self._notifier = Notifier.from_environment(environment)
         self._ending = asyncio.Event()
@@ -168,4 +176,4 @@ class _Service:
 
     def _print(self, event: dict[str, object]) -> None:
         if self._options.json:
-            print(json.dumps(event | {"time": datetime.now(UTC).isoformat()}), flush=True)
+            self._console.write(json.dumps(event | {"time": datetime.now(UTC).isoformat()}))

@@ -7,6 +7,8 @@ from typing import NamedTuple
 from iscsi_target.iscsi.errors import ProtocolError, RejectReason
 from iscsi_target.wire.layout import U8, U16, U32, Layout
 
+MAX_EXTENDED_CDB_BYTES = 244  # a CDB has 260 bytes at most, 16 of them in the basic header
+
 
 class AhsType(IntEnum):
     """Names the kinds of additional header segments.
@@ -70,7 +72,8 @@ def unpack_additional_headers(segment: bytes | memoryview) -> AdditionalHeaders:
         end = offset + AhsHeader.size + header.length
         if end > len(segment) or not header.length:
             raise ProtocolError(RejectReason.INVALID_PDU_FIELD, f"AHSLength {header.length} overruns TotalAHSLength")
-        if header.kind == AhsType.EXTENDED_CDB and not extended_cdb and header.length > 1:
+        longest = 1 + MAX_EXTENDED_CDB_BYTES  # a reserved byte stands before the CDB's
+        if header.kind == AhsType.EXTENDED_CDB and not extended_cdb and 1 < header.length <= longest:
             extended_cdb = bytes(segment[offset + AhsHeader.size + 1 : end])
         elif header.kind == AhsType.BIDIRECTIONAL_READ_LENGTH and read_length is None and header.length == 5:
             read_length = BidirectionalReadLength.unpack(segment, offset).expected_read_data_length

@@ -143,7 +143,7 @@ class Connection:
                 if self.closing:
                     return
         except StreamLost as error:
-            if not isinstance(self.phase, LoginExchange):
+            if error.header and not isinstance(self.phase, LoginExchange):
                 self.reject(error.reason, error.header)
             self.close()
             yield ProtocolViolated(self, error.text)
@@ -206,6 +206,7 @@ class Connection:
         self.send(
             LoginResponse(
                 isid=request.isid,
+                tsih=request.tsih,
                 initiator_task_tag=request.initiator_task_tag,
                 status_class=refusal.status_class,
                 status_detail=refusal.status_detail,

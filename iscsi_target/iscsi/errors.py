@@ -92,11 +92,11 @@ class LoginStatus(IntEnum):
 
 
 class StreamLost(ProtocolError):
-    """Says that nothing more can be understood or trusted on this connection: a Reject, then it closes.
+    """Says that nothing more can be understood or trusted on this connection, which closes.
 
-    At ErrorRecoveryLevel 0 digest and sequence errors are of this kind.
+    At ErrorRecoveryLevel 0 digest errors are of this kind.
 
-    header    the 48 bytes that the Reject is to return, or empty when they cannot be trusted
+    header    the 48 bytes that a Reject is to return before; when they cannot be trusted, empty, and there is no Reject
     Source: RFC7143 7.1.1, 7.8, 7.9
     """
 

@@ -78,6 +78,7 @@ class TaskManagementRequested(NamedTuple):
     tag                   of the request itself
     referenced_task_tag   the task that ABORT TASK means
     ref_cmd_sn            its CmdSN
+    cmd_sn                of the request itself
     """
 
     session: "Session"
@@ -87,6 +88,7 @@ class TaskManagementRequested(NamedTuple):
     lun: bytes
     referenced_task_tag: int
     ref_cmd_sn: int
+    cmd_sn: int
 
 
 class LogoutRequested(NamedTuple):

@@ -1,8 +1,8 @@
 """Cuts a byte stream into PDUs and makes buffers from PDUs: lengths, padding, digests, limits.
 
-A PDU that lies whole in what was fed is handed out as views of it, without a copy, so it is valid only until the next one
-is asked for. A PDU that arrives in pieces gets a buffer of exactly its size, allocated only after its header passed the
-digest and the limits. What the header means is not decided here.
+A PDU that lies whole in what was fed is handed out as views of it, without a copy, so it is valid only until the next
+one is asked for. A PDU that arrives in pieces gets a buffer of exactly its size, allocated only after its header passed
+the digest and the limits. What the header means is not decided here.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ Buffer = bytes | bytearray | memoryview
 
 DIGEST_BYTES = 4
 LOGIN_DATA_BYTES = 8192  # MaxRecvDataSegmentLength of both sides until the full feature phase, RFC7143 13.12
-MAX_AHS_WORDS = 80  # an extended CDB of 260 bytes and a bidirectional length take 66; more is refused
+MAX_AHS_WORDS = 64  # a CDB of 260 bytes and a bidirectional read length take them; more is refused
 _LENGTHS_AT = BasicHeader.location("total_ahs_length").byte
 _PADDING = (b"", bytes(3), bytes(2), bytes(1))
 
@@ -112,14 +112,7 @@ class PduReader:
             return BasicHeader.size
         basic = BasicHeader.unpack(view)
         if basic.total_ahs_length > MAX_AHS_WORDS:
-            raise StreamLost(
-                RejectReason.INVALID_PDU_FIELD, f"TotalAHSLength {basic.total_ahs_length} is over {MAX_AHS_WORDS}"
-            )
-        if basic.data_segment_length > self._limit_bytes:
-            raise StreamLost(
-                RejectReason.INVALID_PDU_FIELD,
-                f"DataSegmentLength {basic.data_segment_length} is over the limit of {self._limit_bytes}",
-            )
+            raise _too_long(view, f"TotalAHSLength {basic.total_ahs_length} is over {MAX_AHS_WORDS}")
         header = BasicHeader.size + 4 * basic.total_ahs_length
         if self._header_digest:
             header += DIGEST_BYTES
@@ -127,6 +120,8 @@ class PduReader:
                 return header
             if not _intact(view[:header]):
                 raise StreamLost(RejectReason.PROTOCOL_ERROR, "the header digest is wrong")
+        if basic.data_segment_length > self._limit_bytes:
+            raise _too_long(view, f"DataSegmentLength {basic.data_segment_length} is over {self._limit_bytes}")
         if not basic.data_segment_length:
             return header
         data = basic.data_segment_length + -basic.data_segment_length % 4
@@ -145,6 +140,10 @@ class PduReader:
             view[BasicHeader.size : header_end],
             view[start : start + basic.data_segment_length],
         )
+
+
+def _too_long(view: memoryview, text: str) -> StreamLost:
+    return StreamLost(RejectReason.INVALID_PDU_FIELD, text, bytes(view[: BasicHeader.size]))
 
 
 def _intact(part: memoryview) -> bool:

@@ -1,4 +1,4 @@
-"""What all PDUs share: opcodes, the tag that means none, and the part of the header that framing needs.
+"""What all PDUs share: opcodes, the tag that means none, and the part of the header that is read before the opcode is.
 
 Fields are spelled as in the standard's figures.
 """
@@ -6,7 +6,7 @@ Fields are spelled as in the standard's figures.
 from enum import IntEnum
 from typing import Final
 
-from iscsi_target.wire.layout import B6, U8, U24, U32, Bit, Bytes4, Bytes8, Layout
+from iscsi_target.wire.layout import B6, U8, U24, U32, Bit, Bytes4, Bytes8, Bytes16, Layout
 
 NO_TAG: Final = 0xFFFFFFFF  # "no task", "no transfer"
 
@@ -38,9 +38,9 @@ class Opcode(IntEnum):
 
 
 class BasicHeader(Layout):
-    """The part of the basic header segment that every PDU has: what framing needs.
+    """What framing needs of every PDU, and the CmdSN, which has one place in all requests that are numbered.
 
-    Source: RFC7143 11.2.1
+    Source: RFC7143 11.2.1, 4.2.2.1
     """
 
     _1: Bit = False
@@ -51,7 +51,7 @@ class BasicHeader(Layout):
     data_segment_length: U24 = 0
     _3: Bytes8 = bytes(8)
     initiator_task_tag: U32 = 0
-    _4: Bytes8 = bytes(8)
+    _4: Bytes4 = bytes(4)
+    cmd_sn: U32 = 0
     _5: Bytes4 = bytes(4)
-    _6: Bytes8 = bytes(8)
-    _7: Bytes8 = bytes(8)
+    _6: Bytes16 = bytes(16)

@@ -120,7 +120,7 @@ class Negotiated:
 class LoginStep:
     """What answers one Login Request.
 
-    response     without StatSN, ExpCmdSN, MaxCmdSN and TSIH
+    response     without StatSN, ExpCmdSN and MaxCmdSN, and with the request's TSIH
     data         its text, at most 8192 bytes
     completed    what the login came to, in the step that ends it
     Source: RFC7143 11.13
@@ -439,5 +439,6 @@ def _respond(request: LoginRequest) -> LoginResponse:
         version_max=VERSION,
         version_active=VERSION,
         isid=request.isid,
+        tsih=request.tsih,
         initiator_task_tag=request.initiator_task_tag,
     )

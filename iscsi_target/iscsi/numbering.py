@@ -26,24 +26,25 @@ class CommandWindow(Generic[T]):
         self.expected = first
         self.maximum = advance(first, size - 1)
         self._size = size
-        self._early: dict[int, T] = {}  # CmdSN -> what came before its turn; at most `size` entries
-        self._skipped: set[int] = set()  # numbers that ABORT TASK declared received
+        self._waiting: dict[int, T] = {}  # CmdSN -> what waits for its turn; at most `size` entries
+        self._skipped: set[int] = set()  # numbers that ABORT TASK declared received; `expected` is never one
 
-    def admit(self, cmd_sn: int, request: T) -> Iterator[T]:
-        """Yields the requests whose turn it is now; nothing when this one is early, a duplicate or outside the window.
+    def admit(self, cmd_sn: int, request: T) -> None:
+        """Takes a request in, to be released in its turn; a duplicate, or one outside the window, falls away."""
+        if self.holds(cmd_sn) and cmd_sn not in self._skipped:
+            self._waiting.setdefault(cmd_sn, request)
 
-        ExpCmdSN has moved past a request when it is yielded.
-        """
-        if not self.holds(cmd_sn) or cmd_sn in self._early or cmd_sn in self._skipped:
-            return
-        self._early[cmd_sn] = request
-        while self.expected in self._early or self.expected in self._skipped:
-            number = self.expected
-            self.expected = advance(number)
-            if number in self._skipped:
-                self._skipped.remove(number)
-            else:
-                yield self._early.pop(number)
+    def release(self) -> Iterator[T]:
+        """Yields the requests whose turn it is; ExpCmdSN has moved past a request when it is yielded."""
+        while self.expected in self._waiting:
+            request = self._waiting.pop(self.expected)
+            self.expected = advance(self.expected)
+            self._pass_skipped()
+            yield request
+
+    def forget(self) -> None:
+        """Drops everything that waits for its turn."""
+        self._waiting.clear()
 
     def is_early(self, cmd_sn: int) -> bool:
         """Returns True when the number would have to wait for others."""
@@ -54,11 +55,21 @@ class CommandWindow(Generic[T]):
         return 0 <= distance(self.expected, cmd_sn) <= distance(self.expected, self.maximum)
 
     def skip(self, cmd_sn: int) -> bool:
-        """Declares a number that has not come yet received, so that a late arrival is ignored; returns False outside."""
-        if not self.holds(cmd_sn) or cmd_sn in self._early:
+        """Drops a number whose turn has not come, whether it is here or still to arrive; returns False outside.
+
+        What waited for it is released next.
+        """
+        if not self.holds(cmd_sn):
             return False
+        self._waiting.pop(cmd_sn, None)
         self._skipped.add(cmd_sn)
+        self._pass_skipped()
         return True
+
+    def _pass_skipped(self) -> None:
+        while self.expected in self._skipped:
+            self._skipped.remove(self.expected)
+            self.expected = advance(self.expected)
 
     def open(self, tasks: int) -> None:
         """Moves MaxCmdSN as far as the number of open tasks allows."""

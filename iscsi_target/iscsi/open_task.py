@@ -1,6 +1,7 @@
 """One SCSI command as the session sees it between the command PDU and its response: tags, expectations, transfer.
 
-Here a response becomes PDUs: Data-In with the status in the last one where the standard lets it be there, or a SCSI Response.
+Here a response becomes PDUs: Data-In with the status in the last one where the standard lets it be there, or a SCSI
+Response.
 """
 
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ class OpenTask:
         Source: RFC7143 11.4, 11.7
         """
         data = memoryview(response.data_in)[: self.expected_read] if self.header.read else memoryview(b"")
-        collapsed = bool(data) and not response.sense and not self.header.write
+        collapsed = bool(data) and response.status == STATUS_GOOD and not self.header.write
         data_sn = self._send_data(data, response, parameters, collapsed=collapsed)
         if collapsed:
             return
@@ -93,17 +94,22 @@ class OpenTask:
                 bidirectional_read_overflow=both and back.overflow,
                 bidirectional_read_underflow=both and back.underflow,
                 bidirectional_read_residual_count=back.residual_count if both else 0,
-                exp_data_sn=data_sn + self.transfer.r2ts,
+                exp_data_sn=data_sn,
             ),
             sense,
         )
 
     def _send_data(self, data: memoryview, response: Response, parameters: Parameters, *, collapsed: bool) -> int:
-        """Queues the Data-In PDUs and returns their number; the last one carries the status when collapsed."""
+        """Queues the Data-In PDUs and returns the next DataSN; the last one carries the status when collapsed.
+
+        R2Ts of a bidirectional command are numbered together with its Data-In PDUs.
+
+        Source: RFC7143 4.2.2.3, 11.8.1
+        """
+        data_sn = self.transfer.r2ts
         if not data:
-            return 0
+            return data_sn
         overflow, underflow, count = self._residual(response)
-        data_sn = 0
         for part in split(data, parameters.max_burst_length, parameters.initiator_max_recv):
             last = collapsed and part.offset + len(part.data) == len(data)
             self.connection.send(

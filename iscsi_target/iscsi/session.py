@@ -1,10 +1,10 @@
 """The machine of one session in full feature phase: PDUs in, events out; completions in, PDUs queued.
 
-A session owns a set of connections, one CmdSN stream and the open tasks of the initiator. A task belongs to the connection
-its command came on, and everything about it goes out there. LUN, CDB, status and sense are opaque bytes.
+A session owns a set of connections, one CmdSN stream and the open tasks of the initiator. A task belongs to the
+connection its command came on, and everything about it goes out there. LUN, CDB, status and sense are opaque bytes.
 
-A protocol error ends in a Reject here. Data that breaks the rules of a transfer is no protocol error of the connection
-but the end of one task: it surfaces as `DataOutFailed`, and what the initiator still owes is swallowed.
+A protocol error ends in a Reject here, and the connection goes on. Data that breaks the rules of a transfer is the end
+of one task: it surfaces as `DataOutFailed`, and what the initiator still owes is swallowed.
 
 Data-Out for a task that has been aborted is swallowed too: a target transfer tag that was ever given out is
 recognised by its number, and of unsolicited data the last few aborted tags are remembered.
@@ -15,10 +15,9 @@ from collections.abc import Callable, Iterator
 
 from iscsi_target.iscsi.ahs import unpack_additional_headers
 from iscsi_target.iscsi.connection import Connection
-from iscsi_target.iscsi.errors import ProtocolError, RejectReason, StreamLost
+from iscsi_target.iscsi.errors import ProtocolError, RejectReason
 from iscsi_target.iscsi.events import (
     CommandReceived,
-    Condition,
     DataOutCompleted,
     DataOutFailed,
     Event,
@@ -50,13 +49,12 @@ from iscsi_target.iscsi.responses import (
 )
 from iscsi_target.iscsi.text_exchange import TextExchange
 from iscsi_target.iscsi.transfer import (
-    DataLost,
     DataOutTransfer,
-    IncorrectAmountOfData,
     Ordering,
+    TransferFailed,
     UnexpectedUnsolicitedData,
 )
-from iscsi_target.wire.serial import advance, before
+from iscsi_target.wire.serial import before
 
 MAX_IMMEDIATE_TASKS = 16  # immediate commands are outside the window: no more than these above it
 MAX_ABORTED_TAGS = WINDOW_COMMANDS  # aborted tasks whose unsolicited data may still be on its way
@@ -66,6 +64,8 @@ LOGOUT_SESSION, LOGOUT_CONNECTION, LOGOUT_RECOVERY = 0, 1, 2  # RFC7143 11.14.1
 LOGOUT_DONE, LOGOUT_CID_NOT_FOUND, LOGOUT_RECOVERY_NOT_SUPPORTED = 0, 1, 2  # RFC7143 11.15.1
 ASYNC_LOGOUT_REQUEST = 1  # RFC7143 11.9.1
 LAST_ATTRIBUTE = 4  # RFC7143 11.3.1.1: ACA; 5 to 7 are reserved
+
+NUMBERED = frozenset(REQUESTS) - {Opcode.DATA_OUT, Opcode.SNACK_REQUEST}  # these have a CmdSN
 
 SendTargets = Callable[["Session", Connection, str], list[tuple[str, str]]]
 Handler = Callable[[Connection, RawPdu], Iterator[Event]]
@@ -88,8 +88,8 @@ class Session:
         self.parameters = negotiated.parameters
         self._numbers: CommandWindow[tuple[Connection, RawPdu]] = CommandWindow(first_cmd_sn)
         self._tasks: dict[int, OpenTask] = {}
-        self._transfer_tag = 0
-        self._waiting: deque[int] = deque()  # tags of tasks that wait for room in SOLICITED_LIMIT_BYTES
+        self._tags_given = 0  # target transfer tags, of R2Ts and pings
+        self._waiting: deque[OpenTask] = deque()  # those that are held until there is room in SOLICITED_LIMIT_BYTES
         self._collecting_bytes = 0
         self._aborted: deque[int] = deque(maxlen=MAX_ABORTED_TAGS)
         self._ordering = Ordering(
@@ -123,18 +123,14 @@ class Session:
 
     def receive(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
         """Takes one PDU; yields what it, and requests that waited for it, bring about."""
-        opcode = pdu.basic.opcode
-        if opcode not in REQUESTS or opcode in (Opcode.DATA_OUT, Opcode.SNACK_REQUEST) or pdu.basic.immediate:
+        cmd_sn = pdu.basic.cmd_sn
+        if pdu.basic.immediate or pdu.basic.opcode not in NUMBERED:
             yield from self._handle(connection, pdu)
-            return
-        cmd_sn = NopOut.unpack(pdu.header).cmd_sn  # at the same place in every numbered request
-        if self._numbers.is_early(cmd_sn):
-            pdu = pdu._replace(
-                header=memoryview(bytes(pdu.header)),
-                additional=memoryview(bytes(pdu.additional)),
-                data=memoryview(bytes(pdu.data)),
-            )
-        for its_connection, in_turn in self._numbers.admit(cmd_sn, (connection, pdu)):
+        elif self._numbers.is_early(cmd_sn):
+            self._numbers.admit(cmd_sn, (connection, _copied(pdu)))
+        else:
+            self._numbers.admit(cmd_sn, (connection, pdu))
+        for its_connection, in_turn in self._numbers.release():
             yield from self._handle(its_connection, in_turn)
             self._numbers.open(len(self._tasks))
 
@@ -148,14 +144,14 @@ class Session:
             yield from handler(connection, pdu)
         except ProtocolError as error:
             connection.reject(error.reason, pdu.header)
-            if isinstance(error, StreamLost):
-                connection.close()
             yield ProtocolViolated(connection, error.text)
 
     def _scsi_command(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
         header = ScsiCommand.unpack(pdu.header)
         tag = header.initiator_task_tag
-        if tag in self._tasks or tag == NO_TAG:
+        if tag == NO_TAG:
+            raise ProtocolError(RejectReason.INVALID_PDU_FIELD, "a SCSI Command has no initiator task tag")
+        if tag in self._tasks:
             raise ProtocolError(RejectReason.TASK_IN_PROGRESS, f"initiator task tag {tag:#x} is in use")
         if header.immediate and len(self._tasks) >= WINDOW_COMMANDS + MAX_IMMEDIATE_TASKS:
             raise ProtocolError(RejectReason.IMMEDIATE_COMMAND_REJECT, "too many immediate commands")
@@ -166,9 +162,9 @@ class Session:
         self._tasks[tag] = task
         try:
             self._check_unsolicited(header, len(pdu.data))
-        except UnexpectedUnsolicitedData:
+        except UnexpectedUnsolicitedData as error:
             task.transfer.fail()
-            yield DataOutFailed(self, tag, Condition.UNEXPECTED_UNSOLICITED_DATA)
+            yield DataOutFailed(self, tag, error.condition)
             return
         cdb = header.cdb + additional.extended_cdb
         yield CommandReceived(self, tag, header.lun, cdb, header.attributes, task.expected_write)
@@ -206,18 +202,18 @@ class Session:
 
     def _data_out(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
         header = DataOut.unpack(pdu.header)
-        task = self._tasks.get(header.initiator_task_tag)
+        tag = header.initiator_task_tag
+        task = self._tasks.get(tag)
         if task is None or task.connection is not connection:
             if not self._is_late(header):
                 raise ProtocolError(RejectReason.PROTOCOL_ERROR, "Data-Out came for no open task")
             return
         try:
             task.transfer.receive(header, pdu.data)
-        except IncorrectAmountOfData:
-            yield DataOutFailed(self, header.initiator_task_tag, Condition.INCORRECT_AMOUNT_OF_DATA)
-        except DataLost:
-            yield DataOutFailed(self, header.initiator_task_tag, Condition.PROTOCOL_SERVICE_CRC_ERROR)
-        yield from self._go_on(header.initiator_task_tag, task)
+        except TransferFailed as error:
+            task.collecting = False
+            yield DataOutFailed(self, tag, error.condition)
+        yield from self._go_on(tag, task)
 
     def _go_on(self, tag: int, task: OpenTask) -> Iterator[Event]:
         """Does what a Data-Out PDU made possible: the held response, the data's completion, or the next R2T."""
@@ -228,12 +224,12 @@ class Session:
             task.collecting = False
             yield DataOutCompleted(self, tag, task.transfer.data)
         elif task.collecting:
-            self._solicit(tag, task)
+            self._solicit(task)
 
     def _is_late(self, header: DataOut) -> bool:
         if header.target_transfer_tag == NO_TAG:
             return header.initiator_task_tag in self._aborted
-        return before(header.target_transfer_tag, self._transfer_tag)
+        return 0 < (self._tags_given - header.target_transfer_tag) % NO_TAG <= self._tags_given
 
     def _task_management_request(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
         header = TaskManagementRequest.unpack(pdu.header)
@@ -245,6 +241,7 @@ class Session:
             header.lun,
             header.referenced_task_tag,
             header.ref_cmd_sn,
+            header.cmd_sn,
         )
 
     def _nop_out(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
@@ -288,26 +285,34 @@ class Session:
         if task.transfer.whole:
             return DataOutCompleted(self, tag, task.transfer.data)
         task.collecting = True
-        task.reserved_bytes = len(task.transfer.data)
-        if self._waiting or self._collecting_bytes + task.reserved_bytes > SOLICITED_LIMIT_BYTES:
-            task.reserved_bytes, task.held = 0, True
-            self._waiting.append(tag)
-        else:
-            self._collecting_bytes += task.reserved_bytes
-            self._solicit(tag, task)
+        task.held = True
+        self._waiting.append(task)
+        self._let_in()
         return None
 
-    def _solicit(self, tag: int, task: OpenTask) -> None:
+    def _let_in(self) -> None:
+        """Begins to ask for the data of tasks that wait, the oldest first, as long as there is room."""
+        while self._waiting:
+            task = self._waiting[0]
+            wanted = task.transfer.wanted
+            if self._collecting_bytes and self._collecting_bytes + wanted > SOLICITED_LIMIT_BYTES:
+                return
+            self._waiting.popleft()
+            self._collecting_bytes += wanted
+            task.held, task.reserved_bytes = False, wanted
+            self._solicit(task)
+
+    def _solicit(self, task: OpenTask) -> None:
         """Sends the R2Ts that may go out now."""
         while not task.held:
-            solicitation = task.transfer.solicit(self._transfer_tag)
+            solicitation = task.transfer.solicit(self._next_tag)
             if solicitation is None:
                 return
-            self._use_transfer_tag()
+            self._tags_given += 1
             task.connection.send(
                 ReadyToTransfer(
                     lun=task.header.lun,
-                    initiator_task_tag=tag,
+                    initiator_task_tag=task.header.initiator_task_tag,
                     target_transfer_tag=solicitation.target_transfer_tag,
                     r2t_sn=solicitation.r2t_sn,
                     buffer_offset=solicitation.offset,
@@ -348,16 +353,9 @@ class Session:
     def _forget(self, tag: int) -> None:
         task = self._tasks.pop(tag)
         self._collecting_bytes -= task.reserved_bytes
-        while self._waiting:
-            waiting = self._tasks.get(self._waiting[0])
-            if waiting is not None and waiting.held:
-                wanted = len(waiting.transfer.data)
-                if self._collecting_bytes and self._collecting_bytes + wanted > SOLICITED_LIMIT_BYTES:
-                    return
-                waiting.held, waiting.reserved_bytes = False, wanted
-                self._collecting_bytes += wanted
-                self._solicit(self._waiting[0], waiting)
-            self._waiting.popleft()
+        if task.held:
+            self._waiting.remove(task)
+        self._let_in()
 
     def respond_management(self, connection: Connection, tag: int, response: int) -> None:
         """Sends what a task management function came to.
@@ -391,12 +389,39 @@ class Session:
         """
         connection.send(AsyncMessage(async_event=ASYNC_LOGOUT_REQUEST, parameter3=seconds))
 
-    def skip(self, cmd_sn: int) -> bool:
-        """Declares a command that has not come yet received and aborted; returns False for one that cannot come.
+    def withdraw(self, lun: bytes | None, tag: int | None) -> bool:
+        """Forgets tasks that a task management function ends while their response waits for the initiator's last data.
 
+        lun        of the function, or None for all
+        tag        of the one task that it means, or None for all
+        returns    True when there was one
+        Source: RFC7143 11.5.1
+        """
+        answered = [
+            own
+            for own, task in self._tasks.items()
+            if task.response is not None and lun in (None, task.header.lun) and tag in (None, own)
+        ]
+        for own in answered:
+            self.discard(own)
+        return bool(answered)
+
+    def skip(self, cmd_sn: int, function_cmd_sn: int) -> bool:
+        """Declares a command that is not in its turn yet received and aborted; returns False for one that cannot come.
+
+        function_cmd_sn    CmdSN of the task management function that aborts it; only commands before it can be meant
         Source: RFC7143 11.6.1
         """
-        return self._numbers.skip(cmd_sn)
+        return before(cmd_sn, function_cmd_sn) and self._numbers.skip(cmd_sn)
+
+    def lose(self, connection: Connection) -> None:
+        """Forgets a connection that is gone; after the last one nothing that waited for its turn will be handled.
+
+        It can be 32 MiB, and would otherwise stay until the garbage collector finds the session.
+        """
+        self.connections.pop(connection.cid, None)
+        if not self.connections:
+            self._numbers.forget()
 
     def close(self) -> None:
         """Closes all connections after what is queued on them."""
@@ -405,10 +430,20 @@ class Session:
 
     def ping(self, connection: Connection) -> None:
         """Sends a NOP-In that asks for an answer."""
-        connection.ping(self._transfer_tag)
-        self._use_transfer_tag()
+        connection.ping(self._next_tag)
+        self._tags_given += 1
 
-    def _use_transfer_tag(self) -> None:
-        self._transfer_tag = advance(self._transfer_tag)
-        if self._transfer_tag == NO_TAG:
-            self._transfer_tag = advance(self._transfer_tag)
+    @property
+    def _next_tag(self) -> int:
+        """The next target transfer tag: all numbers in turn but the one that means none."""
+        return self._tags_given % NO_TAG
+
+
+def _copied(pdu: RawPdu) -> RawPdu:
+    """Returns a PDU that stays valid."""
+    return RawPdu(
+        pdu.basic,
+        memoryview(bytes(pdu.header)),
+        memoryview(bytes(pdu.additional)),
+        memoryview(bytes(pdu.data)),
+    )

@@ -1,7 +1,7 @@
 """Text requests in full feature phase: SendTargets and negotiation, in one PDU or many, both ways.
 
-One exchange is open at a time in a session; a request with a new initiator task tag and no target transfer tag resets the
-one before. An answer that is longer than the initiator takes goes out in parts with the C bit, each fetched by an empty request.
+One exchange is open at a time in a session; a request without a target transfer tag resets the one before. An answer
+that is longer than the initiator takes goes out in parts with the C bit, each fetched by an empty request.
 """
 
 from collections.abc import Callable
@@ -46,6 +46,8 @@ class TextExchange:
     def _check(self, header: TextRequest) -> None:
         if header.final and header.continue_:
             raise ProtocolError(RejectReason.PROTOCOL_ERROR, "a Text Request has both the F and the C bit")
+        if header.initiator_task_tag == NO_TAG:
+            raise ProtocolError(RejectReason.INVALID_PDU_FIELD, "a Text Request has no initiator task tag")
         if header.target_transfer_tag == NO_TAG:
             self._reset(header.initiator_task_tag)
         elif (header.target_transfer_tag, header.initiator_task_tag) != (TRANSFER_TAG, self._tag):

@@ -1,17 +1,19 @@
 """Data of one task: collecting Data-Out (immediate, unsolicited, solicited by R2T), splitting Data-In, residuals.
 
 A Data-Out transfer is told at the start how much the initiator has, and later how much the command wants. It asks for
-the rest sequence by sequence, never allocates more than is wanted, and throws away what nobody wants. It is quiet when the
-initiator owes no more data; only then may a response go out.
+the rest sequence by sequence, and throws away what nobody wants. Its buffer grows with what the initiator may send
+next, not with what a command announces: a command costs an initiator nothing, so it must not cost the target a
+megabyte. It is quiet when the initiator owes no more data; only then may a response go out.
 
 With DataPDUInOrder=Yes a gap is an error; with No the parts of one sequence may come in any order, but not twice.
 """
 
 from bisect import bisect
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from iscsi_target.iscsi.errors import ProtocolError, RejectReason
+from iscsi_target.iscsi.events import Condition
 from iscsi_target.iscsi.header import NO_TAG
 from iscsi_target.iscsi.requests import DataOut
 
@@ -20,34 +22,41 @@ Buffer = bytes | bytearray | memoryview
 MAX_FRAGMENTS = 1024  # of one sequence whose PDUs come out of order
 
 
-class UnexpectedUnsolicitedData(ProtocolError):
+class TransferFailed(Exception):
+    """Says that an initiator broke a rule of data transfer; it costs the task, not the connection.
+
+    condition    what the task is to end with
+    Source: RFC7143 11.4.7.2
+    """
+
+    condition: ClassVar[Condition]
+
+
+class UnexpectedUnsolicitedData(TransferFailed):
     """Says that an initiator sent data with or after a command that it had not been allowed to send unasked.
 
     Source: RFC7143 11.4.7.2
     """
 
-    def __init__(self, text: str) -> None:
-        super().__init__(RejectReason.PROTOCOL_ERROR, text)
+    condition = Condition.UNEXPECTED_UNSOLICITED_DATA
 
 
-class DataLost(ProtocolError):
+class DataLost(TransferFailed):
     """Says that Data-Out PDUs of a sequence are missing, came twice or came out of order.
 
     Source: RFC7143 7.8, 7.9
     """
 
-    def __init__(self, text: str) -> None:
-        super().__init__(RejectReason.PROTOCOL_ERROR, text)
+    condition = Condition.PROTOCOL_SERVICE_CRC_ERROR
 
 
-class IncorrectAmountOfData(ProtocolError):
+class IncorrectAmountOfData(TransferFailed):
     """Says that an initiator sent more or less data than it was asked for or allowed to send unasked.
 
     Source: RFC7143 11.4.7.2
     """
 
-    def __init__(self, text: str) -> None:
-        super().__init__(RejectReason.PROTOCOL_ERROR, text)
+    condition = Condition.INCORRECT_AMOUNT_OF_DATA
 
 
 class DataInPart(NamedTuple):
@@ -140,7 +149,7 @@ class _Sequence:
             )
         if in_order and start != self.offset + self._received:
             raise DataLost(f"BufferOffset {start} leaves a gap or overlaps")
-        if not in_order:
+        if not in_order and length:
             self._note(start, end)
         self._data_sn += 1
         self._received += length
@@ -180,14 +189,15 @@ class DataOutTransfer:
     def want(self, length: int, immediate: Buffer) -> None:
         """Says how many bytes the command wants, at most what the initiator has, and hands over what already came."""
         self._wanted = min(length, self._expected)
-        self._buffer = bytearray(self._wanted)
+        unasked = self._unsolicited[0].end if self._unsolicited else self._asked
+        self._buffer = bytearray(min(self._wanted, unasked))
         taken = min(len(immediate), self._wanted)
         self._buffer[:taken] = immediate[:taken]
 
     def receive(self, header: DataOut, data: Buffer) -> None:
         """Takes one unsolicited or solicited Data-Out PDU.
 
-        raises    ProtocolError when it belongs to no sequence; DataLost, IncorrectAmountOfData
+        raises    ProtocolError when it belongs to no sequence; TransferFailed, once, when it breaks a rule
         Source: RFC7143 11.7
         """
         sequence = self._sequence(header)
@@ -197,7 +207,7 @@ class DataOutTransfer:
                 start = header.buffer_offset
                 kept = max(0, min(len(data), self._wanted - start))
                 self._buffer[start : start + kept] = data[:kept]
-        except (DataLost, IncorrectAmountOfData):
+        except TransferFailed:
             self.fail()
             raise
         finally:
@@ -233,6 +243,7 @@ class DataOutTransfer:
             return None
         length = min(self._ordering.max_burst, self._wanted - self._asked)
         self._sequences[tag] = _Sequence(self._asked, length)
+        self._buffer += bytes(length)
         solicitation = Solicitation(tag, self._r2t_sn, self._asked, length)
         self._asked += length
         self._r2t_sn += 1
@@ -254,6 +265,11 @@ class DataOutTransfer:
         return self.quiet and self._asked >= self._wanted
 
     @property
+    def wanted(self) -> int:
+        """How many bytes there are to be in the end."""
+        return self._wanted
+
+    @property
     def data(self) -> bytearray:
-        """What has been collected, as long as what is wanted."""
+        """What has been collected; as long as what is wanted when it is whole."""
         return self._buffer

@@ -41,6 +41,15 @@ _PRECEDENCE: dict[int, int] = {
 }
 
 
+def precedes_reservation_conflict(code: int) -> bool:
+    """Returns True for a condition that is reported although a reservation excludes the command; others wait.
+
+    code   ASC << 8 | ASCQ
+    Source: SAM5r21 5.3.3
+    """
+    return code in _PRECEDENCE
+
+
 class Attentions(NamedTuple):
     """The pending conditions of one nexus, oldest first, none twice.
 

@@ -181,7 +181,7 @@ def _compare(device: Device, cdb: AnyVerify, call: Call, offset: int) -> Work:
             raise Miscompare(outcome.offset_bytes % device.geometry.block_length_bytes)
         return Done()
 
-    return Work(Compare(offset, call.data_out * cdb.verification_length), finish)
+    return Work(Compare(offset, call.data_out, cdb.verification_length), finish)
 
 
 def wanted_by_compare_and_write(device: Device, cdb: CompareAndWrite) -> int:

@@ -20,7 +20,7 @@ from iscsi_target.scsi.supported import (
     report_supported_task_management_functions,
 )
 from iscsi_target.scsi.task import Call, Done
-from iscsi_target.wire.layout import Layout, LayoutError
+from iscsi_target.wire.layout import LayoutError
 
 EVERYBODY = Access.SPC2 | Access.ALWAYS
 ALWAYS, AS_READ, AS_WRITE = Access.ALWAYS, Access.AS_READ, Access.AS_WRITE
@@ -89,7 +89,7 @@ TABLE: tuple[Command, ...] = (
         primary.reserve,
     ),
     command(
-        Row(name="RELEASE(6)", access=EVERYBODY, clause="SPC2r20 7.18", unsupported=RESERVE_6_UNSUPPORTED),
+        Row(name="RELEASE(6)", access=EVERYBODY, clause="SPC2r20 7.17", unsupported=RESERVE_6_UNSUPPORTED),
         spc.Release6,
         primary.release,
     ),
@@ -153,7 +153,7 @@ TABLE: tuple[Command, ...] = (
         primary.reserve,
     ),
     command(
-        Row(name="RELEASE(10)", access=EVERYBODY, clause="SPC2r20 7.17", unsupported=RESERVE_10_UNSUPPORTED),
+        Row(name="RELEASE(10)", access=EVERYBODY, clause="SPC2r20 7.16", unsupported=RESERVE_10_UNSUPPORTED),
         spc.Release10,
         primary.release,
     ),
@@ -244,11 +244,6 @@ def find(cdb: bytes) -> Command:
     return row
 
 
-def unpack(row: Command, cdb: bytes) -> Layout:
-    """Returns the fields of a CDB; raises as `Command.unpack`."""
-    return row.unpack(cdb)
-
-
 def absent_unit(cdb: bytes, luns: tuple[int, ...]) -> Done:
     """Answers a command for a LUN that has no logical unit.
 
@@ -257,18 +252,17 @@ def absent_unit(cdb: bytes, luns: tuple[int, ...]) -> Done:
     Source: SAM5r21 5.11, SPC4r37 6.6.2, 6.33, 6.39
     """
     try:
-        fields = find(cdb).layout.unpack(cdb)
-    except (InvalidOperationCode, InvalidFieldInCdb, LayoutError):
+        row = find(cdb)
+    except (InvalidOperationCode, InvalidFieldInCdb):
         raise LogicalUnitNotSupported from None
-    match fields:
-        case spc.Inquiry():
-            unpack(find(cdb), cdb)
+    if row.attention:  # what answers whatever the state of the unit is what needs none
+        raise LogicalUnitNotSupported
+    match row.unpack(cdb):
+        case spc.Inquiry() as fields:
             return absent_inquiry(fields)
-        case spc.ReportLuns():
-            unpack(find(cdb), cdb)
+        case spc.ReportLuns() as fields:
             return primary.lun_list(fields, luns)
-        case spc.RequestSense():
-            unpack(find(cdb), cdb)
+        case spc.RequestSense() as fields:
             return primary.sense_data(fields, LogicalUnitNotSupported().sense)
         case _:
             raise LogicalUnitNotSupported

@@ -184,7 +184,9 @@ def _block_limits(device: Device, nexus: Nexus) -> bytes:
 
 
 def _block_device_characteristics(device: Device, nexus: Nexus) -> bytes:
-    return BlockDeviceCharacteristics(medium_rotation_rate=device.features.rotation_rate).pack()
+    """Says VBULS too: a deallocated block is compared as the zeros that it reads as. Source: SBC3r36 6.5.2"""
+    features = device.features
+    return BlockDeviceCharacteristics(medium_rotation_rate=features.rotation_rate, vbuls=features.thin).pack()
 
 
 def _logical_block_provisioning(device: Device, nexus: Nexus) -> bytes:

@@ -2,7 +2,8 @@
 
 A task is admitted (its CDB understood, its Data-Out asked for), becomes enabled by its place in the task set, starts
 when its data is there too, and then ends by itself, or after its operation's turn at the medium, or after the state
-file. What the start checks, in this order: a unit attention, the reservation, the medium, the command's handler.
+file. What the start checks, in this order: a unit attention of a reset or a lost nexus, the reservation, any other unit
+attention, the medium, the command's handler.
 
 The fencing law: a task whose operation is at the medium cannot be taken back. Aborting it only decides how it will end
 when the operation is over, and a management request is over when every task that it ended is. What did not go to the
@@ -20,7 +21,7 @@ from dataclasses import replace
 from functools import partial
 
 from iscsi_target.scsi import commands
-from iscsi_target.scsi.attention import AttentionCode
+from iscsi_target.scsi.attention import AttentionCode, precedes_reservation_conflict
 from iscsi_target.scsi.cdb import ModeSelect6, ModeSelect10, ReportLuns, RequestSense
 from iscsi_target.scsi.command import Command
 from iscsi_target.scsi.device import Device
@@ -293,11 +294,13 @@ class LogicalUnit:
 
     def _start(self, entry: OpenTask) -> Reply:
         task, command = entry.task, entry.command
+        permitted = self.device.reservation.permits(task.nexus, command.columns(entry.cdb))
         if command.attention or isinstance(entry.cdb, RequestSense):
-            code = self._nexuses.take(task.nexus)
-            if code is not None:
+            code = self._nexuses.first(task.nexus)
+            if code is not None and (permitted or precedes_reservation_conflict(code)):
+                self._nexuses.withdraw(task.nexus, code)
                 return self._report_attention(code, entry.cdb)
-        if not self.device.reservation.permits(task.nexus, command.columns(entry.cdb)):
+        if not permitted:
             raise ReservationConflict
         if command.medium_access and not self.device.loaded:
             raise MediumNotPresent
@@ -331,6 +334,7 @@ class LogicalUnit:
             case Done():
                 self._complete(entry, reply)
             case Work(operation):
+                self._tell_others(entry.task.nexus, reply)
                 turn = Turn(entry.task, operation)
                 entry.phase = Waiting(turn, reply)
                 if self._turns.enter(turn):
@@ -362,7 +366,7 @@ class LogicalUnit:
             self._end_aborted(entry)
 
     def _saved(self, entry: OpenTask, save: Save, result: Outcome | MediumError) -> None:
-        def finish() -> Done:
+        def finish() -> Done | Work:
             if isinstance(result, MediumError):
                 raise InternalTargetFailure
             return save.finish()
@@ -389,9 +393,9 @@ class LogicalUnit:
         self._tell_others(entry.task.nexus, done)
         self._leave(entry)
 
-    def _tell_others(self, nexus: Nexus, done: Done) -> None:
-        if done.attention is not None:
-            self._nexuses.establish(done.attention, except_nexus=nexus)
+    def _tell_others(self, nexus: Nexus, reply: Done | Work) -> None:
+        if reply.attention is not None:
+            self._nexuses.establish(reply.attention, except_nexus=nexus)
 
     def _fail(self, entry: OpenTask, error: StatusError) -> None:
         self._outbox.append(Completed(entry.task, error.status, self._sense_data(error), wanted=entry.wanted))

@@ -1,5 +1,6 @@
 """Handlers of the medium as a whole: capacity, cache, start and stop, load and eject, prevention of removal."""
 
+from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.block_cdb import (
     PreFetch10,
     PreFetch16,
@@ -96,8 +97,9 @@ def start_stop_access(cdb: StartStopUnit) -> Access | None:
 
 
 def start_stop_unit(device: Device, cdb: StartStopUnit, call: Call) -> Reply:
-    """Answers START STOP UNIT.
+    """Answers START STOP UNIT; the other nexuses learn that a medium was loaded.
 
+    PREVENT keeps an ejected medium from being loaded too: libiscsi 1.19.0 (PreventAllow.Eject) wants it.
     Every power condition is accepted and none changes anything but how much a disk would spin: libiscsi 1.19.0
     (StartStopUnit.PwrCnd) wants GOOD for reserved ones too. Stopping flushes first unless NO_FLUSH is set, and
     status waits for it even with IMMED.
@@ -122,10 +124,12 @@ def start_stop_unit(device: Device, cdb: StartStopUnit, call: Call) -> Reply:
 
 
 def _started_or_stopped(device: Device, cdb: StartStopUnit) -> Done:
+    was_loaded = device.loaded
     device.stopped = not cdb.start
     if cdb.loej:
         device.loaded = cdb.start
-    return Done()
+    loads = device.loaded and not was_loaded
+    return Done(attention=AttentionCode.MEDIUM_MAY_HAVE_CHANGED if loads else None)
 
 
 def prevent_access(cdb: PreventAllowMediumRemoval) -> Access | None:

@@ -358,10 +358,14 @@ def supports(page_code: int) -> bool:
 
 
 def _matches(key: PageKey, page_code: int, subpage_code: int) -> bool:
+    """Returns True for a page that is asked for; all pages come without subpages or with all of them.
+
+    Source: SPC4r37 6.13.1
+    """
     code, subcode = key
-    if page_code not in (code, ALL_PAGES):
-        return False
-    return subpage_code in (subcode, ALL_SUBPAGES)
+    if page_code == ALL_PAGES:
+        return subpage_code == ALL_SUBPAGES or subpage_code == subcode == 0
+    return page_code == code and subpage_code in (subcode, ALL_SUBPAGES)
 
 
 def _page_key(pages: bytes, position: int, offset: int) -> PageKey:

@@ -2,17 +2,18 @@
 
 from typing import TypeVar
 
+from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.cdb import ModeSelect6, ModeSelect10, ModeSense6, ModeSense10
 from iscsi_target.scsi.device import Device, Geometry
 from iscsi_target.scsi.mode_pages import ModePages, PageControl, supports
+from iscsi_target.scsi.operations import Flush
 from iscsi_target.scsi.pages import LongBlockDescriptor, ModeHeader6, ModeHeader10, ShortBlockDescriptor
 from iscsi_target.scsi.status import InvalidFieldInCdb, InvalidFieldInParameterList, ParameterListLengthError
-from iscsi_target.scsi.task import Call, Done, Reply, Save, UnitState
+from iscsi_target.scsi.task import Call, Done, Reply, Save, UnitState, Work
 from iscsi_target.wire.layout import Layout, LayoutError
 
 HeaderT = TypeVar("HeaderT", bound=Layout)
 
-MODE_PARAMETERS_CHANGED = 0x2A01
 CAPACITY_UNKNOWN = 0xFFFF_FFFF  # NUMBER OF LOGICAL BLOCKS that does not fit a short descriptor
 
 
@@ -102,7 +103,7 @@ def mode_select_6(device: Device, cdb: ModeSelect6, call: Call) -> Reply:
 def mode_select_10(device: Device, cdb: ModeSelect10, call: Call) -> Reply:
     """Answers MODE SELECT(10).
 
-    returns  Save when the values are to be saved too
+    returns  Save when the values are to be saved too; Work when the write cache was switched off
     raises   ParameterListLengthError for a list that ends too early; InvalidFieldInParameterList for a block
              descriptor that would change the medium and for page bits that cannot be changed; InvalidFieldInCdb
              for pages that are not in the standard's format
@@ -171,7 +172,13 @@ def _select(device: Device, cdb: ModeSelect6 | ModeSelect10, parameters: bytes, 
     return Save(UnitState(saved.saved), lambda: _adopt(device, saved))
 
 
-def _adopt(device: Device, modes: ModePages) -> Done:
-    changed = modes.current != device.modes.current
-    device.modes = modes
-    return Done(attention=MODE_PARAMETERS_CHANGED if changed else None)
+def _adopt(device: Device, modes: ModePages) -> Done | Work:
+    """Lets mode pages hold; what the write cache kept until it was switched off is brought to stable storage.
+
+    Source: SPC4r37 6.11, SBC3r36 6.4.5
+    """
+    before, device.modes = device.modes, modes
+    attention = AttentionCode.MODE_PARAMETERS_CHANGED if modes.current != before.current else None
+    if before.write_cache and not modes.write_cache:
+        return Work(Flush(), attention=attention)
+    return Done(attention=attention)

@@ -5,8 +5,8 @@ from iscsi_target.scsi.nexus import Nexus
 
 MAX_REMEMBERED = 4096  # detached nexuses; one that was forgotten is told of a power on again, which does no harm
 
-# SAM5r21 5.14 allows the general code in place of POWER ON OCCURRED. `iscsi-ls -s` of libiscsi 1.19 and 1.20 tries again
-# after this one only, and otherwise ends with "TESTUNITREADY failed".
+# SAM5r21 5.14 allows the general code in place of POWER ON OCCURRED. `iscsi-ls -s` of libiscsi 1.19 and 1.20 tries
+# again after this one only, and otherwise ends with "TESTUNITREADY failed".
 POWER_ON = AttentionCode.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED
 
 
@@ -62,6 +62,10 @@ class NexusTable:
         Source: SAM5r21 5.14
         """
         self._attached[nexus] = self._attached[nexus].establish(code)
+
+    def first(self, nexus: Nexus) -> int | None:
+        """Returns the condition that a nexus is told next, or None."""
+        return self._attached[nexus].first
 
     def take(self, nexus: Nexus) -> int | None:
         """Returns the condition that a nexus is told now, which clears it, or None.

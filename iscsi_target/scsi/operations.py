@@ -1,8 +1,8 @@
 """What a medium can be asked, as values, and what each of them means in terms of a store.
 
 A store has six blocking methods on byte ranges. Each operation is expressed in them here, once, so a file, a block
-device, RAM and any later medium share COMPARE AND WRITE, its atomicity and the zeros that a discard leaves. An operation
-does not lock: the task set never lets two overlapping operations run together when one of them writes.
+device, RAM and any later medium share COMPARE AND WRITE, its atomicity and the zeros that a discard leaves. An
+operation does not lock: the task set never lets two overlapping operations run together when one of them writes.
 
 Nothing here knows a logical block: offsets and lengths are bytes. Nothing here performs: a driver calls `perform`.
 """
@@ -100,7 +100,7 @@ class Write(NamedTuple):
     """Writes data; the outcome is None.
 
     flush   True means on stable storage before it completes (FUA, or no write cache)
-    Source: SBC3r36 5.40
+    Source: SBC3r36 5.33
     """
 
     offset_bytes: int
@@ -117,7 +117,7 @@ class Write(NamedTuple):
 class Verify(NamedTuple):
     """Reads a range and throws it away; the outcome is None, or MediumError when it cannot be read.
 
-    Source: SBC3r36 5.35
+    Source: SBC3r36 5.29
     """
 
     offset_bytes: int
@@ -133,21 +133,30 @@ class Verify(NamedTuple):
 class Compare(NamedTuple):
     """Compares a range with data; the outcome is None when equal, else a Mismatch.
 
-    Source: SBC3r36 5.35
+    copies   how often the range repeats the data, at least once; VERIFY compares one block with many
+    Source: SBC3r36 5.29
     """
 
     offset_bytes: int
     data: Buffer
+    copies: int = 1
 
     def perform(self, store: Store) -> Mismatch | None:
         """Runs on the store; may block; raises MediumError."""
-        return _first_mismatch(store, self.offset_bytes, self.data)
+        at_once = max(1, COMPARE_CHUNK_BYTES // len(self.data))
+        for first in range(0, self.copies, at_once):
+            start = first * len(self.data)
+            expected = bytes(self.data) * min(at_once, self.copies - first)
+            mismatch = _first_mismatch(store, self.offset_bytes + start, expected)
+            if mismatch is not None:
+                return Mismatch(start + mismatch.offset_bytes)
+        return None
 
 
 class CompareAndWrite(NamedTuple):
     """Compares a range with one buffer and, when equal, writes another; nothing is written after a Mismatch.
 
-    Source: SBC3r36 5.3
+    Source: SBC3r36 5.2
     """
 
     offset_bytes: int
@@ -168,7 +177,7 @@ class CompareAndWrite(NamedTuple):
 class WriteAndVerify(NamedTuple):
     """Writes data to stable storage and compares or reads it back; the outcome is None or a Mismatch.
 
-    Source: SBC3r36 5.45
+    Source: SBC3r36 5.37
     """
 
     offset_bytes: int
@@ -190,7 +199,7 @@ class WriteSame(NamedTuple):
 
     pattern        one logical block
     length_bytes   a multiple of the pattern's length
-    Source: SBC3r36 5.50
+    Source: SBC3r36 5.43
     """
 
     offset_bytes: int
@@ -244,7 +253,7 @@ class Flush(NamedTuple):
 class ReadAllocation(NamedTuple):
     """Asks which parts of a range are allocated; the outcome is an allocation map.
 
-    Source: SBC3r36 5.6
+    Source: SBC3r36 5.4
     """
 
     offset_bytes: int
@@ -270,8 +279,10 @@ Outcome = bytes | Mismatch | AllocationMap | None
 def extents(operation: Operation) -> tuple[tuple[int, int], ...]:
     """Returns the (offset, length) ranges in bytes that an operation touches; none for a flush."""
     match operation:
-        case Write(offset, data) | Compare(offset, data) | WriteAndVerify(offset, data):
+        case Write(offset, data) | WriteAndVerify(offset, data):
             return ((offset, len(data)),)
+        case Compare(offset, data, copies):
+            return ((offset, len(data) * copies),)
         case CompareAndWrite(offset, compare):
             return ((offset, len(compare)),)
         case Unmap(ranges):
@@ -290,8 +301,21 @@ def writes(operation: Operation) -> bool:
 def _first_mismatch(store: Store, offset_bytes: int, data: Buffer) -> Mismatch | None:
     expected = memoryview(data)
     for start in range(0, len(expected), COMPARE_CHUNK_BYTES):
-        wanted = expected[start : start + COMPARE_CHUNK_BYTES]
+        # bytes are compared by memcmp, a memoryview element by element
+        wanted = bytes(expected[start : start + COMPARE_CHUNK_BYTES])
         found = store.read(offset_bytes + start, len(wanted))
         if found != wanted:
-            return Mismatch(start + next(i for i, (a, b) in enumerate(zip(found, wanted, strict=True)) if a != b))
+            return Mismatch(start + _first_difference(found, wanted))
     return None
+
+
+def _first_difference(left: bytes, right: bytes) -> int:
+    """Returns where two different strings of one length differ first; halves what is left, with memcmp."""
+    low, high = 0, len(left)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if left[low:middle] != right[low:middle]:
+            high = middle
+        else:
+            low = middle
+    return low

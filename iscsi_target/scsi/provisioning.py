@@ -4,8 +4,8 @@ A deallocated block reads as zeros (LBPRZ), whatever the granularity of the medi
 blocks. A device that is not thin has no UNMAP and refuses WRITE SAME with UNMAP.
 
 WRITE SAME with UNMAP and a block of other bits than zeros writes them, because what is read afterwards must be what
-was sent (SBC3r36 4.7.3.4.4). LIO deallocates whatever was sent, and WriteSame10.UnmapUntilEnd of libiscsi 1.19 demands it:
-`Features.unmaps_any_pattern` chooses that.
+was sent (SBC3r36 4.7.3.4.4). LIO deallocates whatever was sent, and WriteSame10.UnmapUntilEnd of libiscsi 1.19 demands
+it: `Features.unmaps_any_pattern` chooses that.
 """
 
 from collections.abc import Iterable, Iterator

@@ -285,26 +285,6 @@ class InvalidTaskAttribute(CheckCondition):
         super().__init__(Sense(SenseKey.ILLEGAL_REQUEST, 0x4900))
 
 
-class SavingParametersNotSupported(CheckCondition):
-    """The page has no saved values: 5/39/00.
-
-    Source: SPC4r37 6.13
-    """
-
-    def __init__(self) -> None:
-        super().__init__(Sense(SenseKey.ILLEGAL_REQUEST, 0x3900))
-
-
-class InsufficientResources(CheckCondition):
-    """The command asks for more than the unit sets aside for it: 5/55/03.
-
-    Source: SPC4r37 4.5.6
-    """
-
-    def __init__(self) -> None:
-        super().__init__(Sense(SenseKey.ILLEGAL_REQUEST, 0x5503))
-
-
 class MediumRemovalPrevented(CheckCondition):
     """A nexus prevents the removal of the medium: 5/53/02.
 

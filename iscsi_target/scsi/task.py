@@ -101,17 +101,21 @@ def _done(_: Outcome) -> Done:
 
 
 class Work(NamedTuple):
-    """The command needs the medium; finish turns the outcome into Done or raises StatusError."""
+    """The command needs the medium; finish turns the outcome into Done or raises StatusError.
+
+    attention   as in Done, for what has changed already: it is established before the operation
+    """
 
     operation: Operation
     finish: Callable[[Outcome], Done] = _done
+    attention: int | None = None
 
 
 class Save(NamedTuple):
-    """The command needs the state file; finish adopts the change once it is on disk."""
+    """The command needs the state file; finish adopts the change once it is on disk, and may then need the medium."""
 
     state: UnitState
-    finish: Callable[[], Done]
+    finish: Callable[[], Done | Work]
 
 
 Reply = Done | Work | Save

@@ -162,8 +162,8 @@ class RamStore:
         return False
 
     def attempt(self, operation: Operation) -> Outcome | Literal[WouldBlock.BLOCKS]:
-        """Performs the operation unless it is so large that it would hold up the event loop."""
-        if sum(length for _, length in extents(operation)) > INLINE_LIMIT_BYTES:
+        """Performs the operation unless it would hold up the event loop, being large or waiting for a large one."""
+        if self._lock.locked() or sum(length for _, length in extents(operation)) > INLINE_LIMIT_BYTES:
             return BLOCKS
         return operation.perform(self)
 

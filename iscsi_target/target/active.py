@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from iscsi_target.iscsi.connection import Connection
 from iscsi_target.iscsi.session import Session
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.logical_unit import LogicalUnit
@@ -14,11 +15,12 @@ from iscsi_target.target.nodes import TargetNode
 class ActiveSession:
     """One nexus at work.
 
-    attached      the units that know the nexus, by name
+    attached      the units that commands can reach, by name
+    leaving       units that were taken away and whose last operations of this nexus are not back yet
     tasks         initiator task tag -> the task and the unit it is on
     failed        tags of tasks that are being aborted to end with an iSCSI condition
     ending        True from when the session began to end
-    afterwards    what is to be done when it has ended
+    afterwards    the connection that waits for the end, if any -> what is to be done then
     """
 
     def __init__(self, session: Session, nexus: Nexus, node: TargetNode) -> None:
@@ -26,10 +28,11 @@ class ActiveSession:
         self.nexus = nexus
         self.node = node
         self.attached: dict[str, LogicalUnit] = {}
+        self.leaving: dict[LogicalUnit, None] = {}
         self.tasks: dict[int, tuple[Task, LogicalUnit]] = {}
         self.failed: set[int] = set()
         self.ending = False
-        self.afterwards: list[Callable[[], None]] = []
+        self.afterwards: dict[Connection, Callable[[], None]] = {}
 
     def unit(self, lun: int | None) -> LogicalUnit | None:
         """Returns the unit at a LUN, or None."""
@@ -43,7 +46,7 @@ class ActiveSession:
     def attach(self, units: Mapping[str, LogicalUnit]) -> None:
         """Makes the nexus known to those units of the node that do not know it yet."""
         for name in self.node.luns.values():
-            if name in units and name not in self.attached:
+            if name in units and name not in self.attached and units[name] not in self.leaving:
                 self.attached[name] = units[name]
                 units[name].attach(self.nexus)
 
@@ -54,9 +57,9 @@ class ActiveSession:
         self.attached.clear()
 
     def remap(self, node: TargetNode, units: Mapping[str, LogicalUnit]) -> list[LogicalUnit]:
-        """Takes over other LUNs and returns the units to take leave of.
+        """Takes over other LUNs and returns the units to take leave of, which are in `leaving` now.
 
-        Units that stay learn that the LUNs changed.
+        Units that stay learn that the LUNs changed. One that comes back before it has left is attached afterwards.
 
         Source: SPC4r37 6.33
         """
@@ -66,6 +69,7 @@ class ActiveSession:
         leaving = [unit for name, unit in self.attached.items() if name not in kept]
         self.node = node
         self.attached = dict(kept)
+        self.leaving |= dict.fromkeys(leaving)
         self.attach(units)
         if before != {lun: self.attached.get(name) for lun, name in node.luns.items()}:
             for unit in kept.values():

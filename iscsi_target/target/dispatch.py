@@ -5,6 +5,7 @@ session is over falls away silently.
 """
 
 from collections.abc import Callable, Iterable
+from itertools import count
 from typing import assert_never
 
 from iscsi_target.iscsi.events import (
@@ -37,7 +38,14 @@ from iscsi_target.scsi.task import (
 )
 from iscsi_target.target.actions import Action, Perform, Persist
 from iscsi_target.target.active import ActiveSession
-from iscsi_target.target.management import FUNCTIONS, REFUSALS, ManagementDesk, ManagementResponse, TaskManagement
+from iscsi_target.target.management import (
+    FUNCTIONS,
+    REFUSALS,
+    WHOLE_TARGET,
+    ManagementDesk,
+    ManagementResponse,
+    TaskManagement,
+)
 
 # RFC7143 11.4.7.2: the iSCSI conditions as sense data
 CONDITIONS = {
@@ -51,6 +59,8 @@ REPORT_LUNS = bytes([ReportLuns().operation_code])
 class Dispatcher:
     """Stands between sessions and logical units.
 
+    Tickets are numbered anew here, so that a unit and its successor of the same name cannot give out equal ones.
+
     actions    where Perform and Persist are put
     active     the sessions at work, by nexus; whoever owns the dispatcher changes it
     """
@@ -59,7 +69,8 @@ class Dispatcher:
         self.active: dict[Nexus, ActiveSession] = {}
         self._actions = actions
         self._desk = ManagementDesk(self.execute)
-        self._performing: dict[Ticket, LogicalUnit] = {}
+        self._numbers = count(1)
+        self._performing: dict[Ticket, tuple[LogicalUnit, Ticket]] = {}
 
     @property
     def idle(self) -> bool:
@@ -70,6 +81,9 @@ class Dispatcher:
 
     def command(self, active: ActiveSession, event: CommandReceived) -> None:
         """Gives a command to the unit that its LUN names."""
+        if event.cdb.startswith(REPORT_LUNS):
+            for other in active.attached.values():
+                other.withdraw_attention(AttentionCode.REPORTED_LUNS_DATA_HAS_CHANGED, active.nexus)
         unit = active.unit(unpack_lun(event.lun))
         if unit is None:
             active.session.respond(event.tag, _absent(event.cdb, active.luns))
@@ -84,9 +98,6 @@ class Dispatcher:
             luns=active.luns,
         )
         active.tasks[event.tag] = (new, unit)
-        if event.cdb.startswith(REPORT_LUNS):
-            for other in active.attached.values():
-                other.withdraw_attention(AttentionCode.REPORTED_LUNS_DATA_HAS_CHANGED, active.nexus)
         self.execute(unit, unit.accept(new))
 
     def data_out_completed(self, active: ActiveSession, event: DataOutCompleted) -> None:
@@ -124,12 +135,16 @@ class Dispatcher:
             active.session.respond_management(event.connection, event.tag, refusal)
             return
         function = TaskManagement(event.function)
-        tag = event.referenced_task_tag if function is TaskManagement.ABORT_TASK else None
-        units = [unit for unit in [active.unit(unpack_lun(event.lun))] if unit is not None]
-        if function in (TaskManagement.TARGET_WARM_RESET, TaskManagement.TARGET_COLD_RESET):
-            units = list(active.attached.values())
+        aborts_one = function is TaskManagement.ABORT_TASK
+        tag = event.referenced_task_tag if aborts_one else None
+        whole_target = function in WHOLE_TARGET
+        unit = active.unit(unpack_lun(event.lun))
+        units = active.attached.values() if whole_target or unit is None else [unit]
+        withdrawn = active.session.withdraw(None if whole_target else event.lun, tag)
         request = ManagementRequest(0, FUNCTIONS[function], active.nexus, tag)
-        self.manage(units, request, lambda found: self._managed(active, event, found=found))
+        self.manage(
+            units, request, lambda found: self._managed(active, event, found=found or withdrawn or not aborts_one)
+        )
 
     def _refusal(self, active: ActiveSession, event: TaskManagementRequested) -> ManagementResponse | None:
         if event.function not in TaskManagement.__members__.values():
@@ -137,17 +152,15 @@ class Dispatcher:
         function = TaskManagement(event.function)
         if function in REFUSALS:
             return REFUSALS[function]
-        whole_target = function in (TaskManagement.TARGET_WARM_RESET, TaskManagement.TARGET_COLD_RESET)
-        if not whole_target and active.unit(unpack_lun(event.lun)) is None:
+        if function not in WHOLE_TARGET and active.unit(unpack_lun(event.lun)) is None:
             return ManagementResponse.LUN_DOES_NOT_EXIST
         return None
 
     def _managed(self, active: ActiveSession, event: TaskManagementRequested, *, found: bool) -> None:
         response = ManagementResponse.FUNCTION_COMPLETE
-        if event.function == TaskManagement.ABORT_TASK and not found:
-            # RFC7143 11.6.1: a command that has not come yet counts as received and aborted.
-            if not active.session.skip(event.ref_cmd_sn):
-                response = ManagementResponse.TASK_DOES_NOT_EXIST
+        # RFC7143 11.6.1: a command that is not in its turn yet counts as received and aborted.
+        if not found and not active.session.skip(event.ref_cmd_sn, event.cmd_sn):
+            response = ManagementResponse.TASK_DOES_NOT_EXIST
         active.session.respond_management(event.connection, event.tag, response)
         if event.function == TaskManagement.TARGET_COLD_RESET:
             for other in self.active.values():
@@ -158,8 +171,8 @@ class Dispatcher:
 
     def finished(self, ticket: Ticket, result: Outcome | MediumError) -> None:
         """Brings a result back to its unit."""
-        unit = self._performing.pop(ticket)
-        self.execute(unit, unit.finished(ticket, result))
+        unit, its_ticket = self._performing.pop(ticket)
+        self.execute(unit, unit.finished(its_ticket, result))
 
     # To and from units
 
@@ -178,15 +191,18 @@ class Dispatcher:
                 case Aborted(ended):
                     self._aborted(ended)
                 case task.Perform(ticket, operation):
-                    self._performing[ticket] = unit
-                    self._actions.append(Perform(ticket, ticket.unit, operation))
+                    self._actions.append(Perform(self._take_in(unit, ticket), unit.name, operation))
                 case task.Persist(ticket, state):
-                    self._performing[ticket] = unit
-                    self._actions.append(Persist(ticket, ticket.unit, state))
+                    self._actions.append(Persist(self._take_in(unit, ticket), unit.name, state))
                 case Managed():
                     self._desk.reported(action)
                 case _:
                     assert_never(action)
+
+    def _take_in(self, unit: LogicalUnit, its_ticket: Ticket) -> Ticket:
+        ticket = Ticket(unit.name, next(self._numbers))
+        self._performing[ticket] = unit, its_ticket
+        return ticket
 
     def _collect(self, wanting: Task, length_bytes: int) -> None:
         active = self.active[wanting.nexus]

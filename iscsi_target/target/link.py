@@ -46,8 +46,10 @@ class Link:
             self._ping_at = now + self._timeouts.nop_interval_s
             self._cut_silent_at = NEVER
 
-    def pinged(self, now: float) -> None:
-        """Notes that a ping went out."""
+    def ping(self, now: float) -> None:
+        """Asks the initiator of an admitted connection for a sign of life."""
+        assert self.session is not None
+        self.session.ping(self.connection)
         self._ping_at = NEVER
         self._cut_silent_at = now + self._timeouts.nop_answer_s
 

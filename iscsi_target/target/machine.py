@@ -1,14 +1,18 @@
-"""The machine: bytes, completions and time in; actions out. It owns connections, sessions, and which unit has which task.
+"""The machine: bytes, completions and time in; actions out. It owns connections and sessions.
 
 One call in, one list of actions out; nothing is kept of the bytes that came in. What a batch leaves to be sent is
 gathered at its end, one `Send` a connection, `Close` after it.
 
-A nexus has one session at a time. A session that ends, whatever the reason, first aborts the tasks of its nexus on every
-unit and waits until the last operation of them is back from the medium; only then is the nexus detached and, where a login
-waited for it, the new session admitted.
+A nexus has one session at a time. A session that ends, whatever the reason, first aborts the tasks of its nexus on
+every unit and waits until the last operation of them is back from the medium; only then is the nexus detached and,
+where a login waited for it, the new session admitted. When several logins come for one nexus, the last one counts.
+
+A session has one connection, so reinstating the connection comes to the same as reinstating the session, but for its
+TSIH and what was negotiated for the session, which stay. The initiator learns of it as of the loss of a nexus.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import assert_never
 
 from iscsi_target.iscsi import events
@@ -16,7 +20,7 @@ from iscsi_target.iscsi.chap import Authentication
 from iscsi_target.iscsi.connection import Admission, Connection, Departure
 from iscsi_target.iscsi.errors import LoginRefused, LoginStatus
 from iscsi_target.iscsi.framing import Buffer
-from iscsi_target.iscsi.login import Endpoint, LoginPhase, LoginTarget
+from iscsi_target.iscsi.login import Endpoint, LoginPhase, LoginTarget, Negotiated
 from iscsi_target.iscsi.parameters import Preferences
 from iscsi_target.iscsi.session import LOGOUT_DONE, Session
 from iscsi_target.iscsi.text import Pair
@@ -78,6 +82,7 @@ class Target:
         self._links: dict[int, Link] = {}
         self._touched: dict[Connection, None] = {}
         self._next_tsih = 1
+        self._now = 0.0  # of the input that is being worked on
         self._wake = NEVER
         self._draining = False
         self._adopt(nodes, units, portals, discovery)
@@ -107,6 +112,7 @@ class Target:
         local_address   "host:port" that the initiator connected to
         """
         assert number not in self._links
+        self._now = now
         login = LoginPhase(self._endpoint, portal_group_tag, self._entropy)
         connection = Connection(number, portal_group_tag, local_address, login, self._touched)
         self._watch(Link(connection, self._timeouts, now))
@@ -114,36 +120,40 @@ class Target:
 
     def received(self, number: int, data: Buffer, now: float) -> list[Action]:
         """Takes in bytes of a connection; nothing of them is kept by reference."""
+        self._now = now
         link = self._links.get(number)
         if link is not None:
             link.heard(now)
+            self._wake = min(self._wake, link.deadline)
             for event in link.connection.receive(data):
-                self._handle(event, now)
+                self._handle(event)
         return self._take_actions()
 
     def disconnected(self, number: int, now: float) -> list[Action]:
         """Takes in the loss of a connection; one that the target closed itself may be reported too."""
+        self._now = now
         self._drop(number)
         return self._take_actions()
 
     def finished(self, ticket: Ticket, result: Outcome | MediumError, now: float) -> list[Action]:
         """Takes in what became of a Perform or a Persist; None for a Persist that is on stable storage."""
+        self._now = now
         self._dispatcher.finished(ticket, result)
         return self._take_actions()
 
     def elapsed(self, now: float) -> list[Action]:
         """Takes in that time has passed: pings and cuts what is due."""
-        self._wake = NEVER
-        for link in list(self._links.values()):
+        self._now = now
+        for link in self._links.values():
             due = link.due(now)
-            if due is Due.PING and link.session is not None:
-                link.session.ping(link.connection)
-                link.pinged(now)
+            if due is Due.PING:
+                link.ping(now)
             elif due is not Due.NOTHING:
                 self._announce(ConnectionTimedOut(link.connection.number, due.value))
                 link.connection.close()
-            self._wake = min(self._wake, link.deadline)
-        return self._take_actions()
+        actions = self._take_actions()
+        self._wake = min((link.deadline for link in self._links.values()), default=NEVER)
+        return actions
 
     def deadline(self) -> float | None:
         """Returns when elapsed() must be called at the latest; it does no harm to call it earlier."""
@@ -154,9 +164,10 @@ class Target:
 
         Source: RFC7143 11.9.1
         """
+        self._now = now
         self._draining = True
         for link in self._links.values():
-            self._send_off(link, now)
+            self._send_off(link)
         return self._take_actions()
 
     @property
@@ -174,16 +185,23 @@ class Target:
     ) -> list[Action]:
         """Takes other nodes and units. Sessions of nodes that are gone are asked to leave; the others go on.
 
-        An initiator whose LUNs changed learns it by a unit attention on the units it keeps.
+        An initiator whose LUNs changed learns it by a unit attention on the units it keeps. A login that is under way
+        is cut when who may log in where has changed, so that none completes under rules that hold no more.
 
         Source: SPC4r37 6.33 (REPORTED LUNS DATA HAS CHANGED)
         """
+        self._now = now
+        before = self._endpoint
         self._adopt(nodes, units, portals, discovery)
+        if self._endpoint != before:
+            for link in self._links.values():
+                if link.session is None:
+                    link.connection.close()
         for active in list(self._active.values()):
             node = self._nodes.get(active.node.name)
             if node is None or active.nexus.target_port.portal_group_tag not in node.portal_group_tags:
                 for connection in active.session.connections.values():
-                    self._send_off(self._links[connection.number], now)
+                    self._send_off(self._links[connection.number])
             elif not active.ending:
                 self._remap(active, node)
         return self._take_actions()
@@ -199,28 +217,32 @@ class Target:
         self._links[link.connection.number] = link
         self._wake = min(self._wake, link.deadline)
 
-    def _send_off(self, link: Link, now: float) -> None:
+    def _send_off(self, link: Link) -> None:
         """Asks the initiator behind a connection to log out, or cuts one that has no session yet."""
         if link.session is None:
             link.connection.close()
             return
         link.session.request_logout(link.connection, int(self._timeouts.logout_s))
-        link.asked_to_leave(now)
+        link.asked_to_leave(self._now)
         self._wake = min(self._wake, link.deadline)
 
     def _drop(self, number: int) -> None:
         """Forgets a connection; the session that has no other one ends."""
         link = self._links.pop(number, None)
-        if link is None or link.session is None:
+        if link is None:
             return
-        link.session.connections.pop(link.connection.cid, None)
+        if link.session is None:
+            for active in self._active.values():
+                active.afterwards.pop(link.connection, None)
+            return
+        link.session.lose(link.connection)
         if link.session in self._discoveries:
             del self._discoveries[link.session]
             self._announce(SessionEnded(*_names(link.session), target="", tsih=link.session.tsih))
             return
         for active in list(self._active.values()):
             if active.session is link.session and not active.session.connections:
-                self._end(active, lambda: None)
+                self._end(active)
 
     def _take_actions(self) -> list[Action]:
         """Returns what has gathered; sends come last, each before the close of its connection."""
@@ -244,9 +266,10 @@ class Target:
 
     # Sessions
 
-    def _admit(self, connection: Connection, now: float) -> None:
+    def _admit(self, connection: Connection, replaced: Session | None = None) -> None:
         """Decides about a login that is complete on the initiator's side.
 
+        replaced    the session that has ended for it
         Source: RFC7143 6.3.5, 6.3.4
         """
         if connection.number not in self._links or connection.closing:
@@ -257,61 +280,60 @@ class Target:
             admission = connection.phase
             assert isinstance(admission, Admission)
             if admission.negotiated.discovery:
-                self._admit_discovery(connection, admission, now)
+                self._admit_discovery(connection, admission)
             else:
-                self._admit_normal(connection, admission, now)
+                self._admit_normal(connection, admission, replaced)
         except LoginRefused as refusal:
-            self._handle(connection.refuse_admission(refusal), now)
+            self._handle(connection.refuse_admission(refusal))
 
-    def _admit_discovery(self, connection: Connection, admission: Admission, now: float) -> None:
+    def _admit_discovery(self, connection: Connection, admission: Admission) -> None:
         if admission.negotiated.tsih:
             raise LoginStatus.SESSION_DOES_NOT_EXIST.refusal("a discovery session has one connection")
-        session = self._open(connection, admission, now)
+        session = self._open(connection, admission.negotiated, admission.request.cmd_sn)
         self._discoveries[session] = None
 
-    def _admit_normal(self, connection: Connection, admission: Admission, now: float) -> None:
+    def _admit_normal(self, connection: Connection, admission: Admission, replaced: Session | None) -> None:
         negotiated = admission.negotiated
-        node = self._nodes.get(negotiated.target_name or "")
-        if node is None:
-            raise LoginStatus.TARGET_REMOVED.refusal(f"target {negotiated.target_name} is gone")
+        assert negotiated.target_name is not None
+        node = self._nodes[negotiated.target_name]
         initiator_port = InitiatorPort(negotiated.initiator_name, negotiated.isid)
         nexus = Nexus(initiator_port, TargetPort(node.name, connection.portal_group_tag))
         active = self._active.get(nexus)
-        if negotiated.tsih:
-            if active is None or active.ending or active.session.tsih != negotiated.tsih:
-                raise LoginStatus.SESSION_DOES_NOT_EXIST.refusal(f"there is no session {negotiated.tsih}")
-            if negotiated.cid not in active.session.connections:
-                raise LoginStatus.TOO_MANY_CONNECTIONS.refusal("MaxConnections=1 was negotiated")
+        if negotiated.tsih and replaced is None:
+            _check_continues(negotiated, active)
         if active is not None:
-            self._reinstate(active, connection, now)
+            self._reinstate(active, connection)
             return
         if len(self._active) >= MAX_SESSIONS:
             raise LoginStatus.OUT_OF_RESOURCES.refusal(f"{MAX_SESSIONS} sessions are open")
-        active = ActiveSession(self._open(connection, admission, now), nexus, node)
+        if negotiated.tsih and replaced is not None:
+            negotiated = _continued(negotiated, replaced)
+        active = ActiveSession(self._open(connection, negotiated, admission.request.cmd_sn), nexus, node)
         self._active[nexus] = active
         active.attach(self._units)
 
-    def _reinstate(self, active: ActiveSession, connection: Connection, now: float) -> None:
+    def _reinstate(self, active: ActiveSession, connection: Connection) -> None:
         """Ends the session that a login replaces, and admits the login when all its tasks are over.
 
-        With one connection a session, reinstating the connection comes to the same.
+        Whoever waited for that end before, to log out or to log in, is cut.
 
         Source: RFC7143 6.3.4, 6.3.5
         """
-        for old in list(active.session.connections.values()):
+        for old in [*active.session.connections.values(), *active.afterwards]:
             old.close()
         active.session.connections.clear()
-        self._end(active, lambda: self._admit(connection, now))
+        active.afterwards = {connection: lambda: self._admit(connection, active.session)}
+        self._end(active)
 
-    def _open(self, connection: Connection, admission: Admission, now: float) -> Session:
+    def _open(self, connection: Connection, negotiated: Negotiated, first_cmd_sn: int) -> Session:
         """Makes a session of a login and sends the final response."""
-        session = Session(admission.negotiated, self._choose_tsih(), admission.request.cmd_sn, self._send_targets)
-        session.connections[admission.negotiated.cid] = connection
+        session = Session(negotiated, negotiated.tsih or self._choose_tsih(), first_cmd_sn, self._send_targets)
+        session.connections[negotiated.cid] = connection
         connection.admit(session, session.tsih)
         link = self._links[connection.number]
-        link.admitted(session, now)
+        link.admitted(session, self._now)
         self._wake = min(self._wake, link.deadline)
-        target = admission.negotiated.target_name or ""
+        target = negotiated.target_name or ""
         self._announce(SessionStarted(connection.number, *_names(session), target=target, tsih=session.tsih))
         return session
 
@@ -324,31 +346,37 @@ class Target:
         self._next_tsih = tsih % MAX_TSIH + 1
         return tsih
 
-    def _end(self, active: ActiveSession, then: Callable[[], None]) -> None:
+    def _end(self, active: ActiveSession) -> None:
         """Ends a session: aborts its tasks everywhere, waits for them, detaches the nexus, and then goes on."""
-        active.afterwards.append(then)
         if active.ending:
             return
         active.ending = True
+        units = [*active.leaving, *active.attached.values()]
         request = ManagementRequest(0, Function.NEXUS_LOSS, active.nexus)
-        self._dispatcher.manage(active.attached.values(), request, lambda _: self._ended(active))
+        self._dispatcher.manage(units, request, lambda _: self._ended(active))
 
     def _ended(self, active: ActiveSession) -> None:
         active.detach()
         del self._active[active.nexus]
         names = _names(active.session)
         self._announce(SessionEnded(*names, target=active.node.name, tsih=active.session.tsih))
-        for then in active.afterwards:
+        for then in active.afterwards.values():
             then()
 
     def _remap(self, active: ActiveSession, node: TargetNode) -> None:
         """Gives a session other LUNs and takes leave of the units that it loses."""
         for unit in active.remap(node, self._units):
-            self._take_leave(unit, active.nexus)
+            self._take_leave(active, unit)
 
-    def _take_leave(self, unit: LogicalUnit, nexus: Nexus) -> None:
-        request = ManagementRequest(0, Function.NEXUS_LOSS, nexus)
-        self._dispatcher.manage([unit], request, lambda _: unit.detach(nexus))
+    def _take_leave(self, active: ActiveSession, unit: LogicalUnit) -> None:
+        request = ManagementRequest(0, Function.NEXUS_LOSS, active.nexus)
+        self._dispatcher.manage([unit], request, lambda _: self._left(active, unit))
+
+    def _left(self, active: ActiveSession, unit: LogicalUnit) -> None:
+        unit.detach(active.nexus)
+        del active.leaving[unit]
+        if not active.ending:
+            self._remap(active, active.node)
 
     def _logout(self, session: Session, connection: Connection, tag: int) -> None:
         """Lets an initiator go; the response follows when its tasks are over.
@@ -360,7 +388,8 @@ class Target:
         if active is None:
             session.respond_logout(connection, tag, LOGOUT_DONE)
         else:
-            self._end(active, lambda: session.respond_logout(connection, tag, LOGOUT_DONE))
+            active.afterwards[connection] = lambda: session.respond_logout(connection, tag, LOGOUT_DONE)
+            self._end(active)
 
     def _active_of(self, session: Session) -> ActiveSession | None:
         return next((active for active in self._active.values() if active.session is session), None)
@@ -371,10 +400,10 @@ class Target:
 
     # Events
 
-    def _handle(self, event: events.Event, now: float) -> None:
+    def _handle(self, event: events.Event) -> None:
         match event:
             case events.LoginCompleted(connection, _):
-                self._admit(connection, now)
+                self._admit(connection)
             case events.LoginFailed(connection, reason):
                 self._announce(LoginFailed(connection.number, reason))
             case events.ProtocolViolated(connection, reason):
@@ -402,6 +431,33 @@ class Target:
 
     def _announce(self, event: Event) -> None:
         self._actions.append(Announce(event))
+
+
+def _check_continues(negotiated: Negotiated, active: ActiveSession | None) -> None:
+    """Raises LoginRefused unless a login that names a session reinstates that session's connection.
+
+    Source: RFC7143 6.3.4, 11.13.5
+    """
+    if active is None or active.ending or active.session.tsih != negotiated.tsih:
+        raise LoginStatus.SESSION_DOES_NOT_EXIST.refusal(f"there is no session {negotiated.tsih}")
+    if negotiated.cid not in active.session.connections:
+        raise LoginStatus.TOO_MANY_CONNECTIONS.refusal("MaxConnections=1 was negotiated")
+
+
+def _continued(negotiated: Negotiated, before: Session) -> Negotiated:
+    """Returns what holds on a reinstated connection: the session's keys as they were, the connection's as they are.
+
+    Source: RFC7143 6.3.4, 13
+    """
+    own = negotiated.parameters
+    parameters = replace(
+        before.parameters,
+        header_digest=own.header_digest,
+        data_digest=own.data_digest,
+        initiator_max_recv=own.initiator_max_recv,
+        target_max_recv=own.target_max_recv,
+    )
+    return replace(negotiated, parameters=parameters)
 
 
 def _names(session: Session) -> tuple[str, str]:

@@ -49,6 +49,8 @@ FUNCTIONS = {
     TaskManagement.TARGET_COLD_RESET: Function.TARGET_RESET,
 }
 
+WHOLE_TARGET = (TaskManagement.TARGET_WARM_RESET, TaskManagement.TARGET_COLD_RESET)  # their LUN field is reserved
+
 REFUSALS = {
     TaskManagement.CLEAR_ACA: ManagementResponse.FUNCTION_NOT_SUPPORTED,  # NORMACA is zero in INQUIRY
     TaskManagement.TASK_REASSIGN: ManagementResponse.REASSIGNMENT_NOT_SUPPORTED,

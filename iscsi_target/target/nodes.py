@@ -1,4 +1,4 @@
-"""What a target is told about itself: its nodes, their LUNs, portals and time limits; and what discovery says of them."""
+"""What a target is told about itself: nodes, their LUNs, portals and time limits; and what discovery says of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,8 @@ ALL_TARGETS = "All"
 class Portal(NamedTuple):
     """A network portal as initiators are told of it.
 
-    address    "host:port", "[v6]:port", or "" for the address that the asking initiator connected to
+    address    "host:port", "[v6]:port", or "" for the address that the asking initiator connected to; "" says nothing
+               to an initiator that came through another portal group
     Source: RFC7143 4.4.1
     """
 
@@ -61,6 +62,9 @@ def send_targets(
 ) -> list[Pair]:
     """Answers SendTargets: each target with one address a portal, nothing for a name that is unknown.
 
+    A normal session may ask for All too, which the standard keeps to discovery sessions: libiscsi's
+    iSCSISendTargets.Simple (1.20) wants an answer there.
+
     name    "All", or the name of one target
     Source: RFC7143 Appendix C
     """
@@ -70,6 +74,7 @@ def send_targets(
     for node in nodes.values() if name == ALL_TARGETS else [nodes[name.lower()]]:
         pairs.append(("TargetName", node.name))
         for tag in node.portal_group_tags:
-            addresses = [portal.address or connection.local_address for portal in portals.get(tag, ())]
-            pairs += [("TargetAddress", f"{address},{tag}") for address in dict.fromkeys(addresses)]
+            connected = connection.local_address if tag == connection.portal_group_tag else ""
+            addresses = dict.fromkeys(portal.address or connected for portal in portals.get(tag, ()))
+            pairs += [("TargetAddress", f"{address},{tag}") for address in addresses if address]
     return pairs

@@ -1,10 +1,10 @@
 """Declares fixed-width structures once: a field's line is its type, its construct declaration and its codec.
 
-A subclass of `Layout` lists its fields in the order of the standard's figure, most significant bit first, each annotated
-with one of the field types below, which pair a Python type with a construct declaration. From the construct tree the
-class derives, when it is defined, a struct-based `unpack` and `pack` that are some fifty times faster than construct itself;
-construct stays available as `construct()` and is the oracle of the property tests. What is not fixed-width, or not a
-whole number of bytes, is refused when the class is defined.
+A subclass of `Layout` lists its fields in the order of the standard's figure, most significant bit first, each
+annotated with one of the field types below, which pair a Python type with a construct declaration. From the construct
+tree the class derives, when it is defined, a struct-based `unpack` and `pack` that are some fifty times faster than
+construct itself; construct stays available as `construct()` and is the oracle of the property tests. What is not
+fixed-width, or not a whole number of bytes, is refused when the class is defined.
 
 A name that starts with an underscore is a reserved field: packed as zero, ignored by `unpack`, reported by
 `reserved_bit`, and no attribute of the value. Values are immutable tuples that compare by type and fields.
@@ -78,7 +78,8 @@ class _Field(NamedTuple):
 class Layout(tuple[Any, ...]):
     """The base of every fixed-width structure; see the module's docstring for the form of a declaration.
 
-    raises    TypeError when a subclass declares what is not fixed-width or not whole bytes
+    raises    TypeError when a subclass declares what is not fixed-width and unsigned, or not whole bytes, or takes a
+              name that `Layout` itself uses
     """
 
     __slots__ = ()
@@ -86,6 +87,7 @@ class Layout(tuple[Any, ...]):
     size: ClassVar[int] = 0
     fields: ClassVar[tuple[str, ...]] = ()
     _declared: ClassVar[tuple[_Field, ...]] = ()
+    _places: ClassVar[dict[str, int]] = {}  # where a field stands in the tuple
     _reserved_mask: ClassVar[int] = 0
     _pack: ClassVar[Callable[[Any], bytes]]
 
@@ -95,6 +97,7 @@ class Layout(tuple[Any, ...]):
         cls.size = sum(field.width_bits for field in cls._declared) // 8
         named = [field for field in cls._declared if not field.reserved]
         cls.fields = tuple(field.name for field in named)
+        cls._places = {name: place for place, name in enumerate(cls.fields)}
         usage = sum(
             ((1 << field.width_bits) - 1) << (cls.size * 8 - field.offset_bits - field.width_bits) for field in named
         )
@@ -123,8 +126,11 @@ class Layout(tuple[Any, ...]):
         return type(self)._pack(self)
 
     def replace(self, **changes: Any) -> Self:
-        """Returns a copy with some fields changed."""
-        return type(self)(**(dict(zip(self.fields, self, strict=True)) | changes))
+        """Returns a copy with some fields changed; raises KeyError for an unknown name."""
+        values = list(self)
+        for name, value in changes.items():
+            values[self._places[name]] = value
+        return tuple.__new__(type(self), values)
 
     @classmethod
     def usage(cls) -> bytes:
@@ -144,7 +150,11 @@ class Layout(tuple[Any, ...]):
 
     @classmethod
     def reserved_bit(cls, buffer: bytes | bytearray | memoryview) -> FieldPointer | None:
-        """Returns the first reserved bit that is set in the first `size` bytes, or None."""
+        """Returns the first reserved bit that is set in the first `size` bytes, or None.
+
+        buffer    at least `size` bytes
+        """
+        assert len(buffer) >= cls.size
         wrong = int.from_bytes(buffer[: cls.size], "big") & cls._reserved_mask
         if not wrong:
             return None
@@ -184,6 +194,8 @@ def _declare(cls: type[Layout]) -> tuple[_Field, ...]:
         arguments = get_args(annotation)
         if len(arguments) != 2:
             raise TypeError(f"{cls.__name__}.{name}: {annotation} pairs no type with a construct declaration")
+        if name in vars(Layout):
+            raise TypeError(f"{cls.__name__}.{name}: Layout itself has a {name}")
         width, kind = _width(cls, name, arguments[1])
         declared.append(_Field(name, width, offset, kind, arguments[1], cls.__dict__.get(name, _Field)))
         offset += width
@@ -194,19 +206,17 @@ def _declare(cls: type[Layout]) -> tuple[_Field, ...]:
 
 def _width(cls: type[Layout], name: str, declaration: Any) -> tuple[int, str]:
     match declaration:
-        case construct.FormatField():
-            if not declaration.fmtstr.startswith(">"):
-                raise TypeError(f"{cls.__name__}.{name} is not big-endian")
+        case construct.FormatField(fmtstr=">B" | ">H" | ">L" | ">Q"):
             return declaration.sizeof() * 8, "integer"
-        case construct.BytesInteger(length=int(length)):
+        case construct.BytesInteger(length=int(length), signed=False, swapped=False) if length in _CODES:
             return length * 8, "integer"
         case construct.Bytes(length=int(length)):
             return length * 8, "bytes"
-        case construct.BitsInteger(length=int(length)):
+        case construct.BitsInteger(length=int(length), signed=False, swapped=False):
             return length, "bits"
         case construct.Flag:
             return 1, "bit"
-    raise TypeError(f"{cls.__name__}.{name}: {declaration} has no fixed width")
+    raise TypeError(f"{cls.__name__}.{name}: {declaration} is no unsigned big-endian number or bytes of fixed width")
 
 
 def _words(declared: tuple[_Field, ...]) -> list[list[_Field]]:
@@ -221,14 +231,15 @@ def _words(declared: tuple[_Field, ...]) -> list[list[_Field]]:
         else:
             words.append([field])
         open_bits = 0 if field.aligned else (open_bits + field.width_bits)
-        if open_bits % 8 == 0:
-            open_bits = 0
         if open_bits > MAX_BIT_RUN:
             raise TypeError(f"{field.name} ends a run of more than {MAX_BIT_RUN} bits")
+        if open_bits % 8 == 0:
+            open_bits = 0
     return words
 
 
-# The generated codec. A word of 1, 2, 4 or 8 bytes is one struct code; 3 and 6 bytes are two that are joined.
+# The generated codec. A word of 1, 2, 4 or 8 bytes is one struct code; other lengths are several that are joined.
+# All names in it but those of fields start with an underscore, so that a field may have any other name.
 
 _CODES = {1: "B", 2: "H", 3: "BH", 4: "I", 5: "BI", 6: "HI", 7: "BHI", 8: "Q"}
 _CODE_BITS = {"B": 8, "H": 16, "I": 32, "Q": 64}
@@ -249,7 +260,7 @@ class _Codec:
         self.names.append(field.name)
         self.values.append(field.name)
         self.packed.append(field.name)
-        self.checks.append(f"len({field.name}) == {field.width_bits // 8}")
+        self.checks.append(f"_len({field.name}) == {field.width_bits // 8}")
 
     def add_word(self, word: list[_Field]) -> None:
         """Adds a word of integers: whole = the fields side by side."""
@@ -260,7 +271,7 @@ class _Codec:
         loads, terms = [], []
         for code in codes:
             shift -= _CODE_BITS[code]
-            self.names.append(f"w{len(self.names)}")
+            self.names.append(f"_w{len(self.names)}")
             loads.append(_shifted(self.names[-1], shift, left=True))
             mask = (1 << _CODE_BITS[code]) - 1
             terms.append((shift, mask))
@@ -302,12 +313,13 @@ def _generate(cls: type[Layout]) -> tuple[Callable[..., Any], Callable[..., Any]
             codec.add_word(word)
     compiled = struct.Struct(codec.format)
     scope: dict[str, Any] = {
-        "load": compiled.unpack_from,
-        "store": compiled.pack,
-        "new": tuple.__new__,
-        "error": struct.error,
-        "too_short": _too_short,
-        "unfit": _unfit,
+        "_load": compiled.unpack_from,
+        "_store": compiled.pack,
+        "_new": tuple.__new__,
+        "_len": len,
+        "_error": struct.error,
+        "_too_short": _too_short,
+        "_unfit": _unfit,
     }
     source = _SOURCE.format(
         names=" ".join(f"{name}," for name in codec.names),
@@ -322,24 +334,24 @@ def _generate(cls: type[Layout]) -> tuple[Callable[..., Any], Callable[..., Any]
 
 
 _SOURCE = """
-def create(cls{arguments}):
-    return new(cls, ({fields}))
+def create(_cls{arguments}):
+    return _new(_cls, ({fields}))
 
-def unpack(cls, buffer, offset=0):
+def unpack(_cls, buffer, offset=0):
     try:
-        {names} = load(buffer, offset)
-    except error:
-        raise too_short(cls, buffer, offset) from None
-    return new(cls, ({values}))
+        {names} = _load(buffer, offset)
+    except _error:
+        raise _too_short(_cls, buffer, offset) from None
+    return _new(_cls, ({values}))
 
-def pack(value):
-    {fields} = value
+def pack(_value):
+    {fields} = _value
     try:
         if {checks}:
-            return store({packed})
-    except (error, TypeError):
+            return _store({packed})
+    except (_error, TypeError):
         pass
-    raise unfit(value)
+    raise _unfit(_value)
 """
 
 
@@ -348,8 +360,8 @@ def _arguments(cls: type[Layout], scope: dict[str, Any]) -> list[str]:
     arguments = ["*"]
     for field in cls._declared:
         if not field.reserved:
-            scope[f"default_{field.name}"] = field.default
-            arguments.append(field.name if field.default is _Field else f"{field.name}=default_{field.name}")
+            scope[f"_default_{field.name}"] = field.default
+            arguments.append(field.name if field.default is _Field else f"{field.name}=_default_{field.name}")
     return arguments
 
 

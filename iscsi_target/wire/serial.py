@@ -18,5 +18,5 @@ def distance(start: int, end: int) -> int:
 
 
 def before(first: int, second: int) -> bool:
-    """Returns True when first comes before second; two numbers half the space apart are in no order, and this is True."""
+    """Returns True when first comes before second; of two numbers half the space apart each comes before the other."""
     return distance(first, second) > 0 or distance(first, second) == -_HALF

@@ -199,9 +199,15 @@ class Initiator:
         self.place = place
         self.messages: list[AsyncMessage] = []
         self.pings = 0
+        self.left = False
         self._cmd_sn = cmd_sn
         self._tag = 0
         self._stat_sn = 0
+
+    @property
+    def last_tag(self) -> int:
+        """The initiator task tag of the last request."""
+        return self._tag
 
     async def send(self, request: Numbered, data: Buffer = b"") -> int:
         """Sends a request with the next tag and CmdSN, and returns the tag."""
@@ -217,7 +223,7 @@ class Initiator:
         return numbered
 
     async def execute(self, cdb: Layout, data_out: Buffer = b"", read_bytes: int = 0) -> Outcome:
-        """Performs a command to its end."""
+        """Performs a command to its end; raises TimeoutError when it has none, as when somebody else reset the unit."""
         command = ScsiCommand(
             lun=pack_lun(self.place.lun),
             read=read_bytes > 0,
@@ -225,12 +231,15 @@ class Initiator:
             expected_data_transfer_length=len(data_out) or read_bytes,
             cdb=cdb.pack().ljust(16, b"\0"),
         )
-        tag = await self.send(command)
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            return await self._answer_to(await self.send(command), data_out)
+
+    async def _answer_to(self, tag: int, data_out: Buffer) -> Outcome:
         data_in = bytearray()
         while True:
             match await self.receive():
                 case Received(ReadyToTransfer() as r2t, _):
-                    await self._satisfy(tag, r2t, data_out)
+                    await self.satisfy(tag, r2t, data_out)
                 case Received(DataIn() as part, data):
                     assert part.buffer_offset == len(data_in)
                     data_in += data
@@ -246,20 +255,32 @@ class Initiator:
         while (outcome := await self.execute(TestUnitReady())).status:
             assert outcome.key == UNIT_ATTENTION, outcome
 
+    async def wait_for_message(self) -> None:
+        """Returns when an Asynchronous Message has come; nothing else may."""
+        while not self.messages:
+            received = await self._receive()
+            assert received is None, received
+
     async def receive(self) -> Received:
         """The next PDU that is neither a ping, which is answered, nor an Asynchronous Message, which is kept."""
         while True:
-            received = await self.wire.receive()
-            header = received.header
-            if not isinstance(header, DataIn | ReadyToTransfer) or getattr(header, "status_present", False):
-                self._stat_sn = (header.stat_sn + 1) % 2**32
-            if isinstance(header, NopIn) and header.target_transfer_tag != NO_TAG:
-                self.pings += 1
-                await self._answer(header)
-            elif isinstance(header, AsyncMessage):
-                self.messages.append(header)
-            else:
+            received = await self._receive()
+            if received is not None:
                 return received
+
+    async def _receive(self) -> Received | None:
+        received = await self.wire.receive()
+        header = received.header
+        if not isinstance(header, DataIn | ReadyToTransfer) or getattr(header, "status_present", False):
+            self._stat_sn = (header.stat_sn + 1) % 2**32
+        if isinstance(header, NopIn) and header.target_transfer_tag != NO_TAG:
+            self.pings += 1
+            await self._answer(header)
+        elif isinstance(header, AsyncMessage):
+            self.messages.append(header)
+        else:
+            return received
+        return None
 
     async def _answer(self, ping: NopIn) -> None:
         answer = NopOut(
@@ -271,7 +292,7 @@ class Initiator:
         )
         await self.wire.send(answer)
 
-    async def _satisfy(self, tag: int, r2t: ReadyToTransfer, data_out: Buffer) -> None:
+    async def satisfy(self, tag: int, r2t: ReadyToTransfer, data_out: Buffer) -> None:
         """Sends what one R2T asks for, in PDUs of at most what the target takes."""
         view = memoryview(data_out)
         end = r2t.buffer_offset + r2t.desired_data_transfer_length
@@ -293,6 +314,7 @@ class Initiator:
         while not isinstance((await self.receive()).header, LogoutResponse):
             pass
         await self.wire.ended()
+        self.left = True
 
 
 def _outcome(response: ScsiResponse, data: bytes, data_in: bytes) -> Outcome:
@@ -338,12 +360,13 @@ async def log_in(
 async def session(
     url: str, keys: Mapping[str, str] = {}, *, isid: bytes = ISID, source: str = ""
 ) -> AsyncIterator[Initiator]:
-    """A session with the unit at a libiscsi URL; ends with a logout when the block does without an exception."""
+    """A session with the unit at a libiscsi URL; logs out at the end, unless an exception ends it or it has left."""
     place = place_of(url)
     wire = await Wire.open(place, source)
     try:
         initiator = await log_in(wire, place, keys, isid=isid)
         yield initiator
-        await initiator.logout()
+        if not initiator.left:
+            await initiator.logout()
     finally:
         wire.close()

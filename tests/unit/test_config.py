@@ -47,7 +47,25 @@ def test_address_is_read_as_initiators_write_it(text, address):
     assert parse_address(text) == Address(*address)
 
 
-@pytest.mark.parametrize("text", ["", ":3260", "host:", "host:port", "host:65536", "::1", "[::1", "[::1]3260", "[]:1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ":3260",
+        "host:",
+        "host:port",
+        "host:65536",
+        "::1",
+        "[::1",
+        "[::1]3260",
+        "[]:1",
+        "[a]:1",
+        "a..b:1",
+        "a b:1",
+        "a\0:1",
+        f"host:{'1' * 5000}",
+    ],
+)
 def test_what_is_no_address_is_refused(text):
     with pytest.raises(ValueError):
         parse_address(text)

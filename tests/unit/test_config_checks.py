@@ -101,6 +101,19 @@ WRONG = [
     ('file = "disk0.img"', 'device = "/dev/null"', "/dev/null is not a block device"),
     ('file = "disk0.img"', 'device = "/dev/nowhere"', "/dev/nowhere does not exist; name a block device"),
     ("size = 1048576", "", "units.ram0.size is missing; a unit in RAM needs one"),
+    ("size = 1048576", "size = 9223372036854775808", "units.ram0.size should be less than or equal to"),
+    ("size = 1048576", 'size = "9999999999PiB"', "units.ram0.size should be less than or equal to"),
+    ('file = "disk0.img"', 'file = "a\\u0000b"', "units.disk0.file has a NUL character"),
+    ('file = "disk0.img"', 'file = "/nowhere/disk0.img"', "/nowhere is no directory; mkdir -p /nowhere"),
+    ('secret = "abcdefghijkl"', 'secret_file = "a\\u0000b"', "targets[0].chap[0].secret_file has a NUL character"),
+    ("[portal_groups.1]", 'state = "a\\u0000b"\n[portal_groups.1]', "state is not the name of a directory"),
+    ("[portal_groups.1]", f"[portal_groups.{'1' * 5000}]", "is not a portal group tag"),
+    ("[portal_groups.1]", "[portal_groups.01]", "portal_groups.01 is not a portal group tag"),
+    ('1 = "ram0"', f'{"1" * 5000} = "ram0"', "is not a LUN"),
+    ('"10.0.2.2:3260"', '"10.0.2.2:0"', "portal_groups.1.advertise 10.0.2.2:0 is nothing that an initiator can"),
+    ('"10.0.2.2:3260"', '"0.0.0.0:3260"', "0.0.0.0:3260 is nothing that an initiator can connect to"),
+    ('"[::1]:3260"', '"a..b:3260"', "does not begin with the name or address of a host"),
+    ("portal_groups = [1]", "portal_groups = [1, 1]", "targets[0].portal_groups names a portal group twice"),
     ("ram = true\n", 'file = "../state/disk0.img"\n', "units.ram0.file is the file of unit disk0 too"),
     ('naa = "naa.3000000000000001"', 'naa = "naa.30"', "'naa.30' is no NAA identifier"),
     ('naa = "naa.3000000000000001"', 'serial = "0001"', "units.ram0.serial is that of unit disk0 too"),
@@ -140,6 +153,16 @@ def test_mistake_is_told_with_its_place_and_remedy(write, old, new, expected):
     assert any(expected in line for line in found.mistakes), found.mistakes
 
 
+@pytest.mark.parametrize(
+    "found_bytes, expected",
+    [(0, "has 0 bytes, which is not one block"), (8192, "units.disk0.size is 1048576 where ")],
+)
+def test_image_that_could_not_be_served_is_a_mistake(write, tmp_path, found_bytes, expected):
+    (tmp_path / "state" / "disk0.img").write_bytes(bytes(found_bytes))
+    [line] = write(CORRECT).mistakes
+    assert expected in line
+
+
 def test_line_of_a_mistake_is_told(write, path):
     found = write(CORRECT.replace("block_size = 4096", "block_size = 1024"))
     [line] = found.mistakes
@@ -159,6 +182,11 @@ def test_mistakes_stand_in_the_order_of_the_file(write):
 def test_target_named_twice_is_a_mistake(write):
     twice = CORRECT + '[[targets]]\nname = "IQN.2026-11.org.example:disks"\n'
     assert any("is the name of targets[0] too" in line for line in write(twice).mistakes)
+
+
+def test_target_that_is_wrong_is_not_said_to_be_missing(write):
+    [line] = write(CORRECT.replace('name = "iqn.2026-11.org.example:disks"', "")).mistakes
+    assert "targets[0].name is missing" in line
 
 
 def test_file_without_targets_is_a_mistake(write):
@@ -202,7 +230,16 @@ def test_load_raises_every_mistake(path):
     assert len(raised.value.lines) == 2
 
 
-@pytest.mark.parametrize("content, expected", [(b"a = ", "is not TOML"), (b"\xff", "is not UTF-8")])
+@pytest.mark.parametrize(
+    "content, expected",
+    [
+        (b"a = ", "is not TOML"),
+        (b"\xff", "is not UTF-8"),
+        (b"a = " + b"1" * 5000, "is not TOML"),
+        (b"a = " + b"[" * 5000, "is not TOML"),
+    ],
+    ids=["unfinished", "not UTF-8", "long number", "deep nesting"],
+)
 def test_what_is_no_toml_is_a_mistake(path, content, expected):
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=expected):

@@ -46,3 +46,7 @@ def test_key_is_on_its_line_or_that_of_its_table(key, line):
 
 def test_key_is_written_with_dots_and_brackets():
     assert dotted(("targets", 0, "luns", "5")) == "targets[0].luns.5"
+
+
+def test_long_word_without_an_equals_sign_costs_no_time():
+    assert line_of(f"{'a' * 10_000}!\nb = 1\n", ("b",)) == 2

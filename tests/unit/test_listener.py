@@ -79,3 +79,8 @@ async def test_ipv4_and_ipv6_wildcards_share_a_port():
         port = one.getsockname()[1]
         with await bind(Address("::", port)) as other:
             assert other.getsockname()[1] == port
+
+
+async def test_host_name_that_no_encoding_takes_is_a_mistake():
+    with pytest.raises(ConfigError, match=r"portal a\.\.b:0"):
+        await bind(Address("a..b", 0))

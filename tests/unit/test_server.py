@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 from dataclasses import replace
 
 import pytest
@@ -19,6 +20,7 @@ from iscsi_target.config import (
 )
 from iscsi_target.server import Server
 from iscsi_target.storage.faults import StorageError
+from iscsi_target.storage.state import StateFile
 from iscsi_target.systemd import InheritedSocket
 from iscsi_target.transport import Address
 
@@ -223,6 +225,36 @@ async def test_inherited_socket_goes_to_the_group_that_its_name_or_address_says(
         tags = {listener.address: listener.portal_group_tag for listener in server._listeners.values()}
     assert tags[fixed] == 3
     assert sorted(tags.values()) == [1, 2, 3]
+
+
+async def test_drained_server_has_no_urls(configuration):
+    async with Server(configuration) as server:
+        await server.drain()
+        assert server.urls == ()
+        with pytest.raises(KeyError):
+            server.url("a")
+
+
+@pytest.mark.parametrize("ram", [-1, 0, 511])
+async def test_ram_of_less_than_a_block_is_a_mistake(ram):
+    with pytest.raises(ConfigError, match="not one block"):
+        async with iscsi_target.serve(ram=ram):
+            pass
+
+
+async def test_state_file_is_closed_off_the_event_loop(configuration, monkeypatch):
+    threads = []
+    close = StateFile.close
+
+    def noted(state):
+        threads.append(threading.current_thread())
+        close(state)
+
+    monkeypatch.setattr(StateFile, "close", noted)
+    async with Server(configuration):
+        pass
+    [thread] = threads
+    assert thread is not threading.main_thread()
 
 
 async def test_idle_server_drains_at_once_and_listens_no_more(configuration):

@@ -28,6 +28,13 @@ def test_correct_configuration_is_said_to_be_correct(path, capsys):
     assert capsys.readouterr().out == f"{path}: correct; targets: 1, units: 1\n"
 
 
+def test_state_option_says_where_relative_files_are(path, tmp_path, capsys):
+    path.write_text(CORRECT.replace('ram = true\nsize = "1MiB"', 'file = "disk0.img"'))
+    (tmp_path / "disk0.img").write_bytes(bytes(512))
+    assert main(["check", str(path), "--state", str(tmp_path)]) == 0
+    assert main(["check", str(path), "--state", str(tmp_path / "elsewhere")]) == 2
+
+
 def test_mistakes_go_to_standard_error_one_a_line(path, capsys):
     path.write_text(CORRECT.replace("ram = true", "rom = true"))
     assert main(["check", str(path)]) == 2

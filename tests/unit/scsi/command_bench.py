@@ -86,13 +86,13 @@ def run(
     fields = row.unpack(raw.ljust(16, b"\0"))
     data_out = offered[: row.data_out(unit, fields)]
     reply = row.handler(unit, fields, Call(nexus, data_out, (0,), len(offered)))
-    match reply:
-        case Work(operation, finish):
-            return finish(operation.perform(Bytes() if store is None else store))
-        case Save(_, adopt):
-            return adopt()
-        case Done():
-            return reply
+    if isinstance(reply, Save):
+        reply = reply.finish()
+    if isinstance(reply, Work):
+        done = reply.finish(reply.operation.perform(Bytes() if store is None else store))
+        return done._replace(attention=done.attention or reply.attention)
+    assert isinstance(reply, Done)
+    return reply
 
 
 def refusal(unit: Device, cdb: Layout | bytes, **arguments) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from iscsi_target.scsi import block_cdb as sbc
 from iscsi_target.scsi import cdb as spc
-from iscsi_target.scsi.commands import TABLE, absent_unit, find, unpack
+from iscsi_target.scsi.commands import TABLE, absent_unit, find
 from iscsi_target.scsi.inquiry_pages import StandardInquiryData
 from iscsi_target.scsi.reservations import Access
 from iscsi_target.scsi.status import CheckCondition, InvalidOperationCode, StatusError
@@ -61,10 +61,10 @@ def test_each_bit_that_usage_data_leaves_out_is_refused_and_pointed_at(row):
     for bit in range(row.layout.size * 8 - 16):
         raw = (blank | 1 << bit).to_bytes(row.layout.size, "big").ljust(CDB_BYTES, b"\0")
         if usage & 1 << bit or blank & 1 << bit:
-            unpack(row, raw)
+            row.unpack(raw)
         else:
             with pytest.raises(CheckCondition) as raised:
-                unpack(row, raw)
+                row.unpack(raw)
             assert raised.value.sense.code == 0x2400
             assert raised.value.sense.field is not None
             assert raised.value.sense.field.byte <= row.layout.size - 1 - bit // 8
@@ -73,7 +73,7 @@ def test_each_bit_that_usage_data_leaves_out_is_refused_and_pointed_at(row):
 @ROWS
 def test_what_follows_the_cdb_is_padding(row):
     raw = row.layout().pack()
-    assert unpack(row, raw + b"\xff" * 10) == unpack(row, raw)
+    assert row.unpack(raw + b"\xff" * 10) == row.unpack(raw)
 
 
 @ROWS

@@ -6,10 +6,10 @@ from iscsi_target.scsi import task_set
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.block_cdb import PreventAllowMediumRemoval, Read10, StartStopUnit, SynchronizeCache10, Write10
 from iscsi_target.scsi.cdb import Inquiry, Release6, ReportLuns, RequestSense, Reserve6
-from iscsi_target.scsi.mode_pages import ControlPage
+from iscsi_target.scsi.mode_pages import CachingPage, ControlPage
 from iscsi_target.scsi.operations import Fault, MediumError
 from iscsi_target.scsi.status import Status
-from iscsi_target.scsi.task import Collect, Completed, Function, Perform, Persist, TaskAttribute
+from iscsi_target.scsi.task import Aborted, Collect, Completed, Function, Perform, Persist, TaskAttribute
 from iscsi_target.wire.layout import U8, U32, Layout
 from tests.unit.scsi.unit_bench import BLOCK, BLOCKS, READY, A, B, Bench
 
@@ -270,6 +270,19 @@ def test_mode_select_tells_the_others_only(bench: Bench):
 # Reservation and medium
 
 
+@pytest.mark.clause("SBC3r36 6.4.5")
+def test_switching_the_write_cache_off_is_told_at_once_and_over_after_the_flush(bench: Bench):
+    task = bench.select(A, CachingPage(wce=False).pack(), save=True)
+    bench.persist()
+    assert not bench.device.write_cache
+    assert bench.attention(B) == MODE_CHANGED
+    bench.manage(Function.ABORT_TASK, A, task.tag)
+    assert bench.managed == []
+    bench.perform()
+    assert isinstance(bench.outcome(task), Aborted)
+    assert bench.attention(B) is None
+
+
 @pytest.mark.clause("SPC2r20 5.5.1")
 def test_reserve_shuts_out_the_others_until_release(bench: Bench):
     assert bench.status(bench.send(A, Reserve6())) is Status.GOOD
@@ -281,11 +294,22 @@ def test_reserve_shuts_out_the_others_until_release(bench: Bench):
     assert bench.outcome(bench.read(B, 0)) is None
 
 
-def test_an_attention_comes_before_a_reservation_conflict(bench: Bench):
+@pytest.mark.clause("SAM5r21 5.3.3")
+def test_the_attention_of_a_reset_or_a_lost_nexus_comes_before_a_reservation_conflict(bench: Bench):
+    bench.unit.detach(B)
+    bench.unit.attach(B)
     bench.send(A, Reserve6())
-    bench.unit.attention(MODE_CHANGED)
-    assert bench.sense(bench.read(B, 0)) == (6, MODE_CHANGED)
+    assert bench.sense(bench.read(B, 0)) == (6, AttentionCode.I_T_NEXUS_LOSS_OCCURRED)
     assert bench.status(bench.read(B, 0)) is Status.RESERVATION_CONFLICT
+
+
+@pytest.mark.clause("SAM5r21 5.3.3")
+def test_any_other_attention_waits_while_a_reservation_excludes_the_nexus(bench: Bench):
+    bench.send(A, Reserve6())
+    bench.unit.attention(MODE_CHANGED, except_nexus=A)
+    assert bench.status(bench.read(B, 0)) is Status.RESERVATION_CONFLICT
+    bench.send(A, Release6())
+    assert bench.sense(bench.read(B, 0)) == (6, MODE_CHANGED)
 
 
 def test_a_lost_nexus_reserves_and_prevents_no_longer():

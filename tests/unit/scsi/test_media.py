@@ -96,6 +96,14 @@ def test_eject_and_load_need_a_removable_medium():
     assert refusal(device(), EJECT) == INVALID_FIELD_IN_CDB
 
 
+@pytest.mark.clause("SBC3r36 4.9")
+def test_the_others_learn_that_a_medium_was_loaded():
+    unit = device(removable=True)
+    assert run(unit, LOAD).attention is None
+    assert run(unit, EJECT).attention is None
+    assert run(unit, LOAD).attention == 0x2800
+
+
 @pytest.mark.parametrize("power_condition", range(1, 16))
 def test_a_power_condition_neither_ejects_nor_stops(power_condition):
     unit = device(removable=True)

@@ -19,6 +19,7 @@ from tests.unit.scsi.command_bench import (
     INVALID_FIELD_IN_LIST,
     LIST_LENGTH_ERROR,
     A,
+    Bytes,
     device,
     refusal,
     run,
@@ -60,6 +61,13 @@ def test_all_pages_come_in_ascending_order_with_and_without_subpages():
     everything = pages_of(unit, 0x3F, 0xFF)
     assert everything == b"".join(page.pack() for page in mode_pages.DEFAULTS.values())
     assert pages_of(unit, 0x0A, 0xFF) == pages_of(unit, 0x0A) + pages_of(unit, 0x0A, 1)
+
+
+@pytest.mark.clause("SPC4r37 6.13.1")
+@pytest.mark.parametrize("subpage_code", (1, 0xFE))
+def test_a_reserved_subpage_code_of_all_pages_is_refused(subpage_code):
+    cdb = ModeSense10(page_code=0x3F, subpage_code=subpage_code, allocation_length=255)
+    assert refusal(device(), cdb) == INVALID_FIELD_IN_CDB
 
 
 @pytest.mark.clause("SPC4r37 7.5.6")
@@ -190,6 +198,16 @@ def test_saved_pages_are_adopted_only_after_they_are_on_disk():
     assert unit.task_aborted_status
     assert ControlPage.unpack(pages_of(unit, 0x0A, page_control=3)).tas
     assert ModePages.restore(reply.state.mode_pages).task_aborted_status
+
+
+@pytest.mark.clause("SBC3r36 6.4.5")
+@pytest.mark.parametrize("sp", (False, True))
+def test_a_write_cache_that_is_switched_off_is_flushed(sp):
+    unit, store = device(), Bytes()
+    for wce, flushed in ((True, 0), (False, 1), (False, 1), (True, 1)):
+        data = ModeHeader10().pack() + CachingPage(wce=wce).pack()
+        run(unit, ModeSelect10(pf=True, sp=sp, parameter_list_length=len(data)), offered=data, store=store)
+        assert (unit.write_cache, store.flushed) == (wce, flushed)
 
 
 FLAGS = st.fixed_dictionaries(

@@ -105,6 +105,13 @@ async def test_a_large_operation_in_ram_needs_a_thread(executor):
     assert medium.attempt(Read(INLINE_LIMIT_BYTES, 512)) == b"x" * 512
 
 
+def test_ram_is_not_attempted_while_a_thread_is_at_a_large_operation():
+    store = RamStore(PAGE_BYTES)
+    with store._lock:
+        assert store.attempt(Read(0, 512)) is BLOCKS
+    assert store.attempt(Read(0, 512)) == bytes(512)
+
+
 async def test_a_fault_is_a_result(executor):
     medium = Medium(Gate(), executor)
     result = await medium.perform(Flush())

@@ -1,0 +1,283 @@
+"""A session's bookkeeping: tags, room for Data-Out, what is aborted, what waits."""
+
+import pytest
+
+from iscsi_target.iscsi import session as session_module
+from iscsi_target.iscsi.errors import RejectReason
+from iscsi_target.iscsi.events import (
+    CommandReceived,
+    Condition,
+    DataOutCompleted,
+    DataOutFailed,
+    ProtocolViolated,
+    TaskManagementRequested,
+)
+from iscsi_target.iscsi.header import NO_TAG
+from iscsi_target.iscsi.numbering import WINDOW_COMMANDS
+from iscsi_target.iscsi.requests import DataOut, NopOut, ScsiCommand, TaskManagementRequest
+from iscsi_target.iscsi.responses import NopIn, ReadyToTransfer, Reject, ScsiResponse
+from iscsi_target.iscsi.session import MAX_IMMEDIATE_TASKS
+from tests.transcript import Transcript, only
+
+
+def asked(pdus) -> list[ReadyToTransfer]:
+    return [pdu.header for pdu in pdus if isinstance(pdu.header, ReadyToTransfer)]
+
+
+def test_command_is_told_with_all_that_a_scsi_side_needs():
+    transcript = Transcript(initial_r2t=False)
+    header = ScsiCommand(
+        write=True, lun=b"\0\5\0\0\0\0\0\0", cdb=bytes(range(16)), attributes=2, expected_data_transfer_length=9
+    )
+    transcript.ask(header)
+    [event] = transcript.events
+    expected = (transcript.session, transcript.tag, header.lun, header.cdb, 2, 9)
+    assert event == CommandReceived(*expected)
+
+
+def test_command_that_reads_has_no_data_out():
+    transcript = Transcript()
+    transcript.read(512)
+    assert transcript.take(CommandReceived)[0].expected == 0
+
+
+def test_wanted_data_that_came_with_the_command_completes_at_once():
+    transcript = Transcript()
+    transcript.wants = 3
+    assert transcript.write(5, b"12345") == []
+    [completed] = transcript.take(DataOutCompleted)
+    assert completed.data == b"123"
+
+
+def test_collect_of_a_task_that_is_gone_does_nothing():
+    assert Transcript().session.collect(5, 10) is None
+
+
+def test_response_of_a_task_that_is_gone_does_nothing():
+    assert Transcript().respond(5) == []
+
+
+def test_room_for_data_out_is_limited_and_given_in_order(monkeypatch):
+    monkeypatch.setattr(session_module, "SOLICITED_LIMIT_BYTES", 1000)
+    transcript = Transcript()
+    transcript.wants = 600
+    [first] = asked(transcript.write(600))
+    assert transcript.write(600) == []
+    waiting = transcript.tag
+    transcript.wants = 100
+    assert transcript.write(100) == []
+    behind = transcript.tag
+    assert transcript.give(first, bytes(600)) == []
+    response, second, third = transcript.respond(first.initiator_task_tag) + transcript.answers()
+    answers = {type(pdu.header).__name__: pdu.header for pdu in (response, second, third)}
+    assert "ScsiResponse" in answers
+    tags = [pdu.header.initiator_task_tag for pdu in (response, second, third) if asked([pdu])]
+    assert tags == [waiting, behind]
+
+
+def test_command_that_wants_more_than_the_room_is_let_in_when_alone(monkeypatch):
+    monkeypatch.setattr(session_module, "SOLICITED_LIMIT_BYTES", 1000)
+    transcript = Transcript()
+    transcript.wants = 5000
+    [only_one] = asked(transcript.write(5000))
+    assert only_one.desired_data_transfer_length == 5000
+
+
+def test_task_that_waits_for_room_leaves_the_queue_when_it_is_aborted(monkeypatch):
+    monkeypatch.setattr(session_module, "SOLICITED_LIMIT_BYTES", 1000)
+    transcript = Transcript()
+    transcript.wants = 600
+    [first] = asked(transcript.write(600))
+    transcript.write(600)
+    aborted = transcript.tag
+    transcript.write(300)
+    transcript.session.discard(aborted)
+    assert asked(transcript.answers()) == []
+    transcript.session.discard(first.initiator_task_tag)
+    [last] = asked(transcript.answers())
+    assert last.initiator_task_tag == transcript.tag
+
+
+def test_task_that_waits_for_room_takes_its_unsolicited_data_meanwhile(monkeypatch):
+    monkeypatch.setattr(session_module, "SOLICITED_LIMIT_BYTES", 1000)
+    transcript = Transcript(initial_r2t=False, first_burst_length=512)
+    transcript.wants = 900
+    [first] = asked(transcript.write(900))
+    assert transcript.write(900, final=False) == []
+    assert transcript.give_unasked(b"u" * 512) == []
+    transcript.session.discard(first.initiator_task_tag)
+    [second] = asked(transcript.answers())
+    assert (second.buffer_offset, second.desired_data_transfer_length) == (512, 388)
+    transcript.give(second, b"s" * 388)
+    assert transcript.take(DataOutCompleted)[0].data == b"u" * 512 + b"s" * 388
+
+
+def test_failed_transfer_ends_once():
+    transcript = Transcript()
+    transcript.wants = 600
+    [asking] = asked(transcript.write(600))
+
+    def end(event):
+        if isinstance(event, DataOutFailed):
+            transcript.session.respond(event.tag, session_module.Response(2, bytes(18)))
+
+    transcript.act = end
+    transcript.events.clear()
+    assert only(transcript.give(asking, bytes(10)), ScsiResponse).status == 2
+    assert [type(event) for event in transcript.events] == [DataOutFailed]
+
+
+def test_failed_transfer_whose_task_ends_later_is_never_called_complete():
+    transcript = Transcript()
+    transcript.wants = 600
+    [asking] = asked(transcript.write(600))
+    transcript.events.clear()
+    transcript.give(asking, bytes(10))
+    assert [type(event) for event in transcript.events] == [DataOutFailed]
+    assert only(transcript.respond(asking.initiator_task_tag, status=2), ScsiResponse).status == 2
+
+
+def test_response_waits_for_data_that_the_initiator_owes():
+    transcript = Transcript(max_outstanding_r2t=2, max_burst_length=512)
+    transcript.wants = 1024
+    first, second = asked(transcript.write(1024))
+    assert transcript.respond(first.initiator_task_tag, status=8) == []
+    assert transcript.give(first, bytes(512)) == []
+    assert only(transcript.give(second, bytes(512)), ScsiResponse).status == 8
+    assert transcript.take(DataOutCompleted) == []
+
+
+def test_window_opens_with_each_response():
+    transcript = Transcript()
+    tags = [transcript.read(0) for _ in range(WINDOW_COMMANDS)]
+    assert transcript.ask(NopOut()) == []
+    header = only(transcript.respond(tags[0]), ScsiResponse)
+    assert (header.exp_cmd_sn, header.max_cmd_sn) == (WINDOW_COMMANDS + 1, WINDOW_COMMANDS + 1)
+
+
+def test_immediate_commands_are_limited_beyond_the_window():
+    transcript = Transcript()
+    for _ in range(WINDOW_COMMANDS + MAX_IMMEDIATE_TASKS):
+        transcript.read(0, immediate=True)
+    assert transcript.session.open_tasks == WINDOW_COMMANDS + MAX_IMMEDIATE_TASKS
+    [pdu] = transcript.ask(ScsiCommand(immediate=True, read=True))
+    assert only([pdu], Reject).reason == RejectReason.IMMEDIATE_COMMAND_REJECT
+
+
+def test_transfer_tags_run_through_all_numbers_but_the_one_that_means_none():
+    transcript = Transcript()
+    transcript.session._tags_given = NO_TAG - 1
+    transcript.session.ping(transcript.connection)
+    transcript.session.ping(transcript.connection)
+    tags = [pdu.header.target_transfer_tag for pdu in transcript.answers() if isinstance(pdu.header, NopIn)]
+    assert tags == [NO_TAG - 1, 0]
+
+
+@pytest.mark.parametrize("tag", [1, 2, 2**31, NO_TAG - 1])
+def test_transfer_tag_that_was_never_given_out_is_no_late_data(tag):
+    transcript = Transcript()
+    transcript.wants = 10
+    [asking] = asked(transcript.write(10))
+    transcript.session.discard(asking.initiator_task_tag)
+    assert transcript.give(asking, bytes(10)) == []
+    assert transcript.give(asking, bytes(10)) == []
+    assert only(transcript.give(asking, bytes(10), target_transfer_tag=tag), Reject)
+
+
+def test_data_out_on_another_connection_of_the_session_belongs_to_no_task():
+    transcript = Transcript()
+    transcript.wants = 10
+    [asking] = asked(transcript.write(10))
+    other = Transcript()
+    other.connection.phase = transcript.session
+    assert other.give(asking.replace(target_transfer_tag=99), bytes(10)) != []
+    assert transcript.take(DataOutCompleted) == []
+
+
+def test_withdraw_forgets_only_tasks_whose_response_waits():
+    transcript = Transcript()
+    transcript.wants = 10
+    [asking] = asked(transcript.write(10))
+    unanswered = transcript.read(0)
+    transcript.respond(asking.initiator_task_tag)
+    assert not transcript.session.withdraw(None, unanswered)
+    assert not transcript.session.withdraw(b"anotherL", None)
+    assert transcript.session.withdraw(bytes(8), asking.initiator_task_tag)
+    assert transcript.session.open_tasks == 1
+    assert transcript.give(asking, bytes(10)) == []
+
+
+def test_task_management_is_told_whole():
+    transcript = Transcript()
+    header = TaskManagementRequest(
+        immediate=True,
+        function=1,
+        lun=b"12345678",
+        initiator_task_tag=5,
+        referenced_task_tag=6,
+        ref_cmd_sn=7,
+        cmd_sn=1,
+    )
+    transcript.send(header)
+    [event] = transcript.events
+    assert event == TaskManagementRequested(transcript.session, transcript.connection, 5, 1, b"12345678", 6, 7, 1)
+
+
+def test_skipped_command_lets_those_pass_that_waited_as_soon_as_the_function_is_over():
+    transcript = Transcript()
+    transcript.cmd_sn = 2
+    transcript.ask(NopOut(initiator_task_tag=50))
+
+    def skip(event):
+        if isinstance(event, TaskManagementRequested):
+            assert transcript.session.skip(event.ref_cmd_sn, event.cmd_sn)
+
+    transcript.act = skip
+    abort = TaskManagementRequest(immediate=True, function=1, ref_cmd_sn=1, cmd_sn=3, initiator_task_tag=51)
+    assert only(transcript.send(abort), NopIn).initiator_task_tag == 50
+
+
+def test_command_that_was_not_sent_before_the_function_is_not_skipped():
+    transcript = Transcript()
+    assert not transcript.session.skip(1, 1)
+    assert not transcript.session.skip(2, 1)
+    transcript.read(0)
+    assert transcript.session.open_tasks == 1
+
+
+def test_early_request_is_kept_though_its_bytes_are_gone():
+    transcript = Transcript()
+    late = transcript.number(NopOut(initiator_task_tag=50))
+    early = transcript.number(NopOut(initiator_task_tag=51))
+    received = bytearray(transcript.pack(early, b"text"))
+    list(transcript.connection.receive(received))
+    received[:] = bytes(len(received))
+    first, second = transcript.send(late)
+    assert (first.header.initiator_task_tag, second.header.initiator_task_tag) == (50, 51)
+    assert second.data == b"text"
+
+
+def test_discovery_session_takes_no_scsi():
+    transcript = Transcript(discovery=True)
+    for header in (ScsiCommand(), TaskManagementRequest(initiator_task_tag=3), DataOut()):
+        transcript.cmd_sn = transcript.session.numbers.expected
+        if isinstance(header, DataOut):
+            pdus = transcript.send(header)
+        else:
+            pdus = transcript.send(header.replace(cmd_sn=transcript.cmd_sn))
+        assert only(pdus, Reject).reason == RejectReason.COMMAND_NOT_SUPPORTED
+    assert only(transcript.send(NopOut(initiator_task_tag=9, cmd_sn=3)), NopIn)
+
+
+def test_each_condition_ends_a_task_and_none_is_a_violation():
+    transcript = Transcript(immediate_data=False)
+    transcript.write(10, bytes(10))
+    [failed] = transcript.take(DataOutFailed)
+    assert failed.condition is Condition.UNEXPECTED_UNSOLICITED_DATA
+    assert transcript.take(ProtocolViolated) == []
+
+
+def test_close_closes_every_connection():
+    transcript = Transcript()
+    transcript.session.close()
+    assert transcript.connection.closing

@@ -1,0 +1,245 @@
+"""The target machine itself: limits, clocks, events, numbers. Protocol rules are in tests/conformance."""
+
+import pytest
+
+from iscsi_target.iscsi.errors import LoginStatus
+from iscsi_target.iscsi.header import Opcode
+from iscsi_target.iscsi.requests import NopOut, ScsiCommand
+from iscsi_target.iscsi.responses import NopIn
+from iscsi_target.scsi.block_cdb import Write10
+from iscsi_target.target import (
+    Announce,
+    Close,
+    LoginFailed,
+    ProtocolViolated,
+    Send,
+    SessionEnded,
+    SessionStarted,
+    Timeouts,
+    machine,
+)
+from tests.initiator import ADDRESS, NODE, Host, Lab, disk_node
+from tests.unit.scsi.unit_bench import BLOCK
+
+ONES = bytes([1]) * BLOCK
+
+
+@pytest.fixture
+def lab() -> Lab:
+    return Lab()
+
+
+@pytest.fixture
+def a(lab: Lab) -> Host:
+    return lab.session("a")
+
+
+def test_one_batch_leaves_in_one_send(lab: Lab, a: Host):
+    pings = [NopOut(immediate=True, initiator_task_tag=tag, cmd_sn=a.cmd_sn) for tag in (1, 2, 3)]
+    actions = lab.target.received(a.number, b"".join(a.pack(ping) for ping in pings), lab.now)
+    assert [type(action) for action in actions] == [Send]
+
+
+def test_send_comes_before_close(lab: Lab):
+    a = lab.connect()
+    a.login("iqn.2026-01.org.example:nobody")
+    assert a.login_status() == LoginStatus.TARGET_NOT_FOUND
+    b = lab.connect()
+    actions = lab.target.received(b.number, b.pack(b.login_request(version_min=9)), lab.now)
+    assert [type(action) for action in actions] == [Announce, Send, Close]
+
+
+def test_bytes_of_the_call_are_not_kept(lab: Lab, a: Host):
+    lab.slow = True
+    header = ScsiCommand(
+        write=True,
+        initiator_task_tag=77,
+        expected_data_transfer_length=BLOCK,
+        cmd_sn=a.next_cmd_sn(),
+        cdb=Write10(transfer_length=1).pack().ljust(16, b"\0"),
+    )
+    whole = bytearray(a.pack(header, ONES))
+    lab.run(lab.target.received(a.number, memoryview(whole), lab.now))
+    whole[:] = bytes(len(whole))
+    lab.finish()
+    assert lab.block(0) == ONES
+
+
+def test_unknown_and_lost_connections_are_let_pass(lab: Lab, a: Host):
+    assert lab.target.received(999, b"x", lab.now) == []
+    assert lab.target.disconnected(999, lab.now) == []
+    a.logout()
+    assert lab.target.disconnected(a.number, lab.now) == []
+
+
+def test_connection_that_speaks_no_iscsi_is_closed(lab: Lab):
+    a = lab.connect()
+    a.feed(b"GET / HTTP/1.1\r\nHost: storage.example.org\r\n\r\n".ljust(48, b"\0"))
+    assert a.closed
+    assert not a.received
+    assert lab.announced(ProtocolViolated)
+    assert lab.clean
+
+
+def test_events_tell_of_sessions_and_refusals(lab: Lab, a: Host):
+    a.logout()
+    b = lab.connect("b")
+    b.login("iqn.2026-01.org.example:nobody")
+    assert lab.announced(SessionStarted) == [SessionStarted(a.number, a.name, a.isid.hex(), NODE, a.tsih)]
+    assert lab.announced(SessionEnded) == [SessionEnded(a.name, a.isid.hex(), NODE, a.tsih)]
+    assert [event.connection for event in lab.announced(LoginFailed)] == [b.number]
+
+
+def test_sessions_are_limited(lab: Lab, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(machine, "MAX_SESSIONS", 3)
+    hosts = [lab.session(f"h{number}") for number in range(3)]
+    extra = lab.connect("extra")
+    extra.login()
+    assert (extra.login_status(), extra.closed) == (LoginStatus.OUT_OF_RESOURCES, True)
+    again = lab.connect("h0")
+    again.login()
+    assert again.logged_in  # takes the place of its predecessor
+    hosts[1].cut()
+    late = lab.connect("late")
+    late.login()
+    assert late.logged_in
+
+
+def test_tsih_is_never_zero_and_never_one_that_is_in_use(lab: Lab, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(machine, "MAX_TSIH", 3)
+    hosts = [lab.session(f"h{number}") for number in range(3)]
+    hosts[1].cut()
+    discovery = lab.connect("d")
+    discovery.login(None)
+    assert [host.tsih for host in (*hosts, discovery)] == [1, 2, 3, 2]
+
+
+def test_deadline_is_none_without_connections(lab: Lab, a: Host):
+    assert lab.target.deadline() is not None
+    a.cut()
+    lab.run(lab.target.elapsed(lab.now))
+    assert lab.target.deadline() is None
+
+
+def test_deadline_has_passed_never_after_elapsed():
+    lab = Lab(timeouts=Timeouts(login_s=1))
+    lab.connect()
+    lab.now += 5
+    lab.run(lab.target.elapsed(lab.now))
+    assert lab.target.deadline() is None
+
+
+def test_ping_is_not_late_though_the_answer_may_take_longer():
+    lab = Lab(timeouts=Timeouts(nop_interval_s=10, nop_answer_s=100))
+    a = lab.session()
+    lab.wait(10)
+    assert a.take(NopIn)
+    lab.wait(1)
+    a.read(0)
+    a.received.clear()
+    lab.wait(10)
+    assert a.take(NopIn)
+
+
+def test_clock_of_a_login_that_waited_starts_when_it_is_admitted():
+    lab = Lab(timeouts=Timeouts(login_s=100, nop_interval_s=10))
+    old = lab.session()
+    lab.slow = True
+    old.write(0, ONES)
+    new = lab.connect("a")
+    new.login()
+    lab.wait(50)
+    lab.finish()
+    assert new.logged_in
+    new.received.clear()
+    lab.wait(9)
+    assert not new.received
+    lab.wait(1)
+    assert new.take(NopIn)
+
+
+def test_login_that_waits_too_long_is_cut_and_the_old_session_still_ends():
+    lab = Lab(timeouts=Timeouts(login_s=30))
+    old = lab.session()
+    lab.slow = True
+    old.write(0, ONES)
+    new = lab.connect("a")
+    new.login()
+    lab.wait(30)
+    assert new.closed
+    lab.finish()
+    assert lab.clean
+
+
+def test_login_that_waited_is_refused_when_the_target_drains_meanwhile(lab: Lab, a: Host):
+    lab.slow = True
+    a.write(0, ONES)
+    new = lab.connect("a")
+    new.login()
+    lab.run(lab.target.drain(lab.now))
+    assert new.closed
+    lab.finish()
+    assert lab.clean
+
+
+def test_drained_needs_the_last_operation_back(lab: Lab, a: Host):
+    lab.slow = True
+    a.write(0, ONES)
+    a.cut()
+    lab.run(lab.target.drain(lab.now))
+    assert not lab.target.drained
+    lab.finish()
+    assert lab.target.drained
+
+
+def test_sessions_are_summed_up(lab: Lab, a: Host):
+    discovery = lab.connect("d", portal_group_tag=2)
+    discovery.login(None)
+    lab.slow = True
+    a.write(0, ONES)
+    first, second = lab.target.sessions()
+    assert (first.initiator, first.connections, first.open_tasks) == (a.name, (a.number,), 1)
+    assert (second.initiator, second.target, second.open_tasks) == (discovery.name, "", 0)
+
+
+def test_sessions_of_a_node_without_units_can_be_reset():
+    lab = Lab([disk_node(luns={})])
+    a = lab.connect()
+    a.login()
+    assert a.managed(a.manage(6)) == 0
+    a.cut()
+    assert lab.clean
+
+
+def test_session_is_not_sent_off_twice_by_a_second_reload(lab: Lab, a: Host):
+    other = disk_node(name="iqn.2026-01.org.example:other")
+    lab.reconfigure(other)
+    lab.wait(5)
+    lab.reconfigure(other)
+    lab.wait(5)
+    assert a.closed
+    assert lab.clean
+
+
+def test_session_that_is_ending_is_left_alone_by_a_reload(lab: Lab, a: Host):
+    lab.slow = True
+    a.write(0, ONES)
+    a.logout()
+    lab.reconfigure(disk_node(luns={}))
+    lab.finish()
+    assert a.closed
+    assert lab.clean
+
+
+def test_rejected_pdu_does_not_end_the_session(lab: Lab, a: Host):
+    a.feed(bytes([0x1C]).ljust(48, b"\0"))
+    assert [pdu.header.opcode for pdu in a.received] == [Opcode.REJECT]
+    assert not a.closed
+    assert lab.announced(ProtocolViolated)
+
+
+def test_addresses_are_those_of_the_connection(lab: Lab):
+    a = lab.connect(address="192.0.2.7:13260")
+    a.login(None)
+    assert a.ask([("SendTargets", "All")])[1] == ("TargetAddress", "192.0.2.7:13260,1")
+    assert ADDRESS != "192.0.2.7:13260"

@@ -1,0 +1,33 @@
+"""The digests' test vectors, on both implementations."""
+
+import pytest
+
+from iscsi_target.wire.crc32c import crc32c, crc32c_by_crcmod, crc32c_by_wheel
+
+READ_COMMAND = bytes.fromhex(
+    "01c00000 00000000 00000000 00000000 14000000 00000400 00000014 00000018 28000000 00000000 02000000 00000000"
+)
+VECTORS = {
+    "zeros": (bytes(32), 0x8A9136AA),
+    "ones": (b"\xff" * 32, 0x62A8AB43),
+    "up": (bytes(range(32)), 0x46DD794E),
+    "down": (bytes(reversed(range(32))), 0x113FDB5C),
+    "read": (READ_COMMAND, 0xD9963A56),
+    "check": (b"123456789", 0xE3069283),
+    "empty": (b"", 0),
+}
+FUNCTIONS = (crc32c, crc32c_by_wheel, crc32c_by_crcmod)
+
+
+@pytest.mark.clause("RFC7143 13.1")
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("name", VECTORS)
+def test_vectors_of_the_standard(function, name):
+    given, crc = VECTORS[name]
+    assert function(given) == crc
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_buffers_of_any_kind_count_as_joined(function):
+    assert function(b"1234", bytearray(b"56"), memoryview(b"789"), b"") == 0xE3069283
+    assert function() == 0
