@@ -145,6 +145,7 @@ def _timeouts(table: SessionTable) -> Timeouts:
         login_s=table.login_timeout,
         nop_interval_s=table.nop_interval,
         nop_answer_s=table.nop_timeout,
+        data_out_s=table.data_out_timeout,
         logout_s=table.logout_timeout,
     )
 

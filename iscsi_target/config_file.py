@@ -207,6 +207,7 @@ class SessionTable(Table):
     login_timeout: Seconds = 30.0
     nop_interval: Seconds = 15.0
     nop_timeout: Seconds = 15.0
+    data_out_timeout: Seconds = 30.0
     logout_timeout: Seconds = 10.0
 
 

@@ -44,6 +44,7 @@ MAX_CONNECTIONS = 512  # at one time; leaves half of the usual 1024 descriptors 
 MAX_CONNECTIONS_PER_PEER = 256  # of one address; a router may hide a whole cluster behind one
 MAX_PENDING_LOGINS = 64  # connections that have not logged in; past it the oldest is cut for the newest
 TRACE_POLL_S = 0.01  # between looks whether a trace that is behind has caught up
+LARGE_SEND_BYTES = 256 * 1024  # what goes out at once and not with the rest of its batch
 MIN_TIMER_S = 0.005  # a deadline that has passed already does not make the loop spin
 
 Arguments = TypeVarTuple("Arguments")
@@ -136,6 +137,14 @@ class Driver:
         for number in held & self._channels.keys():
             self._channels[number].release()
 
+    def channel_congested(self, number: int) -> None:
+        """Lets the machine hold back what would only pile up."""
+        self._target.congested(number)
+
+    def channel_relieved(self, number: int) -> None:
+        """Lets the machine go on with what it held back."""
+        self._input(number, self._target.relieved, number)
+
     def _refusal(self, host: str) -> str:
         if self._peers.total() >= MAX_CONNECTIONS:
             return f"{MAX_CONNECTIONS} connections are open"
@@ -212,6 +221,8 @@ class Driver:
             match action:
                 case Send(connection, buffers):
                     output.setdefault(connection, []).extend(buffers)
+                    if sum(map(len, buffers)) > LARGE_SEND_BYTES:  # a congested connection is to show before the next
+                        self._send(connection, output.pop(connection))
                 case Perform():
                     work.extend(self._perform(action, number))
                 case Persist():
@@ -223,11 +234,14 @@ class Driver:
                 case _:
                     assert_never(action)
         for connection, buffers in output.items():
-            if connection in self._channels:
-                self._channels[connection].send(buffers)
+            self._send(connection, buffers)
         self._set_timer()
         if self._draining and self._target.drained:
             self._drained.set()
+
+    def _send(self, number: int, buffers: list[Buffer]) -> None:
+        if number in self._channels:
+            self._channels[number].send(buffers)
 
     def _close(self, number: int, output: list[Buffer]) -> None:
         channel = self._channels.pop(number, None)

@@ -294,12 +294,12 @@ class Server:
         return {place for place, listener in self._listeners.items() if listener.inherited} | set(tags)
 
     def _portals(self, configuration: Configuration) -> dict[int, list[Portal]]:
-        """Returns what each portal group tells initiators; "" stands for the address that they connected to."""
+        """Returns what each portal group tells initiators; at a wildcard, the port alone."""
         portals: dict[int, list[Portal]] = {}
         for group in configuration.portal_groups:
             bound = [found.address for found in self._listeners.values() if found.portal_group_tag == group.tag]
             shown = group.advertise or bound
-            texts = ("" if address.host in WILDCARDS else str(address) for address in shown)
+            texts = (f":{address.port}" if address.host in WILDCARDS else str(address) for address in shown)
             portals[group.tag] = [Portal(text) for text in dict.fromkeys(texts)]
         return portals
 

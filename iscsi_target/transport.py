@@ -62,6 +62,12 @@ class Owner(Protocol):
     def channel_closed(self, number: int) -> None:
         """What `close` asked for is done."""
 
+    def channel_congested(self, number: int) -> None:
+        """More output waits than HIGH_WATER_BYTES; called from within `send`."""
+
+    def channel_relieved(self, number: int) -> None:
+        """After channel_congested, no more output waits than LOW_WATER_BYTES."""
+
 
 class Channel:
     """One accepted TCP connection on an event loop.
@@ -87,6 +93,7 @@ class Channel:
         self._linger_timer: asyncio.TimerHandle | None = None
         self._reading = False
         self._held = False
+        self._congested = False
         self._ending = False  # close() was called; output still goes out, input is thrown away
         self._open = True
 
@@ -116,8 +123,10 @@ class Channel:
             self._flush()
             if self._unsent:
                 self._await_writable()
-        if self._unsent_bytes > HIGH_WATER_BYTES:
+        if self._unsent_bytes > HIGH_WATER_BYTES and not self._congested:
+            self._congested = True
             self._pause()
+            self._owner.channel_congested(self.number)
 
     def close(self) -> None:
         """Ends the connection after its waiting output has gone out, for which it has LINGER_S; then channel_closed."""
@@ -159,7 +168,7 @@ class Channel:
     def release(self) -> None:
         """Reads again, unless too much output waits."""
         self._held = False
-        if self._unsent_bytes <= LOW_WATER_BYTES:
+        if not self._congested:
             self._resume()
 
     def _pause(self) -> None:
@@ -217,12 +226,14 @@ class Channel:
         self._flush()
         if self._unsent_bytes < before:
             self._progress_at = self._loop.time()
-        if self._unsent_bytes <= LOW_WATER_BYTES:
-            self._resume()
         if not self._unsent and self._open:
             self._loop.remove_writer(self._socket)
             if self._ending:
                 self._finish_output()
+        if self._congested and self._unsent_bytes <= LOW_WATER_BYTES and not self._ending:
+            self._congested = False
+            self._resume()
+            self._owner.channel_relieved(self.number)
 
     def _check_stall(self) -> None:
         self._stall_timer = None

@@ -19,7 +19,7 @@ from iscsi_target.storage.state import StateFile
 MAX_TRANSFER_BYTES = 8 << 20  # of a read, write or verify; with the task window it bounds a session's memory
 MAX_CAW_BLOCKS = 1  # of COMPARE AND WRITE; what VMware needs, and all that libiscsi's suite expects
 MAX_UNMAP_BLOCKS = 1 << 20  # of one UNMAP; the most that libiscsi's Inquiry.BlockLimits takes for sensible
-MAX_UNMAP_DESCRIPTORS = 256
+MAX_UNMAP_DESCRIPTORS = 32  # of one UNMAP; each is a range that every other open write is compared with
 # Of one WRITE SAME; bounds how long it takes. With 65536 or more, libiscsi's WriteSame16.Unmap also writes that much
 # with one WRITE(16), whatever MAXIMUM TRANSFER LENGTH says.
 MAX_WRITE_SAME_BLOCKS = 65535

@@ -71,7 +71,7 @@ def disk_node(**changes) -> TargetNode:
 
 
 def one_address(tags: Iterable[int] = (1,)) -> dict[int, list[Portal]]:
-    return {tag: [Portal("")] for tag in tags}
+    return {tag: [Portal(f":{3259 + tag}")] for tag in tags}
 
 
 class Lab:

@@ -6,7 +6,7 @@ A transcript reads `>>` send, `<<` what comes back: every method that puts somet
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from iscsi_target.iscsi.connection import Admission, Connection
 from iscsi_target.iscsi.events import CommandReceived, Event
@@ -14,24 +14,32 @@ from iscsi_target.iscsi.framing import Buffer, PduReader, frame
 from iscsi_target.iscsi.login import Endpoint, LoginPhase, LoginStep, Negotiated, SessionType
 from iscsi_target.iscsi.open_task import Response
 from iscsi_target.iscsi.parameters import Parameters
-from iscsi_target.iscsi.requests import DataOut, LoginRequest, LogoutRequest, NopOut, Request, ScsiCommand, TextRequest
+from iscsi_target.iscsi.requests import (
+    DataOut,
+    LoginRequest,
+    LogoutRequest,
+    NopOut,
+    Request,
+    ScsiCommand,
+    TaskManagementRequest,
+    TextRequest,
+)
 from iscsi_target.iscsi.responses import RESPONSES, LoginResponse, ReadyToTransfer
-from iscsi_target.iscsi.responses import Response as TargetPdu
 from iscsi_target.iscsi.session import SendTargets, Session
 
 INITIATOR = "iqn.2026-01.org.example:a"
 NODE = "iqn.2026-01.org.example:node"
 LUN = bytes(8)
-Numbered = NopOut | ScsiCommand | TextRequest | LogoutRequest
+Numbered = NopOut | ScsiCommand | TaskManagementRequest | TextRequest | LogoutRequest
 LARGEST = 2**24 - 1
 
 T = TypeVar("T")
 
 
 class Pdu(NamedTuple):
-    """A PDU of the target."""
+    """A PDU of the target; its header is of the class that its opcode says."""
 
-    header: TargetPdu
+    header: Any
     data: bytes
 
 
@@ -107,13 +115,13 @@ class Transcript:
         """Returns the PDUs that are queued."""
         return list(unpack_all(self._reader, whole(self.connection.take_output())))
 
-    def pack(self, header: Request, data: bytes = b"", additional: bytes = b"") -> bytes:
+    def pack(self, header: Request, data: Buffer = b"", additional: bytes = b"") -> bytes:
         agreed = self.parameters
         return whole(
             frame(header, data, additional, header_digest=agreed.header_digest, data_digest=agreed.data_digest)
         )
 
-    def feed(self, received: bytes) -> list[Pdu]:
+    def feed(self, received: Buffer) -> list[Pdu]:
         for event in self.connection.receive(received):
             self.events.append(event)
             self.act(event)
@@ -125,7 +133,7 @@ class Transcript:
             if completed is not None:
                 self.events.append(completed)
 
-    def send(self, header: Request, data: bytes = b"", additional: bytes = b"") -> list[Pdu]:
+    def send(self, header: Request, data: Buffer = b"", additional: bytes = b"") -> list[Pdu]:
         """Sends a PDU as it is."""
         return self.feed(self.pack(header, data, additional))
 
@@ -137,20 +145,20 @@ class Transcript:
             self.cmd_sn = (self.cmd_sn + 1) % 2**32
         return header
 
-    def ask(self, header: Numbered, data: bytes = b"", additional: bytes = b"") -> list[Pdu]:
+    def ask(self, header: Numbered, data: Buffer = b"", additional: bytes = b"") -> list[Pdu]:
         """Sends a request in its turn."""
         return self.send(self.number(header), data, additional)
 
-    def read(self, length: int, **fields: int | bool) -> int:
+    def read(self, length: int, **fields: object) -> int:
         """Sends a command that expects data, and returns its tag."""
         self.ask(ScsiCommand(read=True, expected_data_transfer_length=length).replace(**fields))
         return self.tag
 
-    def write(self, length: int, data: bytes = b"", **fields: int | bool) -> list[Pdu]:
+    def write(self, length: int, data: bytes = b"", **fields: object) -> list[Pdu]:
         """Sends a command that has data, some of it with the command."""
         return self.ask(ScsiCommand(write=True, expected_data_transfer_length=length).replace(**fields), data)
 
-    def give(self, asked: ReadyToTransfer, data: bytes, **fields: int | bool) -> list[Pdu]:
+    def give(self, asked: ReadyToTransfer, data: bytes, **fields: object) -> list[Pdu]:
         """Answers an R2T with one PDU."""
         header = DataOut(
             final=True,
@@ -160,7 +168,7 @@ class Transcript:
         )
         return self.send(header.replace(**fields), data)
 
-    def give_unasked(self, data: bytes, **fields: int | bool) -> list[Pdu]:
+    def give_unasked(self, data: bytes, **fields: object) -> list[Pdu]:
         """Sends unsolicited Data-Out of the last command."""
         return self.send(DataOut(final=True, initiator_task_tag=self.tag).replace(**fields), data)
 
@@ -173,6 +181,6 @@ class Transcript:
 
     def take(self, kind: type[T]) -> list[T]:
         """Returns the events of a kind, and forgets all."""
-        taken = [event for event in self.events if isinstance(event, kind)]
+        taken: list[T] = [event for event in self.events if isinstance(event, kind)]
         self.events.clear()
         return taken

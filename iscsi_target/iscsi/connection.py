@@ -128,6 +128,7 @@ class Connection:
         self.cid = 0
         self.phase: Phase = LoginExchange(login)
         self.closing = False
+        self.congested = False  # more is queued on it than its peer fetches; the driver knows
         self._reader = PduReader()
         self._stat_sn = 0
         self._header_digest = False

@@ -30,6 +30,7 @@ from iscsi_target.iscsi.header import NO_TAG, Opcode
 from iscsi_target.iscsi.login import Negotiated
 from iscsi_target.iscsi.numbering import WINDOW_COMMANDS, CommandWindow
 from iscsi_target.iscsi.open_task import OpenTask, Response
+from iscsi_target.iscsi.parking import Parking
 from iscsi_target.iscsi.requests import (
     REQUESTS,
     DataOut,
@@ -58,7 +59,7 @@ from iscsi_target.wire.serial import before
 
 MAX_IMMEDIATE_TASKS = 16  # immediate commands are outside the window: no more than these above it
 MAX_ABORTED_TAGS = WINDOW_COMMANDS  # aborted tasks whose unsolicited data may still be on its way
-SOLICITED_LIMIT_BYTES = 64 << 20  # Data-Out buffers of one session; further R2Ts wait
+SOLICITED_LIMIT_BYTES = 16 << 20  # Data-Out buffers of one session; further R2Ts wait
 
 LOGOUT_SESSION, LOGOUT_CONNECTION, LOGOUT_RECOVERY = 0, 1, 2  # RFC7143 11.14.1
 LOGOUT_DONE, LOGOUT_CID_NOT_FOUND, LOGOUT_RECOVERY_NOT_SUPPORTED = 0, 1, 2  # RFC7143 11.15.1
@@ -88,9 +89,11 @@ class Session:
         self.parameters = negotiated.parameters
         self._numbers: CommandWindow[tuple[Connection, RawPdu]] = CommandWindow(first_cmd_sn)
         self._tasks: dict[int, OpenTask] = {}
+        self._parking = Parking()
         self._tags_given = 0  # target transfer tags, of R2Ts and pings
         self._waiting: deque[OpenTask] = deque()  # those that are held until there is room in SOLICITED_LIMIT_BYTES
         self._collecting_bytes = 0
+        self.data_outs = 0  # Data-Out PDUs of open tasks so far
         self._aborted: deque[int] = deque(maxlen=MAX_ABORTED_TAGS)
         self._ordering = Ordering(
             self.parameters.max_burst_length, self.parameters.max_outstanding_r2t, self.parameters.data_pdu_in_order
@@ -118,6 +121,11 @@ class Session:
     def open_tasks(self) -> int:
         """How many commands have no response yet."""
         return len(self._tasks)
+
+    @property
+    def awaits_data_out(self) -> bool:
+        """True when the initiator owes data of a command."""
+        return any(not task.transfer.quiet for task in self._tasks.values())
 
     # From the initiator
 
@@ -167,8 +175,13 @@ class Session:
             yield DataOutFailed(self, tag, error.condition)
             return
         cdb = header.cdb + additional.extended_cdb
-        yield CommandReceived(self, tag, header.lun, cdb, header.attributes, task.expected_write)
-        task.immediate = memoryview(b"")
+        received = CommandReceived(self, tag, header.lun, cdb, header.attributes, task.expected_write)
+        if self._parking.admits(received, task):
+            yield received
+            task.immediate = memoryview(b"")
+        else:
+            task.transfer.want(task.expected_write, pdu.data)
+            task.immediate = memoryview(b"")
 
     def _open(self, connection: Connection, header: ScsiCommand, pdu: RawPdu, read_length: int | None) -> OpenTask:
         expected = header.expected_data_transfer_length
@@ -182,7 +195,7 @@ class Session:
             header=header,
             expected_read=expected_read,
             expected_write=expected_write,
-            transfer=DataOutTransfer(expected_write, immediate, unsolicited, self._ordering),
+            transfer=DataOutTransfer(self._ordering, expected_write, immediate=immediate, unsolicited=unsolicited),
             immediate=pdu.data,
         )
 
@@ -208,6 +221,7 @@ class Session:
             if not self._is_late(header):
                 raise ProtocolError(RejectReason.PROTOCOL_ERROR, "Data-Out came for no open task")
             return
+        self.data_outs += 1
         try:
             task.transfer.receive(header, pdu.data)
         except TransferFailed as error:
@@ -276,6 +290,10 @@ class Session:
 
     # From the target
 
+    def unpark(self) -> CommandReceived | None:
+        """Returns the next command that waited until the initiator fetched its data and may go on now, or None."""
+        return self._parking.release()
+
     def collect(self, tag: int, length: int) -> DataOutCompleted | None:
         """Begins to fetch the Data-Out that a command wants; returns it at once when it has all come already."""
         task = self._tasks.get(tag)
@@ -335,6 +353,7 @@ class Session:
             task.transfer.fail()
             task.collecting = False
             task.response = response
+            self._parking.leave(tag)
 
     def _finish(self, tag: int, task: OpenTask, response: Response) -> None:
         self._forget(tag)
@@ -352,6 +371,7 @@ class Session:
 
     def _forget(self, tag: int) -> None:
         task = self._tasks.pop(tag)
+        self._parking.leave(tag)
         self._collecting_bytes -= task.reserved_bytes
         if task.held:
             self._waiting.remove(task)
@@ -390,7 +410,9 @@ class Session:
         connection.send(AsyncMessage(async_event=ASYNC_LOGOUT_REQUEST, parameter3=seconds))
 
     def withdraw(self, lun: bytes | None, tag: int | None) -> bool:
-        """Forgets tasks that a task management function ends while their response waits for the initiator's last data.
+        """Forgets tasks that a task management function ends although no unit has them.
+
+        They wait to become a task, or their response waits for the initiator's last data.
 
         lun        of the function, or None for all
         tag        of the one task that it means, or None for all
@@ -400,7 +422,9 @@ class Session:
         answered = [
             own
             for own, task in self._tasks.items()
-            if task.response is not None and lun in (None, task.header.lun) and tag in (None, own)
+            if (task.response is not None or own in self._parking)
+            and lun in (None, task.header.lun)
+            and tag in (None, own)
         ]
         for own in answered:
             self.discard(own)

@@ -170,12 +170,13 @@ class _Sequence:
 class DataOutTransfer:
     """Collects the Data-Out of one task.
 
+    ordering       what was negotiated
     expected       what the initiator has, bytes: its expected data transfer length
     immediate      how much of it the command PDU carried
     unsolicited    how many bytes must follow without an R2T; 0 when the command's F bit was set
     """
 
-    def __init__(self, expected: int, immediate: int, unsolicited: int, ordering: Ordering) -> None:
+    def __init__(self, ordering: Ordering, expected: int, *, immediate: int, unsolicited: int) -> None:
         self._expected = expected
         self._ordering = ordering
         self._wanted = 0
@@ -187,12 +188,16 @@ class DataOutTransfer:
         self._unsolicited = [_Sequence(immediate, unsolicited)] if unsolicited else []
 
     def want(self, length: int, immediate: Buffer) -> None:
-        """Says how many bytes the command wants, at most what the initiator has, and hands over what already came."""
+        """Says how many bytes the command wants, at most what the initiator has, and hands over what already came.
+
+        A transfer may be told again, before the first R2T, that less is wanted.
+        """
         self._wanted = min(length, self._expected)
         unasked = self._unsolicited[0].end if self._unsolicited else self._asked
+        had = self._buffer or immediate
         self._buffer = bytearray(min(self._wanted, unasked))
-        taken = min(len(immediate), self._wanted)
-        self._buffer[:taken] = immediate[:taken]
+        taken = min(len(had), len(self._buffer))
+        self._buffer[:taken] = had[:taken]
 
     def receive(self, header: DataOut, data: Buffer) -> None:
         """Takes one unsolicited or solicited Data-Out PDU.

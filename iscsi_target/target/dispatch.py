@@ -71,6 +71,7 @@ class Dispatcher:
         self._desk = ManagementDesk(self.execute)
         self._numbers = count(1)
         self._performing: dict[Ticket, tuple[LogicalUnit, Ticket]] = {}
+        self._relieved: dict[ActiveSession, None] = {}  # those whose parked commands may find room now
 
     @property
     def idle(self) -> bool:
@@ -99,6 +100,17 @@ class Dispatcher:
         )
         active.tasks[event.tag] = (new, unit)
         self.execute(unit, unit.accept(new))
+
+    def relieved(self, active: ActiveSession) -> None:
+        """Notes that a session may have room for commands that it had to park."""
+        self._relieved[active] = None
+
+    def unpark(self) -> None:
+        """Lets the commands go on that have room now."""
+        while self._relieved:
+            active, _ = self._relieved.popitem()
+            while not active.ending and (received := active.session.unpark()) is not None:
+                self.command(active, received)
 
     def data_out_completed(self, active: ActiveSession, event: DataOutCompleted) -> None:
         """Gives its Data-Out to a task that is still there."""
@@ -214,12 +226,14 @@ class Dispatcher:
         active = self.active[ended.nexus]
         del active.tasks[ended.tag]
         active.session.respond(ended.tag, response)
+        self.relieved(active)
 
     def _aborted(self, ended: Task) -> None:
         active = self.active[ended.nexus]
         del active.tasks[ended.tag]
         if ended.tag not in active.failed:
             active.session.discard(ended.tag)
+        self.relieved(active)
 
 
 def _absent(cdb: bytes, luns: tuple[int, ...]) -> Response:

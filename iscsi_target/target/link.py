@@ -16,6 +16,7 @@ class Due(Enum):
     PING = "nothing came for a while"
     CUT_LOGIN = "the login took too long"
     CUT_SILENT = "the ping was not answered"
+    CUT_OWING = "the Data-Out that is owed did not come"
     CUT_LEAVING = "the initiator did not log out in time"
 
 
@@ -33,6 +34,8 @@ class Link:
         self._ping_at = NEVER
         self._cut_silent_at = NEVER
         self._cut_leaving_at = NEVER
+        self._cut_owing_at = NEVER
+        self._data_outs = 0  # how many Data-Out PDUs had come when `due` last looked
 
     def admitted(self, session: Session, now: float) -> None:
         """Starts the watch over a connection in full feature phase."""
@@ -59,6 +62,9 @@ class Link:
 
     def due(self, now: float) -> Due:
         """Returns what is to be done now."""
+        self._watch_debt(now)
+        if now >= self._cut_owing_at:
+            return Due.CUT_OWING
         if now >= self._cut_leaving_at:
             return Due.CUT_LEAVING
         if now >= self._cut_login_at:
@@ -70,4 +76,12 @@ class Link:
     @property
     def deadline(self) -> float:
         """When `due` may next say something else."""
-        return min(self._cut_login_at, self._ping_at, self._cut_silent_at, self._cut_leaving_at)
+        return min(self._cut_login_at, self._ping_at, self._cut_silent_at, self._cut_owing_at, self._cut_leaving_at)
+
+    def _watch_debt(self, now: float) -> None:
+        """Starts the clock when Data-Out is owed, and anew when some has come; looks as often as `due` is called."""
+        if self.session is None or not self.session.awaits_data_out:
+            self._cut_owing_at = NEVER
+        elif self._cut_owing_at == NEVER or self.session.data_outs != self._data_outs:
+            self._data_outs = self.session.data_outs
+            self._cut_owing_at = now + self._timeouts.data_out_s

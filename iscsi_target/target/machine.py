@@ -135,6 +135,22 @@ class Target:
         self._drop(number)
         return self._take_actions()
 
+    def congested(self, number: int) -> None:
+        """Notes that more waits to be sent on a connection than its peer fetches; its commands wait from now on."""
+        if number in self._links:
+            self._links[number].connection.congested = True
+
+    def relieved(self, number: int, now: float) -> list[Action]:
+        """Takes in that a congested connection has little left to send."""
+        self._now = now
+        link = self._links.get(number)
+        if link is not None:
+            link.connection.congested = False
+            active = None if link.session is None else self._active_of(link.session)
+            if active is not None:
+                self._dispatcher.relieved(active)
+        return self._take_actions()
+
     def finished(self, ticket: Ticket, result: Outcome | MediumError, now: float) -> list[Action]:
         """Takes in what became of a Perform or a Persist; None for a Persist that is on stable storage."""
         self._now = now
@@ -246,6 +262,7 @@ class Target:
 
     def _take_actions(self) -> list[Action]:
         """Returns what has gathered; sends come last, each before the close of its connection."""
+        self._dispatcher.unpark()
         while self._touched:
             touched = list(self._touched)
             self._touched.clear()

@@ -14,8 +14,7 @@ ALL_TARGETS = "All"
 class Portal(NamedTuple):
     """A network portal as initiators are told of it.
 
-    address    "host:port", "[v6]:port", or "" for the address that the asking initiator connected to; "" says nothing
-               to an initiator that came through another portal group
+    address    "host:port" or "[v6]:port"; ":port" stands for the host that the asking initiator connected to
     Source: RFC7143 4.4.1
     """
 
@@ -28,12 +27,14 @@ class Timeouts(NamedTuple):
     login_s           from the connection to the end of the login; slow initiators need 15 to 30
     nop_interval_s    without a byte from the initiator before it is pinged
     nop_answer_s      for the answer to a ping
+    data_out_s        for the next of the Data-Out that an initiator owes; its tasks hold up others meanwhile
     logout_s          after a request to log out, until the connection is cut
     """
 
     login_s: float = 30.0
     nop_interval_s: float = 15.0
     nop_answer_s: float = 15.0
+    data_out_s: float = 30.0
     logout_s: float = 10.0
 
 
@@ -74,7 +75,14 @@ def send_targets(
     for node in nodes.values() if name == ALL_TARGETS else [nodes[name.lower()]]:
         pairs.append(("TargetName", node.name))
         for tag in node.portal_group_tags:
-            connected = connection.local_address if tag == connection.portal_group_tag else ""
-            addresses = dict.fromkeys(portal.address or connected for portal in portals.get(tag, ()))
-            pairs += [("TargetAddress", f"{address},{tag}") for address in addresses if address]
+            addresses = dict.fromkeys(_told(portal, connection) for portal in portals.get(tag, ()))
+            pairs += [("TargetAddress", f"{address},{tag}") for address in addresses]
     return pairs
+
+
+def _told(portal: Portal, connection: Connection) -> str:
+    """Returns a portal's address as an initiator on this connection can use it."""
+    if not portal.address.startswith(":"):
+        return portal.address
+    host, _, _ = connection.local_address.rpartition(":")
+    return host + portal.address

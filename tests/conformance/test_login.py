@@ -71,7 +71,11 @@ def test_discovery_session_takes_text_but_no_command(lab: Lab):
 def test_send_targets_works_in_both_kinds_of_session(lab: Lab, target: str | None, value: str):
     a = lab.connect(address="[fe80::1]:3260")
     a.login(target)
-    assert a.ask([("SendTargets", value)]) == [("TargetName", NODE), ("TargetAddress", "[fe80::1]:3260,1")]
+    assert a.ask([("SendTargets", value)]) == [
+        ("TargetName", NODE),
+        ("TargetAddress", "[fe80::1]:3260,1"),
+        ("TargetAddress", "[fe80::1]:3261,2"),
+    ]
 
 
 @pytest.mark.clause("RFC7143 Appendix C")

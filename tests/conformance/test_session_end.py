@@ -233,3 +233,20 @@ def test_long_answer_is_fetched_in_parts(lab: Lab):
             a.send(TextRequest(initiator_task_tag=5, target_transfer_tag=tag, cmd_sn=a.next_cmd_sn()))
     assert parts > 2
     assert text.count(b"TargetAddress=") == 100
+
+
+@pytest.mark.clause("RFC7143 11.7")
+def test_initiator_that_talks_but_owes_data_is_cut(lab: Lab, a: Host):
+    """Its ORDERED and HEAD OF QUEUE tasks would otherwise hold up everybody's."""
+    a.ask_to_write(0)
+    for _ in range(7):
+        lab.wait(4)
+        assert not a.closed
+        a.feed(a.pack(NopOut(immediate=True, initiator_task_tag=NO_TAG, target_transfer_tag=0)))
+    for _ in range(5):
+        lab.wait(4)
+        if not a.closed:
+            a.feed(a.pack(NopOut(immediate=True, initiator_task_tag=NO_TAG, target_transfer_tag=0)))
+    assert a.closed
+    assert lab.clean
+    assert lab.announced(ConnectionTimedOut)[0].connection == a.number

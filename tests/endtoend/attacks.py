@@ -29,7 +29,7 @@ from tests.endtoend.hostile import (
     reach,
     working_with_digests,
 )
-from tests.endtoend.wire_initiator import ConnectionEnded, identity, log_in, text
+from tests.endtoend.wire_initiator import ConnectionEnded, Wire, identity, log_in, text
 
 EVERYTHING = 0xFFFFFFFF
 WINDOW = 128  # commands that a target takes at once

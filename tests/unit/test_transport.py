@@ -18,6 +18,7 @@ class Owner:
         self.received = bytearray()
         self.sent = bytearray()
         self.ended: list[str] = []
+        self.congestion: list[bool] = []
         self.changed = asyncio.Event()
 
     def channel_received(self, number: int, received: memoryview) -> None:
@@ -33,6 +34,13 @@ class Owner:
 
     def channel_closed(self, number: int) -> None:
         self.ended.append("closed")
+        self.changed.set()
+
+    def channel_congested(self, number: int) -> None:
+        self.congestion.append(True)
+
+    def channel_relieved(self, number: int) -> None:
+        self.congestion.append(False)
         self.changed.set()
 
     async def until(self, condition):
@@ -99,8 +107,10 @@ async def test_output_that_the_kernel_does_not_take_waits_and_stops_reading(pair
     peer.send(b"unread until the output is gone")
     await asyncio.sleep(0)
     assert not owner.received
+    assert owner.congestion == [True]
     assert await read(peer, len(output)) == output
     await owner.until(lambda: owner.received)
+    assert owner.congestion == [True, False]
 
 
 async def test_output_sent_while_older_output_waits_comes_after_it(pair):

@@ -1,14 +1,22 @@
 """Bytes to PDUs and back: pieces, padding, digests, limits."""
 
+from typing import TypedDict
+
 import pytest
 
 from iscsi_target.iscsi.errors import RejectReason, StreamLost
-from iscsi_target.iscsi.framing import LOGIN_DATA_BYTES, MAX_AHS_WORDS, PduReader, frame
+from iscsi_target.iscsi.framing import LOGIN_DATA_BYTES, MAX_AHS_WORDS, Buffer, PduReader, frame
 from iscsi_target.iscsi.requests import DataOut, NopOut, ScsiCommand
 from iscsi_target.wire.layout import LayoutError
 from tests.transcript import whole
 
-BOTH = {"header_digest": True, "data_digest": True}
+
+class Digests(TypedDict):
+    header_digest: bool
+    data_digest: bool
+
+
+BOTH: Digests = {"header_digest": True, "data_digest": True}
 
 
 def reader(limit_bytes=65536, *, header_digest=False, data_digest=False) -> PduReader:
@@ -17,7 +25,7 @@ def reader(limit_bytes=65536, *, header_digest=False, data_digest=False) -> PduR
     return made
 
 
-def lost(made: PduReader, received: bytes) -> StreamLost:
+def lost(made: PduReader, received: Buffer) -> StreamLost:
     with pytest.raises(StreamLost) as caught:
         list(made.feed(received))
     return caught.value

@@ -14,6 +14,8 @@ from iscsi_target.iscsi.events import (
 )
 from iscsi_target.iscsi.header import NO_TAG
 from iscsi_target.iscsi.numbering import WINDOW_COMMANDS
+from iscsi_target.iscsi.open_task import Response
+from iscsi_target.iscsi.parking import READ_LIMIT_BYTES
 from iscsi_target.iscsi.requests import DataOut, NopOut, ScsiCommand, TaskManagementRequest
 from iscsi_target.iscsi.responses import NopIn, ReadyToTransfer, Reject, ScsiResponse
 from iscsi_target.iscsi.session import MAX_IMMEDIATE_TASKS
@@ -92,10 +94,10 @@ def test_task_that_waits_for_room_leaves_the_queue_when_it_is_aborted(monkeypatc
     aborted = transcript.tag
     transcript.write(300)
     transcript.session.discard(aborted)
-    assert asked(transcript.answers()) == []
-    transcript.session.discard(first.initiator_task_tag)
     [last] = asked(transcript.answers())
     assert last.initiator_task_tag == transcript.tag
+    transcript.session.discard(first.initiator_task_tag)
+    assert transcript.answers() == []
 
 
 def test_task_that_waits_for_room_takes_its_unsolicited_data_meanwhile(monkeypatch):
@@ -119,7 +121,7 @@ def test_failed_transfer_ends_once():
 
     def end(event):
         if isinstance(event, DataOutFailed):
-            transcript.session.respond(event.tag, session_module.Response(2, bytes(18)))
+            transcript.session.respond(event.tag, Response(2, bytes(18)))
 
     transcript.act = end
     transcript.events.clear()
@@ -267,6 +269,19 @@ def test_discovery_session_takes_no_scsi():
             pdus = transcript.send(header.replace(cmd_sn=transcript.cmd_sn))
         assert only(pdus, Reject).reason == RejectReason.COMMAND_NOT_SUPPORTED
     assert only(transcript.send(NopOut(initiator_task_tag=9, cmd_sn=3)), NopIn)
+
+
+def test_command_that_failed_while_it_was_held_back_never_becomes_a_task():
+    transcript = Transcript(initial_r2t=False, first_burst_length=512)
+    reading = transcript.read(READ_LIMIT_BYTES)
+    transcript.write(512, final=False)
+    transcript.events.clear()
+    transcript.give_unasked(b"x", data_sn=5, final=False)
+    assert [type(event) for event in transcript.events] == [DataOutFailed]
+    assert transcript.respond(transcript.tag, status=2) == []
+    transcript.respond(reading)
+    assert transcript.session.unpark() is None
+    assert only(transcript.give_unasked(b"x", data_sn=6), ScsiResponse).status == 2
 
 
 def test_each_condition_ends_a_task_and_none_is_a_violation():

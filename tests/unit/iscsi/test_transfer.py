@@ -25,13 +25,14 @@ ANY_ORDER = IN_ORDER._replace(pdus_in_order=False)
 
 
 def transfer(length=2000, immediate=b"", unsolicited=0, ordering=IN_ORDER, wanted=None) -> DataOutTransfer:
-    made = DataOutTransfer(length, len(immediate), unsolicited, ordering)
+    made = DataOutTransfer(ordering, length, immediate=len(immediate), unsolicited=unsolicited)
     made.want(length if wanted is None else wanted, immediate)
     return made
 
 
-def give(to: DataOutTransfer, tag: int, offset: int, data: bytes, data_sn: int = 0, *, final: bool = True) -> None:
-    to.receive(DataOut(target_transfer_tag=tag, buffer_offset=offset, data_sn=data_sn, final=final), data)
+def give(to: DataOutTransfer, tag: int, offset: int, data: bytes, **fields: object) -> None:
+    header = DataOut(target_transfer_tag=tag, buffer_offset=offset, final=True)
+    to.receive(header.replace(**fields), data)
 
 
 @pytest.mark.clause("RFC7143 11.8")
@@ -64,8 +65,8 @@ def test_immediate_and_unsolicited_data_come_before_the_first_r2t():
     made = transfer(2000, b"i" * 100, 400)
     assert made.solicit(1) is None
     assert not made.quiet
-    give(made, NO_TAG, 100, b"u" * 250, 0, final=False)
-    give(made, NO_TAG, 350, b"u" * 150, 1)
+    give(made, NO_TAG, 100, b"u" * 250, data_sn=0, final=False)
+    give(made, NO_TAG, 350, b"u" * 150, data_sn=1)
     assert made.solicit(1) == Solicitation(1, 0, 500, 1000)
     assert made.data[:500] == b"i" * 100 + b"u" * 400
 
@@ -100,19 +101,19 @@ def test_buffer_is_no_longer_than_what_may_come():
 def test_wrong_data_sn_loses_the_task(data_sn):
     made = transfer()
     made.solicit(1)
-    give(made, 1, 0, b"x" * 500, 0, final=False)
+    give(made, 1, 0, b"x" * 500, data_sn=0, final=False)
     with pytest.raises(DataLost):
-        give(made, 1, 500, b"x" * 500, data_sn)
+        give(made, 1, 500, b"x" * 500, data_sn=data_sn)
 
 
 @pytest.mark.clause("RFC7143 11.7.5")
 def test_data_sn_starts_anew_in_every_sequence():
     made = transfer(1500)
     made.solicit(1)
-    give(made, 1, 0, b"x" * 500, 0, final=False)
-    give(made, 1, 500, b"x" * 500, 1)
+    give(made, 1, 0, b"x" * 500, data_sn=0, final=False)
+    give(made, 1, 500, b"x" * 500, data_sn=1)
     made.solicit(2)
-    give(made, 2, 1000, b"x" * 500, 0)
+    give(made, 2, 1000, b"x" * 500, data_sn=0)
     assert made.whole
 
 
@@ -121,25 +122,25 @@ def test_data_sn_starts_anew_in_every_sequence():
 def test_with_pdus_in_order_a_gap_or_overlap_loses_the_task(offset):
     made = transfer()
     made.solicit(1)
-    give(made, 1, 0, b"x" * 500, 0, final=False)
+    give(made, 1, 0, b"x" * 500, data_sn=0, final=False)
     with pytest.raises(DataLost):
-        give(made, 1, offset, b"x" * 300, 1)
+        give(made, 1, offset, b"x" * 300, data_sn=1)
 
 
 @pytest.mark.clause("RFC7143 13.18")
 def test_without_order_pdus_may_come_in_any_order_but_not_twice():
     made = transfer(1000, ordering=ANY_ORDER)
     made.solicit(1)
-    give(made, 1, 600, b"c" * 400, 0, final=False)
-    give(made, 1, 0, b"a" * 300, 1, final=False)
-    give(made, 1, 300, b"", 2, final=False)
+    give(made, 1, 600, b"c" * 400, data_sn=0, final=False)
+    give(made, 1, 0, b"a" * 300, data_sn=1, final=False)
+    give(made, 1, 300, b"", data_sn=2, final=False)
     with pytest.raises(DataLost):
-        give(made, 1, 299, b"b" * 2, 3, final=False)
+        give(made, 1, 299, b"b" * 2, data_sn=3, final=False)
     made = transfer(1000, ordering=ANY_ORDER)
     made.solicit(1)
-    give(made, 1, 600, b"c" * 400, 0, final=False)
-    give(made, 1, 0, b"a" * 300, 1, final=False)
-    give(made, 1, 300, b"b" * 300, 2)
+    give(made, 1, 600, b"c" * 400, data_sn=0, final=False)
+    give(made, 1, 0, b"a" * 300, data_sn=1, final=False)
+    give(made, 1, 300, b"b" * 300, data_sn=2)
     assert made.whole
     assert made.data == b"a" * 300 + b"b" * 300 + b"c" * 400
 
@@ -148,18 +149,18 @@ def test_without_order_pdus_may_come_in_any_order_but_not_twice():
 def test_without_order_each_overlap_is_noticed(offset, length):
     made = transfer(1000, ordering=ANY_ORDER)
     made.solicit(1)
-    give(made, 1, 0, b"a" * 500, 0, final=False)
+    give(made, 1, 0, b"a" * 500, data_sn=0, final=False)
     with pytest.raises(DataLost):
-        give(made, 1, offset, b"b" * length, 1)
+        give(made, 1, offset, b"b" * length, data_sn=1)
 
 
 def test_without_order_the_fragments_are_limited():
     made = transfer(1 << 20, ordering=Ordering(1 << 20, 1, False))
     made.solicit(1)
     for number in range(MAX_FRAGMENTS):
-        give(made, 1, 2 * number, b"x", number, final=False)
+        give(made, 1, 2 * number, b"x", data_sn=number, final=False)
     with pytest.raises(DataLost):
-        give(made, 1, 2 * MAX_FRAGMENTS, b"x", MAX_FRAGMENTS, final=False)
+        give(made, 1, 2 * MAX_FRAGMENTS, b"x", data_sn=MAX_FRAGMENTS, final=False)
 
 
 @pytest.mark.clause("RFC7143 11.4.7.2")
@@ -192,10 +193,10 @@ def test_after_a_failure_the_rest_of_the_sequence_is_swallowed_and_nothing_more_
     made = transfer(3000)
     made.solicit(1)
     with pytest.raises(DataLost):
-        give(made, 1, 0, b"x", 5, final=False)
-    give(made, 1, 5, b"xxx", 77, final=False)
+        give(made, 1, 0, b"x", data_sn=5, final=False)
+    give(made, 1, 5, b"xxx", data_sn=77, final=False)
     assert not made.quiet
-    give(made, 1, 2**31, b"xxx", 0)
+    give(made, 1, 2**31, b"xxx", data_sn=0)
     assert made.quiet
     assert made.solicit(2) is None
     assert made.data == b""

@@ -239,7 +239,7 @@ def test_rejected_pdu_does_not_end_the_session(lab: Lab, a: Host):
 
 
 def test_addresses_are_those_of_the_connection(lab: Lab):
-    a = lab.connect(address="192.0.2.7:13260")
+    a = lab.connect(address="192.0.2.7:3260")
     a.login(None)
-    assert a.ask([("SendTargets", "All")])[1] == ("TargetAddress", "192.0.2.7:13260,1")
+    assert a.ask([("SendTargets", "All")])[1] == ("TargetAddress", "192.0.2.7:3260,1")
     assert ADDRESS != "192.0.2.7:13260"

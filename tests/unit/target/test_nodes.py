@@ -27,17 +27,18 @@ def test_every_portal_of_every_group_gets_one_address():
     ]
 
 
-def test_portal_without_address_is_told_as_the_address_connected_to():
-    assert ask(N.name, {1: [Portal("")]}) == [("TargetName", N.name), ("TargetAddress", "[fe80::1]:3260,1")]
+def test_portal_without_host_is_told_with_the_host_connected_to():
+    assert ask(N.name, {1: [Portal(":3260")]}) == [("TargetName", N.name), ("TargetAddress", "[fe80::1]:3260,1")]
 
 
-def test_portal_without_address_says_nothing_to_who_came_through_another_group():
-    portals = {1: [Portal("")], 2: [Portal(""), Portal("h3:3261")]}
-    assert ask(N.name, portals, tag=1)[1:] == [("TargetAddress", "[fe80::1]:3260,1"), ("TargetAddress", "h3:3261,2")]
+def test_portal_without_host_is_told_to_who_came_through_another_group_too():
+    portals = {1: [Portal(":3260")], 2: [Portal(":3261")]}
+    expected = [("TargetAddress", "[fe80::1]:3260,1"), ("TargetAddress", "[fe80::1]:3261,2")]
+    assert ask(N.name, portals, tag=1)[1:] == expected
 
 
 def test_same_address_of_a_group_is_told_once():
-    assert len(ask(N.name, {1: [Portal(""), Portal("[fe80::1]:3260")]})) == 2
+    assert len(ask(N.name, {1: [Portal(":3260"), Portal("[fe80::1]:3260")]})) == 2
 
 
 def test_name_is_compared_without_regard_to_case():

@@ -88,7 +88,7 @@ def test_values_are_immutable():
 
 def test_fields_are_given_by_name_only():
     with pytest.raises(TypeError):
-        Figure(5)  # type: ignore[misc]  # that is what must not work
+        Figure(5)  # type: ignore[call-arg]  # that is what must not work
     with pytest.raises(TypeError):
         Figure(nothing=5)  # type: ignore[call-arg]  # that is what must not work
 

@@ -1,0 +1,55 @@
+"""Holds commands back while an initiator does not fetch what it has asked for already.
+
+Asking for data costs an initiator 48 bytes and the target the data, so what one session may have under way is limited. A
+command beyond the limit is not refused: it waits here, before it becomes a task, and everything behind it waits too, so
+that the order of the commands stays. Task management functions of the same session find it here.
+"""
+
+from iscsi_target.iscsi.events import CommandReceived
+from iscsi_target.iscsi.open_task import OpenTask
+
+READ_LIMIT_BYTES = 16 << 20  # Data-In of one session at the medium or queued; one command may exceed it
+
+
+class Parking:
+    """Decides which commands of a session may go on."""
+
+    def __init__(self) -> None:
+        self._parked: dict[int, tuple[CommandReceived, OpenTask]] = {}  # by tag, in order; the window bounds them
+        self._under_way: dict[int, int] = {}  # tag -> bytes of Data-In that it may return
+        self._under_way_bytes = 0
+
+    def __contains__(self, tag: int) -> bool:
+        return tag in self._parked
+
+    def admits(self, received: CommandReceived, task: OpenTask) -> bool:
+        """Returns True when the command may go on at once; otherwise it is kept."""
+        if self._parked or not self._has_room(task):
+            self._parked[received.tag] = received, task
+            return False
+        self._start(received.tag, task)
+        return True
+
+    def release(self) -> CommandReceived | None:
+        """Returns the next command that may go on now, or None."""
+        for tag, (received, task) in self._parked.items():
+            if not self._has_room(task):
+                return None
+            del self._parked[tag]
+            self._start(tag, task)
+            return received
+        return None
+
+    def leave(self, tag: int) -> None:
+        """Notes that a command is over, whether it went on or was kept."""
+        self._parked.pop(tag, None)
+        self._under_way_bytes -= self._under_way.pop(tag, 0)
+
+    def _start(self, tag: int, task: OpenTask) -> None:
+        self._under_way[tag] = task.expected_read
+        self._under_way_bytes += task.expected_read
+
+    def _has_room(self, task: OpenTask) -> bool:
+        if task.connection.congested:
+            return False
+        return not self._under_way_bytes or self._under_way_bytes + task.expected_read <= READ_LIMIT_BYTES
