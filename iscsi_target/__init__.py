@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from iscsi_target.config import Configuration
-    from iscsi_target.server import Server
+    from iscsi_target.config.values import Configuration
+    from iscsi_target.server.server import Server
 
 __all__ = ["serve"]
 
@@ -43,8 +43,8 @@ async def serve(
     """
     from tempfile import TemporaryDirectory
 
-    from iscsi_target.config import parse_address
-    from iscsi_target.server import Server
+    from iscsi_target.config.values import parse_address
+    from iscsi_target.server.server import Server
 
     with TemporaryDirectory(prefix="iscsi-target-", ignore_cleanup_errors=True) as scratch:
         if state is None and ram is not None:
@@ -61,14 +61,14 @@ def _configuration(
 ) -> "Configuration":
     from dataclasses import replace
 
-    from iscsi_target.config import default_configuration, default_state, ram_configuration
+    from iscsi_target.config.values import default_configuration, default_state, ram_configuration
 
     if configuration is None and ram is not None:
         return ram_configuration(state or default_state(), ram)
     if configuration is None:
         return default_configuration(state or default_state())
     if isinstance(configuration, Path | str):
-        from iscsi_target.config_checks import load
+        from iscsi_target.config.checks import load
 
         return load(Path(configuration), state)
     return configuration if state is None else replace(configuration, state=state)

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments   without the program's name; None takes those of the process
     """
     given = _parser().parse_args(arguments)
-    from iscsi_target.config import ConfigError, ConfigErrors
+    from iscsi_target.config.values import ConfigError, ConfigErrors
     from iscsi_target.storage.faults import StorageError
 
     try:

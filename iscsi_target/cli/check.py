@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from iscsi_target.config_checks import judge
+from iscsi_target.config.checks import judge
 
 
 def check(path: Path, state: Path | None) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from iscsi_target.cli.console import Console
-from iscsi_target.config import (
+from iscsi_target.config.values import (
     ConfigError,
     ConfigErrors,
     Configuration,
@@ -25,10 +25,10 @@ from iscsi_target.config import (
     default_state,
     parse_address,
 )
-from iscsi_target.journal import JsonFormatter, TextFormatter, record
-from iscsi_target.server import Server
+from iscsi_target.server.journal import JsonFormatter, TextFormatter, record
+from iscsi_target.server.server import Server
+from iscsi_target.server.systemd import Notifier, inherited_sockets, watchdog_interval_s
 from iscsi_target.storage.faults import StorageError
-from iscsi_target.systemd import Notifier, inherited_sockets, watchdog_interval_s
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def read_configuration(options: Options) -> Configuration:
     if options.configuration is None:
         configuration = default_configuration(options.state or default_state())
     else:
-        from iscsi_target.config_checks import judge
+        from iscsi_target.config.checks import judge
 
         judged = judge(options.configuration, options.state)
         for line in judged.warnings:

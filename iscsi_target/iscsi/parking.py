@@ -1,8 +1,8 @@
 """Holds commands back while an initiator does not fetch what it has asked for already.
 
-Asking for data costs an initiator 48 bytes and the target the data, so what one session may have under way is limited. A
-command beyond the limit is not refused: it waits here, before it becomes a task, and everything behind it waits too, so
-that the order of the commands stays. Task management functions of the same session find it here.
+Asking for data costs an initiator 48 bytes and the target the data, so what one session may have under way is limited.
+A command beyond the limit is not refused: it waits here, before it becomes a task, and everything behind it waits too,
+so that the order of the commands stays. Task management functions of the same session find it here.
 """
 
 from iscsi_target.iscsi.events import CommandReceived

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 import iscsi_target
-from iscsi_target.config import Backing, Configuration, PortalGroup, TargetEntry, Unit
+from iscsi_target.config.values import Backing, Configuration, PortalGroup, TargetEntry, Unit
 from iscsi_target.scsi.block_cdb import Read16, Write16
-from iscsi_target.server import Server
+from iscsi_target.server.server import Server
+from iscsi_target.server.transport import Address
 from iscsi_target.target import Timeouts
-from iscsi_target.transport import Address
 from tests.endtoend.attacks import ATTACKS, Attack, command_numbers, deaf_readers, hoarded_writes
 from tests.endtoend.hostile import BLOCK_BYTES, Arena
 from tests.endtoend.wire_initiator import ConnectionEnded, Initiator, place_of, session

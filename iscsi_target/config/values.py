@@ -1,4 +1,4 @@
-"""Says what a server serves, as frozen values; where they come from a file, `config_file` reads and checks it.
+"""Says what a server serves, as frozen values; where they come from a file, `tables` reads it and `checks` judges it.
 
 A program that embeds a server builds these values itself, so this module imports nothing that is slow to import. The
 default configuration is one sparse unit of 1 GiB on the loopback address: it is what a first try needs, and nobody else
@@ -15,8 +15,8 @@ from pathlib import Path
 
 from iscsi_target.iscsi.chap import Authentication
 from iscsi_target.iscsi.parameters import Preferences
+from iscsi_target.server.transport import Address
 from iscsi_target.target import Timeouts
-from iscsi_target.transport import Address
 
 DEFAULT_PORT = 3260  # RFC7143 14.1
 DEFAULT_TARGET_NAME = "iqn.2026-11.org.iscsi-target:disk0"

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from iscsi_target.config import Backing, ConfigError, TargetEntry, Unit, ram_configuration
+from iscsi_target.config.values import Backing, ConfigError, TargetEntry, Unit, ram_configuration
 from iscsi_target.scsi.nexus import TargetPort
 from iscsi_target.scsi.task import UnitState
+from iscsi_target.server.units import open_unit, ports_of
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.state import StateFile
-from iscsi_target.units import open_unit, ports_of
 
 RAM = Unit("r", Backing.RAM, None, 1 << 20)
 

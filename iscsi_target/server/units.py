@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import Executor
 from typing import NamedTuple
 
-from iscsi_target.config import Backing, ConfigError, Configuration, Unit
+from iscsi_target.config.values import Backing, ConfigError, Configuration, Unit
 from iscsi_target.scsi.device import Device, Features, Geometry, Identity, PortIdentity, TransferLimits
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.mode_pages import ModePages

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from iscsi_target import driver as driver_module
-from iscsi_target.driver import Driver
 from iscsi_target.scsi.operations import Fault, Flush, MediumError, Read
 from iscsi_target.scsi.task import Ticket, UnitState
+from iscsi_target.server import driver as driver_module
+from iscsi_target.server.driver import Driver
 from iscsi_target.storage.medium import BLOCKS
 from iscsi_target.target import Action, Announce, Close, Perform, Persist, Send, SessionStarted
 

@@ -19,21 +19,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, TypeVarTuple
 
-from iscsi_target.config import WILDCARDS, ConfigError, Configuration, PortalGroup, TargetEntry, Unit
-from iscsi_target.driver import Driver
-from iscsi_target.listener import Listener, bind
+from iscsi_target.config.values import WILDCARDS, ConfigError, Configuration, PortalGroup, TargetEntry, Unit
 from iscsi_target.scsi.operations import Flush, MediumError
 from iscsi_target.scsi.task import UnitState
+from iscsi_target.server.driver import Driver
+from iscsi_target.server.listener import Listener, bind
+from iscsi_target.server.systemd import InheritedSocket
+from iscsi_target.server.transport import Address
+from iscsi_target.server.units import OpenUnit, open_unit, ports_of
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.medium import worker_threads
 from iscsi_target.storage.state import StateFile
-from iscsi_target.systemd import InheritedSocket
 from iscsi_target.target import Portal, SessionSummary, Target, TargetNode
-from iscsi_target.transport import Address
-from iscsi_target.units import OpenUnit, open_unit, ports_of
 
 if TYPE_CHECKING:
-    from iscsi_target.trace import Trace
+    from iscsi_target.server.trace import Trace
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class Server:
     async def _open_trace(self) -> "Trace | None":
         if self._trace_path is None:
             return None
-        from iscsi_target.trace import Trace
+        from iscsi_target.server.trace import Trace
 
         trace = await self._blocking(Trace, self._trace_path)
         self._cleanup.push_async_callback(self._blocking, trace.close)

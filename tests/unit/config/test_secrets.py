@@ -1,9 +1,9 @@
-"""Accounts with their secrets; the file's own mistakes are in test_config_checks."""
+"""Accounts with their secrets; the file's own mistakes are in test_checks."""
 
 import pytest
 
-from iscsi_target.config_file import AuthenticationTable, Document
-from iscsi_target.config_secrets import Secrets
+from iscsi_target.config.secrets import Secrets
+from iscsi_target.config.tables import AuthenticationTable, Document
 from iscsi_target.iscsi.chap import Authentication
 
 

@@ -1,7 +1,7 @@
 """Reads a configuration file and reports every mistake in it at once, each with its place and a remedy.
 
 The tables of the file are pydantic models, which find wrong types, unknown keys and wrong values. Each unit, portal
-group and target is judged on its own, so that a mistake in one does not hide those in the others; `config_checks` then
+group and target is judged on its own, so that a mistake in one does not hide those in the others; `checks` then
 judges what only shows when they are seen together. Values come out as `config` declares them.
 """
 
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from iscsi_target.config import DEFAULT_PORTAL_GROUP, ConfigError, parse_address
+from iscsi_target.config.values import DEFAULT_PORTAL_GROUP, ConfigError, parse_address
 from iscsi_target.iscsi.text import InadmissibleValue, iscsi_name
-from iscsi_target.transport import Address
+from iscsi_target.server.transport import Address
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

@@ -2,7 +2,7 @@
 
 import pytest
 
-from iscsi_target.config_file import Document, Mistake, PortalGroupTable, SessionTable, TargetTable, UnitTable
+from iscsi_target.config.tables import Document, Mistake, PortalGroupTable, SessionTable, TargetTable, UnitTable
 
 
 @pytest.fixture

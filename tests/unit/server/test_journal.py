@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from iscsi_target.journal import JsonFormatter, TextFormatter, announce, record
+from iscsi_target.server.journal import JsonFormatter, TextFormatter, announce, record
 from iscsi_target.target import ProtocolViolated, SessionEnded
 
 VIOLATED = ProtocolViolated(connection=3, reason="no Login Request")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 import iscsi_target
-from iscsi_target.config import (
+from iscsi_target.config.values import (
     Backing,
     ConfigError,
     Configuration,
@@ -18,11 +18,11 @@ from iscsi_target.config import (
     default_configuration,
     ram_configuration,
 )
-from iscsi_target.server import Server
+from iscsi_target.server.server import Server
+from iscsi_target.server.systemd import InheritedSocket
+from iscsi_target.server.transport import Address
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.state import StateFile
-from iscsi_target.systemd import InheritedSocket
-from iscsi_target.transport import Address
 
 ANY = Address("127.0.0.1", 0)
 TARGET = "iqn.2026-11.org.example:t"

@@ -11,19 +11,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from iscsi_target.config import (
-    DEFAULT_PORTAL_GROUP,
-    WILDCARDS,
-    Backing,
-    ConfigErrors,
-    Configuration,
-    PortalGroup,
-    TargetEntry,
-    Unit,
-    default_configuration,
-    default_state,
-)
-from iscsi_target.config_file import (
+from iscsi_target.config.lines import dotted, line_of
+from iscsi_target.config.secrets import Secrets
+from iscsi_target.config.tables import (
     MAX_LUN,
     MAX_PORTAL_GROUP_TAG,
     UNIT_NAME,
@@ -36,11 +26,21 @@ from iscsi_target.config_file import (
     TargetTable,
     UnitTable,
 )
-from iscsi_target.config_lines import dotted, line_of
-from iscsi_target.config_secrets import Secrets
+from iscsi_target.config.values import (
+    DEFAULT_PORTAL_GROUP,
+    WILDCARDS,
+    Backing,
+    ConfigErrors,
+    Configuration,
+    PortalGroup,
+    TargetEntry,
+    Unit,
+    default_configuration,
+    default_state,
+)
 from iscsi_target.iscsi.parameters import Preferences
+from iscsi_target.server.transport import Address
 from iscsi_target.target import Timeouts
-from iscsi_target.transport import Address
 
 NUMBER = re.compile(r"\d{1,9}", re.ASCII)  # of a LUN or tag; longer ones are wrong in any case
 MAX_PHYSICAL_BLOCKS = 1 << 15  # logical blocks per physical block; a 4-bit exponent, SBC3r36 5.16.2

@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
-from iscsi_target import systemd
-from iscsi_target.systemd import Notifier, inherited_sockets, watchdog_interval_s
+from iscsi_target.server import systemd
+from iscsi_target.server.systemd import Notifier, inherited_sockets, watchdog_interval_s
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from iscsi_target.config_lines import dotted, line_of
+from iscsi_target.config.lines import dotted, line_of
 
 TEXT = """\
 state = "/state"  # 1

@@ -6,8 +6,8 @@ import logging
 import socket
 from collections.abc import Callable
 
-from iscsi_target.config import ConfigError
-from iscsi_target.transport import Address, address_of
+from iscsi_target.config.values import ConfigError
+from iscsi_target.server.transport import Address, address_of
 
 log = logging.getLogger(__name__)
 

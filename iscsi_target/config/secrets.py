@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from iscsi_target.config_file import AccountTable, AuthenticationTable, Document, Key, Mistake
+from iscsi_target.config.tables import AccountTable, AuthenticationTable, Document, Key, Mistake
 from iscsi_target.iscsi.chap import MIN_SECRET_BYTES, Authentication, ChapAccount
 
 MAX_SECRET_BYTES = 255  # what CHAP implementations take; more is a wrong file

@@ -17,9 +17,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from itertools import count
 from typing import TYPE_CHECKING, TypeVarTuple, assert_never
 
-from iscsi_target.journal import announce
 from iscsi_target.scsi.operations import Buffer, Fault, MediumError
 from iscsi_target.scsi.task import UnitState
+from iscsi_target.server.journal import announce
+from iscsi_target.server.transport import RECEIVE_BUFFER_BYTES, Channel
 from iscsi_target.storage.medium import BLOCKS, Medium, Result
 from iscsi_target.target import (
     Action,
@@ -33,10 +34,9 @@ from iscsi_target.target import (
     SessionStarted,
     Target,
 )
-from iscsi_target.transport import RECEIVE_BUFFER_BYTES, Channel
 
 if TYPE_CHECKING:  # loaded by the server only when a trace is wanted
-    from iscsi_target.trace import Trace
+    from iscsi_target.server.trace import Trace
 
 log = logging.getLogger(__name__)
 
