@@ -69,7 +69,7 @@ PLANTED: list[tuple[Rule, str, str, str]] = [
     ),
     (
         rules.only_drivers_catch_everything,
-        "iscsi_target/server.py",
+        "iscsi_target/server/server.py",
         "try: ...\nexcept Exception: ...\ntry: ...\nexcept Exception: ...",
         "try: ...\nexcept Exception: ...",
     ),
