@@ -7,6 +7,7 @@ came, as the residual then says; what compares is refused, as nothing may be cal
 
 from iscsi_target.scsi.block_cdb import (
     CompareAndWrite,
+    OrWrite16,
     Read6,
     Read10,
     Read12,
@@ -33,6 +34,7 @@ from iscsi_target.scsi.operations import (
     Write,
 )
 from iscsi_target.scsi.operations import CompareAndWrite as CompareAndWriteOperation
+from iscsi_target.scsi.operations import OrWrite as OrWriteOperation
 from iscsi_target.scsi.operations import WriteAndVerify as WriteAndVerifyOperation
 from iscsi_target.scsi.status import InvalidFieldInCdb, Miscompare
 from iscsi_target.scsi.task import Call, Done, Reply, Work
@@ -81,8 +83,8 @@ def wanted_by_write_6(device: Device, cdb: Write6) -> int:
     return (cdb.transfer_length or SIX_BYTE_ZERO) * device.geometry.block_length_bytes
 
 
-def wanted_by_write(device: Device, cdb: LongWrite | AnyWriteAndVerify) -> int:
-    """Returns the bytes of Data-Out that WRITE or WRITE AND VERIFY asks for."""
+def wanted_by_write(device: Device, cdb: LongWrite | OrWrite16 | AnyWriteAndVerify) -> int:
+    """Returns the bytes of Data-Out that WRITE, ORWRITE or WRITE AND VERIFY asks for."""
     return wanted_bytes(device, cdb.transfer_length, device.features.limits.max_transfer_blocks)
 
 
@@ -111,6 +113,20 @@ def _write(device: Device, lba: int, blocks: int, call: Call, *, fua: bool) -> R
     if not data:
         return Done()
     return Work(Write(offset, data, flush=fua or not device.write_cache))
+
+
+def or_write(device: Device, cdb: OrWrite16, call: Call) -> Reply:
+    """Answers ORWRITE(16); raises as `write`.
+
+    Source: SBC3r36 5.5
+    """
+    check_length(cdb, "transfer_length", device.features.limits.max_transfer_blocks)
+    check_writable(device)
+    offset, _ = checked_range(device, cdb.lba, cdb.transfer_length)
+    data = _whole_blocks(device, call)
+    if not data:
+        return Done()
+    return Work(OrWriteOperation(offset, data, flush=cdb.fua or not device.write_cache))
 
 
 def _whole_blocks(device: Device, call: Call) -> bytes:

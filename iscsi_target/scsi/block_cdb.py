@@ -141,6 +141,24 @@ class Write16(Layout):
     control: U8 = 0
 
 
+class OrWrite16(Layout):
+    """ORWRITE(16).
+
+    Source: SBC3r36 5.5
+    """
+
+    operation_code: U8 = 0x8B
+    orprotect: B3 = 0
+    dpo: Bit = False
+    fua: Bit = False
+    _1: B3 = 0
+    lba: U64 = 0
+    transfer_length: U32 = 0
+    _2: B3 = 0
+    group_number: B5 = 0
+    control: U8 = 0
+
+
 class Verify10(Layout):
     """VERIFY(10).
 

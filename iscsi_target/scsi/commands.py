@@ -171,6 +171,12 @@ TABLE: tuple[Command, ...] = (
     ),
     command(_write("WRITE(16)", "SBC3r36 5.35"), sbc.Write16, block.write, block.wanted_by_write),
     command(
+        Row(name="ORWRITE(16)", access=AS_WRITE, clause="SBC3r36 5.5", medium_access=True, unsupported=("orprotect",)),
+        sbc.OrWrite16,
+        block.or_write,
+        block.wanted_by_write,
+    ),
+    command(
         _write("WRITE AND VERIFY(16)", "SBC3r36 5.39"),
         sbc.WriteAndVerify16,
         block.write_and_verify,

@@ -174,6 +174,25 @@ class CompareAndWrite(NamedTuple):
         return mismatch
 
 
+class OrWrite(NamedTuple):
+    """Reads a range, sets in it the bits that are set in data, and writes it back; the outcome is None.
+
+    Source: SBC3r36 5.5
+    """
+
+    offset_bytes: int
+    data: Buffer
+    flush: bool = False
+
+    def perform(self, store: Store) -> None:
+        """Runs on the store; may block; raises MediumError."""
+        had = int.from_bytes(store.read(self.offset_bytes, len(self.data)), "big")
+        both = had | int.from_bytes(self.data, "big")
+        store.write(self.offset_bytes, both.to_bytes(len(self.data), "big"))
+        if self.flush:
+            store.flush()
+
+
 class WriteAndVerify(NamedTuple):
     """Writes data to stable storage and compares or reads it back; the outcome is None or a Mismatch.
 
@@ -271,7 +290,17 @@ class AllocationMap(NamedTuple):
 
 
 Operation = (
-    Read | Write | Verify | Compare | CompareAndWrite | WriteAndVerify | WriteSame | Unmap | Flush | ReadAllocation
+    Read
+    | Write
+    | Verify
+    | Compare
+    | CompareAndWrite
+    | OrWrite
+    | WriteAndVerify
+    | WriteSame
+    | Unmap
+    | Flush
+    | ReadAllocation
 )
 Outcome = bytes | Mismatch | AllocationMap | None
 
@@ -279,7 +308,7 @@ Outcome = bytes | Mismatch | AllocationMap | None
 def extents(operation: Operation) -> tuple[tuple[int, int], ...]:
     """Returns the (offset, length) ranges in bytes that an operation touches; none for a flush."""
     match operation:
-        case Write(offset, data) | WriteAndVerify(offset, data):
+        case Write(offset, data) | OrWrite(offset, data) | WriteAndVerify(offset, data):
             return ((offset, len(data)),)
         case Compare(offset, data, copies):
             return ((offset, len(data) * copies),)
@@ -295,7 +324,7 @@ def extents(operation: Operation) -> tuple[tuple[int, int], ...]:
 
 def writes(operation: Operation) -> bool:
     """Returns True for an operation that may change the medium."""
-    return isinstance(operation, Write | CompareAndWrite | WriteAndVerify | WriteSame | Unmap)
+    return isinstance(operation, Write | CompareAndWrite | OrWrite | WriteAndVerify | WriteSame | Unmap)
 
 
 def _first_mismatch(store: Store, offset_bytes: int, data: Buffer) -> Mismatch | None:

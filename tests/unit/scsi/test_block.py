@@ -170,6 +170,19 @@ def test_write_and_verify_reaches_stable_storage(write):
 
 
 @pytest.mark.clause("SBC3r36 5.2")
+def test_or_write_sets_bits_and_clears_none():
+    store, unit = Bytes(), device()
+    run(unit, sbc.Write16(lba=1, transfer_length=1), offered=b"\x55" * BLOCK, store=store)
+    run(unit, sbc.OrWrite16(lba=1, transfer_length=2), offered=b"\x0f" * 2 * BLOCK, store=store)
+    assert store.read(0, 3 * BLOCK) == bytes(BLOCK) + b"\x5f" * BLOCK + b"\x0f" * BLOCK
+
+
+def test_or_write_is_refused_as_a_write_is():
+    assert refusal(device(read_only=True), sbc.OrWrite16(transfer_length=1), offered=bytes(BLOCK)) == WRITE_PROTECTED
+    assert refusal(device(), sbc.OrWrite16(lba=CAPACITY, transfer_length=1), offered=bytes(BLOCK)) == LBA_OUT_OF_RANGE
+    assert refusal(device(), sbc.OrWrite16(orprotect=1), offered=b"") == INVALID_FIELD_IN_CDB
+
+
 def test_compare_and_write_writes_only_when_equal():
     store, unit = Bytes(), device()
     cdb = sbc.CompareAndWrite(number_of_logical_blocks=1)
