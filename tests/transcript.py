@@ -25,7 +25,8 @@ from iscsi_target.iscsi.requests import (
     TextRequest,
 )
 from iscsi_target.iscsi.responses import RESPONSES, LoginResponse, ReadyToTransfer
-from iscsi_target.iscsi.session import SendTargets, Session
+from iscsi_target.iscsi.session import Session
+from iscsi_target.iscsi.text_exchange import SendTargets
 
 INITIATOR = "iqn.2026-01.org.example:a"
 NODE = "iqn.2026-01.org.example:node"
@@ -85,7 +86,7 @@ class Transcript:
         *,
         first_cmd_sn: int = 1,
         discovery: bool = False,
-        send_targets: SendTargets = lambda session, connection, value: [],
+        send_targets: SendTargets = lambda connection, value: [],
         **parameters: bool | int,
     ) -> None:
         agreed = Parameters(**parameters)  # type: ignore[arg-type]  # each keyword is of its field's type

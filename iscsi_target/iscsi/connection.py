@@ -77,7 +77,7 @@ class LoginExchange:
             connection.send(step.response, step.data)
             return
         connection.phase = Admission(step, step.completed, request)
-        yield LoginCompleted(connection, step.completed)
+        yield LoginCompleted(step.completed)
 
 
 class Admission:
@@ -147,7 +147,7 @@ class Connection:
             if error.header and not isinstance(self.phase, LoginExchange):
                 self.reject(error.reason, error.header)
             self.close()
-            yield ProtocolViolated(self, error.text)
+            yield ProtocolViolated(self.number, error.text)
 
     def send(self, header: Response, data: Buffer = b"", *, status: bool = True) -> None:
         """Queues one PDU, filling StatSN, ExpCmdSN and MaxCmdSN.
@@ -214,7 +214,7 @@ class Connection:
             )
         )
         self.close()
-        return LoginFailed(self, refusal.reason)
+        return LoginFailed(refusal.reason)
 
     def reject(self, reason: RejectReason, rejected: Buffer) -> None:
         """Queues a Reject with the header of what is rejected.

@@ -1,29 +1,26 @@
 """What the iSCSI machines tell the target: past participles, small and closed.
 
 Pings, text, numbering and SNACK never surface. LUN and CDB are opaque bytes.
+
+An event is about the session of the connection that was fed, so it names none. The request that it tells of may have
+come earlier and on another connection of that session: what answers it goes to the connection with its `cid`.
 """
 
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from iscsi_target.iscsi.login import Negotiated
-
-if TYPE_CHECKING:
-    from iscsi_target.iscsi.connection import Connection
-    from iscsi_target.iscsi.session import Session
 
 
 class LoginCompleted(NamedTuple):
     """The initiator may be admitted; the final Login Response waits for the target's decision."""
 
-    connection: "Connection"
     negotiated: Negotiated
 
 
 class LoginFailed(NamedTuple):
     """A login was refused; the response is queued and the connection closes after it."""
 
-    connection: "Connection"
     reason: str
 
 
@@ -37,7 +34,6 @@ class CommandReceived(NamedTuple):
     expected       bytes of Data-Out that the initiator has for it
     """
 
-    session: "Session"
     tag: int
     lun: bytes
     cdb: bytes
@@ -48,7 +44,6 @@ class CommandReceived(NamedTuple):
 class DataOutCompleted(NamedTuple):
     """Everything that the command wanted, and the initiator has, is there."""
 
-    session: "Session"
     tag: int
     data: bytearray
 
@@ -67,7 +62,6 @@ class Condition(Enum):
 class DataOutFailed(NamedTuple):
     """The initiator broke the rules of data transfer for one command; the task is to end with this condition."""
 
-    session: "Session"
     tag: int
     condition: Condition
 
@@ -75,14 +69,14 @@ class DataOutFailed(NamedTuple):
 class TaskManagementRequested(NamedTuple):
     """A task management function is in its turn.
 
+    cid                   the connection that it came on, within its session
     tag                   of the request itself
     referenced_task_tag   the task that ABORT TASK means
     ref_cmd_sn            its CmdSN
     cmd_sn                of the request itself
     """
 
-    session: "Session"
-    connection: "Connection"
+    cid: int
     tag: int
     function: int
     lun: bytes
@@ -92,17 +86,23 @@ class TaskManagementRequested(NamedTuple):
 
 
 class LogoutRequested(NamedTuple):
-    """The initiator wants to leave; its tasks are to be over before the response."""
+    """The initiator wants to leave; its tasks are to be over before the response.
 
-    session: "Session"
-    connection: "Connection"
+    cid    the connection that asked, within its session
+    tag    of the request
+    """
+
+    cid: int
     tag: int
 
 
 class ProtocolViolated(NamedTuple):
-    """A PDU was answered with a Reject, or the connection is lost to an error of the initiator."""
+    """A PDU was answered with a Reject, or the connection is lost to an error of the initiator.
 
-    connection: "Connection"
+    connection    the driver's number for it: it may have no CID yet
+    """
+
+    connection: int
     reason: str
 
 

@@ -73,7 +73,10 @@ class OpenTask:
 
         Source: RFC7143 11.4, 11.7
         """
-        data = memoryview(response.data_in)[: self.expected_read] if self.header.read else memoryview(b"")
+        data = memoryview(response.data_in) if self.header.read else memoryview(b"")
+        if len(data) > self.expected_read:
+            # A view of a part would keep all of a large read until an initiator that asked for little of it has it.
+            data = memoryview(bytes(data[: self.expected_read]))
         collapsed = bool(data) and response.status == STATUS_GOOD and not self.header.write
         data_sn = self._send_data(data, response, parameters, collapsed=collapsed)
         if collapsed:

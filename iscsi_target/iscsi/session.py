@@ -48,7 +48,7 @@ from iscsi_target.iscsi.responses import (
     ReadyToTransfer,
     TaskManagementResponse,
 )
-from iscsi_target.iscsi.text_exchange import TextExchange
+from iscsi_target.iscsi.text_exchange import SendTargets, TextExchange
 from iscsi_target.iscsi.transfer import (
     DataOutTransfer,
     Ordering,
@@ -68,7 +68,6 @@ LAST_ATTRIBUTE = 4  # RFC7143 11.3.1.1: ACA; 5 to 7 are reserved
 
 NUMBERED = frozenset(REQUESTS) - {Opcode.DATA_OUT, Opcode.SNACK_REQUEST}  # these have a CmdSN
 
-SendTargets = Callable[["Session", Connection, str], list[tuple[str, str]]]
 Handler = Callable[[Connection, RawPdu], Iterator[Event]]
 
 
@@ -98,7 +97,7 @@ class Session:
         self._ordering = Ordering(
             self.parameters.max_burst_length, self.parameters.max_outstanding_r2t, self.parameters.data_pdu_in_order
         )
-        self._text = TextExchange(lambda connection, value: send_targets(self, connection, value))
+        self._text = TextExchange(send_targets)
         self._handlers: dict[int, Handler] = {
             Opcode.NOP_OUT: self._nop_out,
             Opcode.SCSI_COMMAND: self._scsi_command,
@@ -139,8 +138,9 @@ class Session:
         else:
             self._numbers.admit(cmd_sn, (connection, pdu))
         for its_connection, in_turn in self._numbers.release():
-            yield from self._handle(its_connection, in_turn)
-            self._numbers.open(len(self._tasks))
+            if its_connection.phase is self:  # and not logging out since
+                yield from self._handle(its_connection, in_turn)
+                self._numbers.open(len(self._tasks))
 
     def _handle(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
         try:
@@ -152,7 +152,7 @@ class Session:
             yield from handler(connection, pdu)
         except ProtocolError as error:
             connection.reject(error.reason, pdu.header)
-            yield ProtocolViolated(connection, error.text)
+            yield ProtocolViolated(connection.number, error.text)
 
     def _scsi_command(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
         header = ScsiCommand.unpack(pdu.header)
@@ -172,10 +172,10 @@ class Session:
             self._check_unsolicited(header, len(pdu.data))
         except UnexpectedUnsolicitedData as error:
             task.transfer.fail()
-            yield DataOutFailed(self, tag, error.condition)
+            yield DataOutFailed(tag, error.condition)
             return
         cdb = header.cdb + additional.extended_cdb
-        received = CommandReceived(self, tag, header.lun, cdb, header.attributes, task.expected_write)
+        received = CommandReceived(tag, header.lun, cdb, header.attributes, task.expected_write)
         if self._parking.admits(received, task):
             yield received
             task.immediate = memoryview(b"")
@@ -226,7 +226,7 @@ class Session:
             task.transfer.receive(header, pdu.data)
         except TransferFailed as error:
             task.collecting = False
-            yield DataOutFailed(self, tag, error.condition)
+            yield DataOutFailed(tag, error.condition)
         yield from self._go_on(tag, task)
 
     def _go_on(self, tag: int, task: OpenTask) -> Iterator[Event]:
@@ -236,7 +236,7 @@ class Session:
                 self._finish(tag, task, task.response)
         elif task.collecting and task.transfer.whole:
             task.collecting = False
-            yield DataOutCompleted(self, tag, task.transfer.data)
+            yield DataOutCompleted(tag, task.transfer.data)
         elif task.collecting:
             self._solicit(task)
 
@@ -248,8 +248,7 @@ class Session:
     def _task_management_request(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
         header = TaskManagementRequest.unpack(pdu.header)
         yield TaskManagementRequested(
-            self,
-            connection,
+            connection.cid,
             header.initiator_task_tag,
             header.function,
             header.lun,
@@ -275,11 +274,11 @@ class Session:
         header = LogoutRequest.unpack(pdu.header)
         tag = header.initiator_task_tag
         if header.reason_code == LOGOUT_RECOVERY:
-            self.respond_logout(connection, tag, LOGOUT_RECOVERY_NOT_SUPPORTED)
+            self.respond_logout(connection.cid, tag, response=LOGOUT_RECOVERY_NOT_SUPPORTED)
         elif header.reason_code == LOGOUT_CONNECTION and header.cid not in self.connections:
-            self.respond_logout(connection, tag, LOGOUT_CID_NOT_FOUND)
+            self.respond_logout(connection.cid, tag, response=LOGOUT_CID_NOT_FOUND)
         elif header.reason_code in (LOGOUT_SESSION, LOGOUT_CONNECTION):
-            yield LogoutRequested(self, connection, tag)
+            yield LogoutRequested(connection.cid, tag)
         else:
             raise ProtocolError(RejectReason.INVALID_PDU_FIELD, f"logout reason {header.reason_code} is reserved")
 
@@ -301,7 +300,7 @@ class Session:
             return None
         task.transfer.want(length, task.immediate)
         if task.transfer.whole:
-            return DataOutCompleted(self, tag, task.transfer.data)
+            return DataOutCompleted(tag, task.transfer.data)
         task.collecting = True
         task.held = True
         self._waiting.append(task)
@@ -377,18 +376,23 @@ class Session:
             self._waiting.remove(task)
         self._let_in()
 
-    def respond_management(self, connection: Connection, tag: int, response: int) -> None:
-        """Sends what a task management function came to.
+    def respond_management(self, cid: int, tag: int, *, response: int) -> None:
+        """Sends what a task management function came to; nothing when the connection that it came on is gone.
 
         Source: RFC7143 11.6
         """
-        connection.send(TaskManagementResponse(initiator_task_tag=tag, response=response))
+        connection = self.connections.get(cid)
+        if connection is not None:
+            connection.send(TaskManagementResponse(initiator_task_tag=tag, response=response))
 
-    def respond_logout(self, connection: Connection, tag: int, response: int) -> None:
-        """Answers a logout; the connection closes after a successful one.
+    def respond_logout(self, cid: int, tag: int, *, response: int) -> None:
+        """Answers a logout, unless the connection is gone; it closes after a successful one.
 
         Source: RFC7143 11.15
         """
+        connection = self.connections.get(cid)
+        if connection is None:
+            return
         parameters = self.parameters
         connection.send(
             LogoutResponse(

@@ -17,6 +17,8 @@ from iscsi_target.iscsi.text import REJECT, Pair, TextCollector, split
 SEND_TARGETS = "SendTargets"
 TRANSFER_TAG = 1  # of the one exchange that may be open; never NO_TAG
 
+SendTargets = Callable[[Connection, str], list[Pair]]
+
 
 class TextExchange:
     """Answers the text requests of one session.
@@ -25,7 +27,7 @@ class TextExchange:
     Source: RFC7143 11.10, 11.11, Appendix C
     """
 
-    def __init__(self, send_targets: Callable[[Connection, str], list[Pair]]) -> None:
+    def __init__(self, send_targets: SendTargets) -> None:
         self._send_targets = send_targets
         self._collector = TextCollector()
         self._parts: list[bytes] = []  # of an answer that is under way

@@ -10,6 +10,8 @@ Nothing here knows a logical block: offsets and lengths are bytes. Nothing here 
 from enum import Enum
 from typing import NamedTuple, Protocol
 
+from iscsi_target.wire.bits import either
+
 COMPARE_CHUNK_BYTES = 1 << 20  # bounds the memory of a verify of a long range
 FILL_CHUNK_BYTES = 1 << 20  # bounds the memory of WRITE SAME
 MAX_EXTENTS = 4096  # of one allocation map; the caller asks again for the rest
@@ -186,9 +188,8 @@ class OrWrite(NamedTuple):
 
     def perform(self, store: Store) -> None:
         """Runs on the store; may block; raises MediumError."""
-        had = int.from_bytes(store.read(self.offset_bytes, len(self.data)), "big")
-        both = had | int.from_bytes(self.data, "big")
-        store.write(self.offset_bytes, both.to_bytes(len(self.data), "big"))
+        had = store.read(self.offset_bytes, len(self.data))
+        store.write(self.offset_bytes, either(had, self.data))
         if self.flush:
             store.flush()
 

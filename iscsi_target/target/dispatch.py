@@ -144,7 +144,7 @@ class Dispatcher:
         """
         refusal = self._refusal(active, event)
         if refusal is not None:
-            active.session.respond_management(event.connection, event.tag, refusal)
+            active.session.respond_management(event.cid, event.tag, response=refusal)
             return
         function = TaskManagement(event.function)
         aborts_one = function is TaskManagement.ABORT_TASK
@@ -173,7 +173,7 @@ class Dispatcher:
         # RFC7143 11.6.1: a command that is not in its turn yet counts as received and aborted.
         if not found and not active.session.skip(event.ref_cmd_sn, event.cmd_sn):
             response = ManagementResponse.TASK_DOES_NOT_EXIST
-        active.session.respond_management(event.connection, event.tag, response)
+        active.session.respond_management(event.cid, event.tag, response=response)
         if event.function == TaskManagement.TARGET_COLD_RESET:
             for other in self.active.values():
                 if other.node.name == active.node.name:

@@ -1,9 +1,10 @@
-"""One connection's clock: when its login, its silence or its farewell has lasted too long."""
+"""A connection with its session, and its clock: when its login, silence or farewell has lasted too long."""
 
 from enum import Enum
 
 from iscsi_target.iscsi.connection import Connection
 from iscsi_target.iscsi.session import Session
+from iscsi_target.target.active import ActiveSession
 from iscsi_target.target.nodes import Timeouts
 
 NEVER = float("inf")
@@ -21,14 +22,16 @@ class Due(Enum):
 
 
 class Link:
-    """A connection and what its clock needs; times are the driver's, in seconds.
+    """A connection, where it belongs and what its clock needs; times are the driver's, in seconds.
 
     session    None until the connection is admitted
+    active     the same session at work; None for a discovery session, and when the session is over
     """
 
     def __init__(self, connection: Connection, timeouts: Timeouts, now: float) -> None:
         self.connection = connection
         self.session: Session | None = None
+        self.active: ActiveSession | None = None
         self._timeouts = timeouts
         self._cut_login_at = now + timeouts.login_s
         self._ping_at = NEVER

@@ -13,6 +13,7 @@ TSIH and what was negotiated for the session, which stay. The initiator learns o
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import assert_never
 
 from iscsi_target.iscsi import events
@@ -126,7 +127,7 @@ class Target:
             link.heard(now)
             self._wake = min(self._wake, link.deadline)
             for event in link.connection.receive(data):
-                self._handle(event)
+                self._handle(link, event)
         return self._take_actions()
 
     def disconnected(self, number: int, now: float) -> list[Action]:
@@ -146,9 +147,8 @@ class Target:
         link = self._links.get(number)
         if link is not None:
             link.connection.congested = False
-            active = None if link.session is None else self._active_of(link.session)
-            if active is not None:
-                self._dispatcher.relieved(active)
+            if link.active is not None:
+                self._dispatcher.relieved(link.active)
         return self._take_actions()
 
     def finished(self, ticket: Ticket, result: Outcome | MediumError, now: float) -> list[Action]:
@@ -255,10 +255,8 @@ class Target:
         if link.session in self._discoveries:
             del self._discoveries[link.session]
             self._announce(SessionEnded(*_names(link.session), target="", tsih=link.session.tsih))
-            return
-        for active in list(self._active.values()):
-            if active.session is link.session and not active.session.connections:
-                self._end(active)
+        elif link.active is not None and not link.session.connections:
+            self._end(link.active)
 
     def _take_actions(self) -> list[Action]:
         """Returns what has gathered; sends come last, each before the close of its connection."""
@@ -283,12 +281,13 @@ class Target:
 
     # Sessions
 
-    def _admit(self, connection: Connection, replaced: Session | None = None) -> None:
+    def _admit(self, link: Link, replaced: Session | None = None) -> None:
         """Decides about a login that is complete on the initiator's side.
 
         replaced    the session that has ended for it
         Source: RFC7143 6.3.5, 6.3.4
         """
+        connection = link.connection
         if connection.number not in self._links or connection.closing:
             return
         try:
@@ -297,39 +296,39 @@ class Target:
             admission = connection.phase
             assert isinstance(admission, Admission)
             if admission.negotiated.discovery:
-                self._admit_discovery(connection, admission)
+                self._admit_discovery(link, admission)
             else:
-                self._admit_normal(connection, admission, replaced)
+                self._admit_normal(link, admission, replaced)
         except LoginRefused as refusal:
-            self._handle(connection.refuse_admission(refusal))
+            self._handle(link, connection.refuse_admission(refusal))
 
-    def _admit_discovery(self, connection: Connection, admission: Admission) -> None:
+    def _admit_discovery(self, link: Link, admission: Admission) -> None:
         if admission.negotiated.tsih:
             raise LoginStatus.SESSION_DOES_NOT_EXIST.refusal("a discovery session has one connection")
-        session = self._open(connection, admission.negotiated, admission.request.cmd_sn)
+        session = self._open(link, admission.negotiated, admission.request.cmd_sn)
         self._discoveries[session] = None
 
-    def _admit_normal(self, connection: Connection, admission: Admission, replaced: Session | None) -> None:
+    def _admit_normal(self, link: Link, admission: Admission, replaced: Session | None) -> None:
         negotiated = admission.negotiated
         assert negotiated.target_name is not None
         node = self._nodes[negotiated.target_name]
         initiator_port = InitiatorPort(negotiated.initiator_name, negotiated.isid)
-        nexus = Nexus(initiator_port, TargetPort(node.name, connection.portal_group_tag))
+        nexus = Nexus(initiator_port, TargetPort(node.name, link.connection.portal_group_tag))
         active = self._active.get(nexus)
         if negotiated.tsih and replaced is None:
             _check_continues(negotiated, active)
         if active is not None:
-            self._reinstate(active, connection)
+            self._reinstate(active, link)
             return
         if len(self._active) >= MAX_SESSIONS:
             raise LoginStatus.OUT_OF_RESOURCES.refusal(f"{MAX_SESSIONS} sessions are open")
         if negotiated.tsih and replaced is not None:
             negotiated = _continued(negotiated, replaced)
-        active = ActiveSession(self._open(connection, negotiated, admission.request.cmd_sn), nexus, node)
-        self._active[nexus] = active
+        active = ActiveSession(self._open(link, negotiated, admission.request.cmd_sn), nexus, node)
+        self._active[nexus] = link.active = active
         active.attach(self._units)
 
-    def _reinstate(self, active: ActiveSession, connection: Connection) -> None:
+    def _reinstate(self, active: ActiveSession, link: Link) -> None:
         """Ends the session that a login replaces, and admits the login when all its tasks are over.
 
         Whoever waited for that end before, to log out or to log in, is cut.
@@ -339,19 +338,19 @@ class Target:
         for old in [*active.session.connections.values(), *active.afterwards]:
             old.close()
         active.session.connections.clear()
-        active.afterwards = {connection: lambda: self._admit(connection, active.session)}
+        active.afterwards = {link.connection: lambda: self._admit(link, active.session)}
         self._end(active)
 
-    def _open(self, connection: Connection, negotiated: Negotiated, first_cmd_sn: int) -> Session:
+    def _open(self, link: Link, negotiated: Negotiated, first_cmd_sn: int) -> Session:
         """Makes a session of a login and sends the final response."""
-        session = Session(negotiated, negotiated.tsih or self._choose_tsih(), first_cmd_sn, self._send_targets)
-        session.connections[negotiated.cid] = connection
-        connection.admit(session, session.tsih)
-        link = self._links[connection.number]
+        target = negotiated.target_name or ""
+        told = partial(self._send_targets, target)
+        session = Session(negotiated, negotiated.tsih or self._choose_tsih(), first_cmd_sn, told)
+        session.connections[negotiated.cid] = link.connection
+        link.connection.admit(session, session.tsih)
         link.admitted(session, self._now)
         self._wake = min(self._wake, link.deadline)
-        target = negotiated.target_name or ""
-        self._announce(SessionStarted(connection.number, *_names(session), target=target, tsih=session.tsih))
+        self._announce(SessionStarted(link.connection.number, *_names(session), target=target, tsih=session.tsih))
         return session
 
     def _choose_tsih(self) -> int:
@@ -375,6 +374,8 @@ class Target:
     def _ended(self, active: ActiveSession) -> None:
         active.detach()
         del self._active[active.nexus]
+        for connection in active.session.connections.values():
+            self._links[connection.number].active = None
         names = _names(active.session)
         self._announce(SessionEnded(*names, target=active.node.name, tsih=active.session.tsih))
         for then in active.afterwards.values():
@@ -395,43 +396,40 @@ class Target:
         if not active.ending:
             self._remap(active, active.node)
 
-    def _logout(self, session: Session, connection: Connection, tag: int) -> None:
+    def _logout(self, link: Link, cid: int, tag: int) -> None:
         """Lets an initiator go; the response follows when its tasks are over.
 
         Source: RFC7143 11.14
         """
+        session = link.session
+        assert session is not None
+        connection = session.connections[cid]
         connection.phase = Departure(session.numbers)
-        active = self._active_of(session)
-        if active is None:
-            session.respond_logout(connection, tag, LOGOUT_DONE)
+        if link.active is None:
+            session.respond_logout(cid, tag, response=LOGOUT_DONE)
         else:
-            active.afterwards[connection] = lambda: session.respond_logout(connection, tag, LOGOUT_DONE)
-            self._end(active)
+            link.active.afterwards[connection] = lambda: session.respond_logout(cid, tag, response=LOGOUT_DONE)
+            self._end(link.active)
 
-    def _active_of(self, session: Session) -> ActiveSession | None:
-        return next((active for active in self._active.values() if active.session is session), None)
-
-    def _send_targets(self, session: Session, connection: Connection, value: str) -> list[Pair]:
-        own = session.negotiated.target_name or ""
+    def _send_targets(self, own: str, connection: Connection, value: str) -> list[Pair]:
         return send_targets(self._nodes, self._portals, connection, value or own)
 
     # Events
 
-    def _handle(self, event: events.Event) -> None:
+    def _handle(self, link: Link, event: events.Event) -> None:
         match event:
-            case events.LoginCompleted(connection, _):
-                self._admit(connection)
-            case events.LoginFailed(connection, reason):
-                self._announce(LoginFailed(connection.number, reason))
+            case events.LoginCompleted():
+                self._admit(link)
+            case events.LoginFailed(reason):
+                self._announce(LoginFailed(link.connection.number, reason))
             case events.ProtocolViolated(connection, reason):
-                self._announce(ProtocolViolated(connection.number, reason))
-            case events.LogoutRequested(session, connection, tag):
-                self._logout(session, connection, tag)
+                self._announce(ProtocolViolated(connection, reason))
+            case events.LogoutRequested(cid, tag):
+                self._logout(link, cid, tag)
             case _:
-                self._dispatch(event)
+                self._dispatch(link.active, event)
 
-    def _dispatch(self, event: events.TaskEvent) -> None:
-        active = self._active_of(event.session)
+    def _dispatch(self, active: ActiveSession | None, event: events.TaskEvent) -> None:
         if active is None or active.ending:
             return
         match event:

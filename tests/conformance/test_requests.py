@@ -81,7 +81,7 @@ def test_text_in_parts_is_answered_part_by_part_and_settled_at_the_end():
 @pytest.mark.clause("RFC7143 11.11.2")
 def test_long_answer_is_fetched_in_parts_with_the_c_bit():
     pairs = [("TargetName", f"iqn.2026-01.org.example:{number:0100}") for number in range(20)]
-    transcript = Transcript(initiator_max_recv=512, send_targets=lambda session, connection, value: pairs)
+    transcript = Transcript(initiator_max_recv=512, send_targets=lambda connection, value: pairs)
     text, transfer_tag, request_text = b"", NO_TAG, b"SendTargets=All\0"
     while True:
         [pdu] = transcript.ask(TextRequest(initiator_task_tag=9, target_transfer_tag=transfer_tag), request_text)
@@ -123,7 +123,7 @@ def test_logout_surfaces_and_is_answered_and_closed(request_pdu):
     transcript = Transcript()
     assert transcript.ask(request_pdu) == []
     [event] = transcript.take(LogoutRequested)
-    transcript.session.respond_logout(event.connection, event.tag, 0)
+    transcript.session.respond_logout(event.cid, event.tag, response=0)
     header = only(transcript.answers(), LogoutResponse)
     assert (header.initiator_task_tag, header.response) == (transcript.tag, 0)
     assert (header.time2wait, header.time2retain) == (2, 20)

@@ -250,3 +250,15 @@ def test_initiator_that_talks_but_owes_data_is_cut(lab: Lab, a: Host):
     assert a.closed
     assert lab.clean
     assert lab.announced(ConnectionTimedOut)[0].connection == a.number
+
+
+@pytest.mark.clause("RFC7143 11.14")
+def test_request_that_becomes_due_behind_a_logout_is_not_answered(lab: Lab, a: Host):
+    due = a.cmd_sn
+    a.logout(cmd_sn=due + 1)
+    a.logout(cmd_sn=due + 2)
+    a.feed(a.pack(NopOut(cmd_sn=due, initiator_task_tag=a.next_tag())))
+    lab.finish_all()
+    assert len(a.take(LogoutResponse)) == 1
+    assert a.closed
+    assert lab.clean

@@ -33,6 +33,7 @@ from tests.endtoend.wire_initiator import ConnectionEnded, Wire, identity, log_i
 
 EVERYTHING = 0xFFFFFFFF
 WINDOW = 128  # commands that a target takes at once
+LARGEST = 8 << 20  # of one read or write, which is the MAXIMUM TRANSFER LENGTH
 TEXT_PDUS = 150
 OPCODES = tuple(REQUESTS)
 
@@ -155,15 +156,13 @@ async def connection_flood(arena: Arena) -> None:
 
 
 async def deaf_readers(arena: Arena) -> None:
-    """Peers that ask for a lot and never read."""
-    for _ in range(3):
+    """Peers that ask for as much as they may, or for little of much, and never read."""
+    for length in (LARGEST, LARGEST, 64 << 10, 64 << 10):
         initiator = await arena.session(wire=await arena.wire(receive_buffer_bytes=4096))
-        burst = b""
-        for _ in range(WINDOW):
-            read = command(arena.place, Read16(lba=0, transfer_length=512), read=512 * BLOCK_BYTES)
-            burst += initiator.wire.packed(initiator.numbered(read))
+        read = command(arena.place, Read16(lba=0, transfer_length=LARGEST // BLOCK_BYTES), read=length)
+        burst = b"".join(initiator.wire.packed(initiator.numbered(read)) for _ in range(WINDOW))
         await arena.fire_bytes(initiator.wire, burst, pdus=WINDOW, deaf=True)
-    await asyncio.sleep(PATIENCE_S)
+    await asyncio.sleep(2 * PATIENCE_S)
 
 
 async def vast_expectations(arena: Arena) -> None:
@@ -283,7 +282,7 @@ async def hoarded_writes(arena: Arena) -> None:
     """As many of the largest writes as the window admits, and no data for any."""
     for _ in range(4):
         initiator = await arena.session({"MaxOutstandingR2T": "16", "MaxBurstLength": "1048576"})
-        write = command(arena.place, Write16(lba=0, transfer_length=16384), write=16384 * BLOCK_BYTES)
+        write = command(arena.place, Write16(lba=0, transfer_length=LARGEST // BLOCK_BYTES), write=LARGEST)
         burst = b"".join(initiator.wire.packed(initiator.numbered(write)) for _ in range(WINDOW))
         await arena.fire_bytes(initiator.wire, burst, pdus=WINDOW)
 

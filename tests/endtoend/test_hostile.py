@@ -32,7 +32,7 @@ MAX_WAIT_S = 15.0  # of the neighbour, for one command, while everything else ha
 SETTLE_S = 15.0  # until the target has forgotten the attackers
 POLL_S = 0.02
 MAX_GROWTH_BYTES = 64 << 20  # of memory, from before all attacks to after them
-MAX_PEAK_BYTES = 512 << 20  # of memory, during GREEDY: 96 MiB of reads that nobody takes, 256 MiB of R2Ts, and the rest
+MAX_PEAK_BYTES = 256 << 20  # of memory, during GREEDY: ten sessions with some 16 MiB each, eight reads at the medium
 # Makes glibc give back what is freed, so that the resident size is what the server holds and not what it once held.
 RETURN_FREED_MEMORY = ("MALLOC_MMAP_THRESHOLD_", "131072")
 TIMEOUTS = Timeouts(login_s=2.0, nop_interval_s=3.0, nop_answer_s=3.0, logout_s=2.0)

@@ -159,53 +159,54 @@ def test_what_is_framed_is_read_back(pdus, header_digest, data_digest):
 class Side:
     """Does with events what a target might, by chance: respond, collect, forget, later, never."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, session: Session) -> None:
         self.random = random
-        self.waiting: list[tuple[Session, int]] = []
+        self.session = session
+        self.waiting: list[int] = []
 
     def act(self, event: events.Event) -> None:
         match event:
-            case events.CommandReceived(session, tag):
-                self.command(session, tag)
-            case events.DataOutCompleted(session, tag, data):
+            case events.CommandReceived(tag):
+                self.command(tag)
+            case events.DataOutCompleted(tag, data):
                 assert len(data) <= LARGEST
-                self.respond(session, tag)
-            case events.DataOutFailed(session, tag):
-                self.respond(session, tag)
+                self.respond(tag)
+            case events.DataOutFailed(tag):
+                self.respond(tag)
             case events.TaskManagementRequested() as asked:
-                asked.session.withdraw(None, asked.referenced_task_tag)
-                asked.session.skip(asked.ref_cmd_sn, asked.cmd_sn)
-                asked.session.discard(asked.referenced_task_tag)
-                asked.session.respond_management(asked.connection, asked.tag, 0)
-            case events.LogoutRequested(session, connection, tag):
-                connection.phase = Departure(session.numbers)
-                session.respond_logout(connection, tag, LOGOUT_DONE)
+                self.session.withdraw(None, asked.referenced_task_tag)
+                self.session.skip(asked.ref_cmd_sn, asked.cmd_sn)
+                self.session.discard(asked.referenced_task_tag)
+                self.session.respond_management(asked.cid, asked.tag, response=0)
+            case events.LogoutRequested(cid, tag):
+                self.session.connections[cid].phase = Departure(self.session.numbers)
+                self.session.respond_logout(cid, tag, response=LOGOUT_DONE)
             case _:
                 pass
 
-    def command(self, session: Session, tag: int) -> None:
+    def command(self, tag: int) -> None:
         match self.random.randrange(4):
             case 0:
-                self.respond(session, tag)
+                self.respond(tag)
             case 1:
-                self.waiting.append((session, tag))
+                self.waiting.append(tag)
             case _:
-                completed = session.collect(tag, self.random.randrange(10))
+                completed = self.session.collect(tag, self.random.randrange(10))
                 if completed is not None:
                     self.act(completed)
 
-    def respond(self, session: Session, tag: int) -> None:
+    def respond(self, tag: int) -> None:
         sense = self.random.choice([b"", bytes(18)])
         data = bytes(self.random.randrange(10))
-        session.respond(tag, Response(2 if sense else 0, sense, data, self.random.randrange(10)))
+        self.session.respond(tag, Response(2 if sense else 0, sense, data, self.random.randrange(10)))
 
     def go_on(self) -> None:
         while self.waiting and self.random.randrange(2):
-            session, tag = self.waiting.pop()
+            tag = self.waiting.pop()
             if self.random.randrange(2):
-                session.discard(tag)
+                self.session.discard(tag)
             else:
-                self.respond(session, tag)
+                self.respond(tag)
 
 
 def takes_no_number(header: TargetPdu) -> bool:
@@ -239,7 +240,7 @@ def test_session_survives_any_stream(stream, random, initial_r2t, in_order):
         max_burst_length=random.choice([1, 3, 512]),
         max_outstanding_r2t=random.choice([1, 3]),
     )
-    side = Side(random)
+    side = Side(random, transcript.session)
     transcript.act = side.act
     sent: list[Pdu] = []
     for piece in cut(stream, random):
@@ -358,7 +359,7 @@ def test_session_survives_an_initiator_that_mostly_keeps_the_rules(random, initi
         max_burst_length=random.choice([3, 8, 512]),
         max_outstanding_r2t=max_outstanding,
     )
-    side, rascal = Side(random), Rascal(transcript, random)
+    side, rascal = Side(random, transcript.session), Rascal(transcript, random)
     transcript.act = side.act
     for _ in range(80):
         if transcript.connection.closing:
@@ -395,7 +396,7 @@ def logins(draw: st.DrawFn) -> bytes:
 def test_connection_survives_any_stream_from_its_first_byte(stream, random):
     """Law: whatever comes on a new connection, nothing is raised; it is admitted, refused or closed."""
     connection = Connection(1, 1, "10.0.0.1:3260", LoginPhase(ENDPOINT, 1, bytes), {})
-    reader, side = PduReader(), Side(random)
+    reader, sides = PduReader(), list[Side]()
     reader.enter_full_feature_phase(limit_bytes=LARGEST, header_digest=False, data_digest=False)
     sent: list[Pdu] = []
     for piece in cut(stream, random):
@@ -403,11 +404,13 @@ def test_connection_survives_any_stream_from_its_first_byte(stream, random):
             break
         for event in connection.receive(piece):
             if isinstance(event, events.LoginCompleted):
-                session = Session(event.negotiated, 1, FIRST_CMD_SN, lambda session, connection, value: [])
+                session = Session(event.negotiated, 1, FIRST_CMD_SN, lambda connection, value: [])
                 session.connections[event.negotiated.cid] = connection
                 connection.admit(session, 1)
-            else:
+                sides.append(Side(random, session))
+            for side in sides:
                 side.act(event)
-        side.go_on()
+        for side in sides:
+            side.go_on()
         sent += unpack_all(reader, whole(connection.take_output()))
     check_numbers([pdu for pdu in sent if not isinstance(pdu.header, LoginResponse)])

@@ -40,7 +40,7 @@ class Side:
     def admit(self, **changes: object) -> Session:
         [event] = self.send(REQUEST.replace(**changes), NAMES)
         assert isinstance(event, LoginCompleted)
-        session = Session(event.negotiated, 9, REQUEST.cmd_sn, lambda session, connection, value: [])
+        session = Session(event.negotiated, 9, REQUEST.cmd_sn, lambda connection, value: [])
         self.connection.admit(session, 9)
         return session
 
@@ -67,7 +67,7 @@ def test_final_login_response_waits_for_the_decision_and_has_the_tsih():
     [event] = side.send(REQUEST, NAMES)
     assert isinstance(event, LoginCompleted)
     assert side.answers() == []
-    session = Session(event.negotiated, 9, 40, lambda session, connection, value: [])
+    session = Session(event.negotiated, 9, 40, lambda connection, value: [])
     side.connection.admit(session, 9)
     header = only(side.answers(), LoginResponse)
     assert (header.tsih, header.transit, header.next_stage, header.exp_cmd_sn) == (9, True, 3, 40)
@@ -107,7 +107,7 @@ def test_admission_may_be_refused():
     side = Side()
     side.send(REQUEST, NAMES)
     event = side.connection.refuse_admission(LoginStatus.OUT_OF_RESOURCES.refusal("full"))
-    assert event == LoginFailed(side.connection, "full")
+    assert event == LoginFailed("full")
     header = only(side.answers(), LoginResponse)
     assert (header.status_class, header.status_detail) == (3, 2)
 
@@ -128,7 +128,7 @@ def test_pdu_right_behind_the_last_login_request_is_taken_when_admitted_at_once(
     stream = whole(frame(REQUEST, NAMES)) + whole(frame(NopOut(initiator_task_tag=5, cmd_sn=40)))
     for event in side.connection.receive(stream):
         assert isinstance(event, LoginCompleted)
-        session = Session(event.negotiated, 9, 40, lambda session, connection, value: [])
+        session = Session(event.negotiated, 9, 40, lambda connection, value: [])
         side.connection.admit(session, 9)
     assert [type(pdu.header) for pdu in side.answers()] == [LoginResponse, NopIn]
 
@@ -139,7 +139,7 @@ def test_digests_hold_from_the_first_pdu_after_the_login_in_both_directions():
     digests = encode([("HeaderDigest", "CRC32C"), ("DataDigest", "CRC32C")])
     for event in side.connection.receive(whole(frame(REQUEST, NAMES + digests))):
         assert isinstance(event, LoginCompleted)
-        side.connection.admit(Session(event.negotiated, 9, 40, lambda session, connection, value: []), 9)
+        side.connection.admit(Session(event.negotiated, 9, 40, lambda connection, value: []), 9)
     assert only(side.answers(), LoginResponse).tsih == 9
     side.reader.enter_full_feature_phase(limit_bytes=512, header_digest=True, data_digest=True)
     ping = NopOut(initiator_task_tag=5, cmd_sn=40)

@@ -17,7 +17,7 @@ from iscsi_target.iscsi.numbering import WINDOW_COMMANDS
 from iscsi_target.iscsi.open_task import Response
 from iscsi_target.iscsi.parking import READ_LIMIT_BYTES
 from iscsi_target.iscsi.requests import DataOut, NopOut, ScsiCommand, TaskManagementRequest
-from iscsi_target.iscsi.responses import NopIn, ReadyToTransfer, Reject, ScsiResponse
+from iscsi_target.iscsi.responses import NopIn, ReadyToTransfer, Reject, ScsiResponse, TaskManagementResponse
 from iscsi_target.iscsi.session import MAX_IMMEDIATE_TASKS
 from tests.transcript import Transcript, only
 
@@ -33,7 +33,7 @@ def test_command_is_told_with_all_that_a_scsi_side_needs():
     )
     transcript.ask(header)
     [event] = transcript.events
-    expected = (transcript.session, transcript.tag, header.lun, header.cdb, 2, 9)
+    expected = (transcript.tag, header.lun, header.cdb, 2, 9)
     assert event == CommandReceived(*expected)
 
 
@@ -222,7 +222,32 @@ def test_task_management_is_told_whole():
     )
     transcript.send(header)
     [event] = transcript.events
-    assert event == TaskManagementRequested(transcript.session, transcript.connection, 5, 1, b"12345678", 6, 7, 1)
+    assert event == TaskManagementRequested(transcript.connection.cid, 5, 1, b"12345678", 6, 7, 1)
+
+
+def test_early_request_names_the_connection_that_it_came_on():
+    transcript = Transcript()
+    other = Transcript()
+    other.connection.phase = transcript.session
+    other.connection.cid = 8
+    transcript.session.connections[8] = other.connection
+    other.cmd_sn = 2
+    assert other.ask(TaskManagementRequest(function=1)) == []
+    transcript.ask(NopOut())
+    [event] = transcript.take(TaskManagementRequested)
+    transcript.session.respond_management(event.cid, event.tag, response=1)
+    assert transcript.answers() == []
+    assert only(other.answers(), TaskManagementResponse).response == 1
+
+
+def test_request_of_a_connection_that_is_gone_is_not_answered():
+    transcript = Transcript()
+    cid = transcript.connection.cid
+    transcript.session.lose(transcript.connection)
+    transcript.session.respond_management(cid, 5, response=0)
+    transcript.session.respond_logout(cid, 6, response=0)
+    assert transcript.answers() == []
+    assert not transcript.connection.closing
 
 
 def test_skipped_command_lets_those_pass_that_waited_as_soon_as_the_function_is_over():

@@ -12,7 +12,7 @@ from tests.transcript import Transcript, only
 LONG = [(f"TargetName{number}", "x" * 200) for number in range(10)]
 
 
-def long_answer(session, connection, value):
+def long_answer(connection, value):
     return LONG
 
 
@@ -101,11 +101,11 @@ def test_unknown_value_of_send_targets_is_rejected_in_text():
 def test_send_targets_is_told_connection_and_value():
     told = []
 
-    def answer(session, connection, value):
-        told.append((session, connection, value))
+    def answer(connection, value):
+        told.append((connection, value))
         return [("TargetName", "x")]
 
     transcript = Transcript(send_targets=answer)
     [pdu] = transcript.ask(TextRequest(), b"SendTargets=\0")
     assert pdu.data == b"TargetName=x\0"
-    assert told == [(transcript.session, transcript.connection, "")]
+    assert told == [(transcript.connection, "")]

@@ -25,7 +25,7 @@ def units() -> dict[str, LogicalUnit]:
 @pytest.fixture
 def active(units: dict[str, LogicalUnit]) -> ActiveSession:
     negotiated = Negotiated("a", "", b"\x80\0\0\0\0\x07", 0, 0, SessionType.NORMAL, "n", Parameters())
-    session = Session(negotiated, 5, 1, lambda session, connection, value: [])
+    session = Session(negotiated, 5, 1, lambda connection, value: [])
     active = ActiveSession(session, A, node(lun0="disk0", lun1="disk1"))
     active.attach(units)
     return active

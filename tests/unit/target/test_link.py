@@ -13,7 +13,7 @@ TIMEOUTS = Timeouts(login_s=30, nop_interval_s=10, nop_answer_s=5, logout_s=7)
 
 def make_session() -> Session:
     negotiated = Negotiated("a", "", bytes(6), 0, 0, SessionType.DISCOVERY, None, Parameters())
-    return Session(negotiated, 1, 1, lambda session, connection, value: [])
+    return Session(negotiated, 1, 1, lambda connection, value: [])
 
 
 @pytest.fixture

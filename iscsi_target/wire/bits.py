@@ -1,0 +1,7 @@
+"""Bitwise arithmetic on byte strings."""
+
+
+def either(left: bytes | bytearray | memoryview, right: bytes | bytearray | memoryview) -> bytes:
+    """Returns the bits that are set in either of two strings of the same length."""
+    assert len(left) == len(right)
+    return (int.from_bytes(left, "big") | int.from_bytes(right, "big")).to_bytes(len(left), "big")
