@@ -13,6 +13,12 @@ from typing import NamedTuple
 
 import pytest
 
+USAGE = """\
+usage: tools/matrix [PYTEST ARGS]
+
+Prints which clause of a standard is proved by which test, as a Markdown table.
+The arguments choose the tests, as in: tools/matrix tests/unit/scsi"""
+
 
 class Row(NamedTuple):
     """One line of the table.
@@ -61,6 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `tools/matrix [PYTEST ARGS]` and returns its exit code: 0, or pytest's when collection failed."""
     collector = Collector()
     chosen = sys.argv[1:] if arguments is None else arguments
+    if {"-h", "--help"} & set(chosen):
+        print(USAGE)
+        return 0
     with redirect_stdout(io.StringIO()) as output:
         exit_code = pytest.main(["--collect-only", "--quiet", "-p", "no:cacheprovider", *chosen], plugins=[collector])
     if exit_code != pytest.ExitCode.OK:

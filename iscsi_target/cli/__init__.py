@@ -69,10 +69,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("configuration", nargs="?", type=Path, metavar="CONFIG.toml", help="see README.md")
     serve.add_argument("--state", type=Path, metavar="DIR", help="state directory, instead of the configured one")
-    serve.add_argument("--listen", metavar="HOST:PORT", help="instead of the configured addresses; port 0: any")
-    serve.add_argument("--trace", type=Path, metavar="FILE.pcapng", help="write what goes over the connections")
+    serve.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        help="instead of the addresses of the first portal group; port 0 takes a free port",
+    )
+    serve.add_argument(
+        "--trace", type=Path, metavar="FILE.pcapng", help="write what goes over the connections, for Wireshark"
+    )
     serve.add_argument("--json", action="store_true", help="events as JSON lines on standard output")
-    serve.add_argument("-v", "--verbose", action="store_true", help="log what helps to find an error, too")
+    serve.add_argument("-v", "--verbose", action="store_true", help="also log what helps to find an error")
     check = commands.add_parser(
         "check",
         help="report every mistake in a configuration",

@@ -81,7 +81,8 @@ def read_configuration(options: Options) -> Configuration:
     try:
         return configuration.listening_at(parse_address(options.listen))
     except ValueError as error:
-        raise ConfigError("--listen", str(error)) from error
+        remedy = "write HOST:PORT, such as 127.0.0.1:3260 or [::1]:3260"
+        raise ConfigError("--listen", str(error), remedy=remedy) from error
 
 
 def _log_to_console(options: Options) -> Console:

@@ -4,10 +4,12 @@ It looks at table headers and at keys in front of an equals sign. What stands in
 line of the key that holds it, or later; a remedy needs no more than that.
 """
 
+import json
 import re
 import tomllib
 from collections import Counter
 
+BARE = re.compile(r"[A-Za-z0-9_-]+")
 HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?")
 # Possessive, or else a long word without an equals sign costs exponential time.
 ASSIGNMENT = re.compile(r"\s*+((?:[A-Za-z0-9_-]++|\"[^\"]*+\"|'[^']*+'|\s*+\.\s*+)++)\s*+=")
@@ -26,7 +28,7 @@ def line_of(text: str, key: Key) -> int:
 
 def dotted(key: Key) -> str:
     """Writes a key for a person: targets[0].luns.5; positions in arrays count from 0 as in most tools."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).lstrip(".")
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{_quoted(part)}" for part in key).removeprefix(".")
 
 
 def _lines(text: str) -> dict[Key, int]:
@@ -40,10 +42,15 @@ def _lines(text: str) -> dict[Key, int]:
                 entries[table] += 1
             if entries[table[:1]]:
                 table = (*table[:1], entries[table[:1]] - 1, *table[1:])
-            found.setdefault(table, number)
+            for length in range(1, len(table) + 1):  # [a.b] makes a, too
+                found.setdefault(table[:length], number)
         elif assignment := ASSIGNMENT.match(line):
             found.setdefault(table + _parts(assignment[1]), number)
     return found
+
+
+def _quoted(part: str) -> str:
+    return part if BARE.fullmatch(part) else json.dumps(part, ensure_ascii=False)
 
 
 def _parts(written: str) -> Key:

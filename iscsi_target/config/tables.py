@@ -50,6 +50,24 @@ REMEDIES: Mapping[str, str] = {
     "max_outstanding_r2t": "write a number of 1 to 16",
 }
 
+# pydantic's type of an error -> what is wrong, and what to do when REMEDIES knows nothing better
+PHRASES: Mapping[str, tuple[str, str]] = {
+    "bool_type": ("is neither true nor false", "write true or false, without quotes"),
+    "int_type": ("is not a whole number", "write digits, without quotes"),
+    "float_type": ("is not a number", "write digits, without quotes"),
+    "string_type": ("is not a text", "put it into quotes"),
+    "list_type": ("is not an array", "put it into [ ]"),
+    "dict_type": ("is not a table", "put it into {{ }}"),
+    "string_too_long": ("has more than {max_length} characters", "shorten it"),
+    "string_too_short": ("is empty", "write a text, or leave the key out"),
+    "string_pattern_mismatch": ("has a character that is not printable ASCII", "replace it"),
+    "too_short": ("is empty", "write a value, or leave the key out"),
+    "greater_than": ("is not more than {gt}", "write more than {gt}"),
+    "greater_than_equal": ("is less than {ge}", "write {ge} or more"),
+    "less_than_equal": ("is more than {le}", "write {le} or less"),
+    "literal_error": ("is not {expected}", "write {expected}"),
+}
+
 Key = tuple[str | int, ...]
 
 
@@ -92,7 +110,7 @@ def _address(found: object) -> object:
     try:
         return parse_address(found)
     except ValueError as error:
-        raise Wrong(str(error), 'write "10.0.0.1:3260" or "[2001:db8::1]:3260"') from error
+        raise Wrong(str(error), 'write "192.0.2.1:3260" or "[2001:db8::1]:3260"') from error
 
 
 def _iscsi_name(found: object) -> object:
@@ -128,7 +146,7 @@ PortalAddress = Annotated[Address, BeforeValidator(_address)]
 IscsiName = Annotated[str, BeforeValidator(_iscsi_name)]
 Naa = Annotated[bytes, BeforeValidator(_naa)]
 SegmentLength = Annotated[int, BeforeValidator(_size), Field(ge=MIN_SEGMENT_BYTES, le=MAX_SEGMENT_BYTES)]
-Seconds = Annotated[float, Field(gt=0, le=86400, strict=False)]
+Seconds = Annotated[float, Field(gt=0, le=86400)]
 ASCII = r"^[ -~]*$"
 
 
@@ -207,7 +225,7 @@ class SessionTable(Table):
     login_timeout: Seconds = 30.0
     nop_interval: Seconds = 15.0
     nop_timeout: Seconds = 15.0
-    data_out_timeout: Seconds = 30.0
+    data_out_timeout: Seconds = 60.0
     logout_timeout: Seconds = 10.0
 
 
@@ -314,8 +332,9 @@ def _mistake(kind: type[Table], key: Key, error: "ErrorDetails") -> Mistake:
             return Mistake(where, "is missing", REMEDIES.get(name, f"add {name} ="))
         case "model_type":
             return Mistake(where, "is not a table", "write it as a table")
-    what = error["msg"].removeprefix("Input ").removeprefix("String ").removeprefix("List ").removeprefix("Value ")
-    return Mistake(where, what[:1].lower() + what[1:], REMEDIES.get(name, f"correct {name}"))
+    what, remedy = PHRASES.get(error["type"], (error["msg"], f"correct {name}"))
+    limits = {limit: str(value).removesuffix(".0") for limit, value in context.items()}
+    return Mistake(where, what.format_map(limits), REMEDIES.get(name, remedy.format_map(limits)))
 
 
 def _fields(kind: type[Table], location: Key) -> Iterable[str]:

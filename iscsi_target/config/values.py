@@ -52,7 +52,7 @@ class ConfigErrors(ConfigError):
     """
 
     def __init__(self, where: str, lines: tuple[str, ...]) -> None:
-        super().__init__(where, f"has {len(lines)} mistakes")
+        super().__init__(where, "\n".join(["cannot be served", *lines]))
         self.lines = lines
 
 
@@ -198,9 +198,12 @@ def parse_address(text: str, default_port: int = DEFAULT_PORT) -> Address:
         host, closing, rest = text[1:].partition("]")
         if not closing or (rest and not rest.startswith(":")):
             raise ValueError(f"{text!r} is not [IPV6]:PORT")
-        IPv6Address(host)
+        try:
+            IPv6Address(host)
+        except ValueError as error:
+            raise ValueError(f"{text!r} has no IPv6 address in its brackets") from error
     elif text.count(":") > 1:
-        raise ValueError(f"{text!r} is an IPv6 address without brackets; write [{text}] or [{text}]:{default_port}")
+        raise ValueError(f"{text!r} is an IPv6 address without brackets")
     else:
         host, colon, port = text.partition(":")
         rest = colon + port

@@ -27,6 +27,7 @@ class CommandWindow(Generic[T]):
         self.maximum = advance(first, size - 1)
         self._size = size
         self._waiting: dict[int, T] = {}  # CmdSN -> what waits for its turn; at most `size` entries
+        self._deferred: dict[int, list[T]] = {}  # CmdSN -> immediate requests that wait until it is due
         self._skipped: set[int] = set()  # numbers that ABORT TASK declared received; `expected` is never one
 
     def admit(self, cmd_sn: int, request: T) -> None:
@@ -36,15 +37,31 @@ class CommandWindow(Generic[T]):
 
     def release(self) -> Iterator[T]:
         """Yields the requests whose turn it is; ExpCmdSN has moved past a request when it is yielded."""
+        yield from self._release_deferred()
         while self.expected in self._waiting:
             request = self._waiting.pop(self.expected)
             self.expected = advance(self.expected)
             self._pass_skipped()
             yield request
+            yield from self._release_deferred()
+
+    def defer(self, cmd_sn: int, request: T) -> None:
+        """Takes in an immediate request that is to be released when everything before its CmdSN has been."""
+        self._deferred.setdefault(cmd_sn, []).append(request)
+
+    def _release_deferred(self) -> Iterator[T]:
+        for number in [number for number in self._deferred if distance(self.expected, number) <= 0]:
+            yield from self._deferred.pop(number)
+
+    @property
+    def early(self) -> int:
+        """How many requests wait for their turn."""
+        return len(self._waiting) + sum(len(requests) for requests in self._deferred.values())
 
     def forget(self) -> None:
         """Drops everything that waits for its turn."""
         self._waiting.clear()
+        self._deferred.clear()
 
     def is_early(self, cmd_sn: int) -> bool:
         """Returns True when the number would have to wait for others."""

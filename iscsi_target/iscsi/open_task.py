@@ -52,8 +52,6 @@ class OpenTask:
     transfer          collects the Data-Out
     immediate         immediate data, valid while the command PDU is being handled
     collecting        True while Data-Out is wanted and not complete
-    held              True while R2Ts wait for room
-    reserved_bytes    what it takes of the session's room
     response          what waits for the initiator's last data
     """
 
@@ -64,9 +62,12 @@ class OpenTask:
     transfer: DataOutTransfer
     immediate: memoryview
     collecting: bool = False
-    held: bool = False
-    reserved_bytes: int = 0
     response: Response | None = None
+
+    @property
+    def expected(self) -> int:
+        """Bytes that may be transferred in both directions together."""
+        return self.expected_read + self.expected_write
 
     def send(self, response: Response, parameters: Parameters) -> None:
         """Queues the PDUs of the response.

@@ -1,14 +1,15 @@
-"""Holds commands back while an initiator does not fetch what it has asked for already.
+"""Holds commands back while an initiator has much data under way, or does not fetch what it has asked for already.
 
-Asking for data costs an initiator 48 bytes and the target the data, so what one session may have under way is limited.
-A command beyond the limit is not refused: it waits here, before it becomes a task, and everything behind it waits too,
-so that the order of the commands stays. Task management functions of the same session find it here.
+Asking for data, or announcing it, costs an initiator 48 bytes and the target the data, so what one session may have
+under way is limited. A command beyond the limit is not refused: it waits here, before it becomes a task, and everything
+behind it waits too, so that the order of the commands stays. Nothing that is in a task set ever waits for this room: it
+might have to wait for a task that waits for it. Task management functions of the same session find it here.
 """
 
 from iscsi_target.iscsi.events import CommandReceived
 from iscsi_target.iscsi.open_task import OpenTask
 
-READ_LIMIT_BYTES = 16 << 20  # Data-In of one session at the medium or queued; one command may exceed it
+LIMIT_BYTES = 16 << 20  # of data that one session's commands expect to transfer; one command may exceed it
 
 
 class Parking:
@@ -16,7 +17,7 @@ class Parking:
 
     def __init__(self) -> None:
         self._parked: dict[int, tuple[CommandReceived, OpenTask]] = {}  # by tag, in order; the window bounds them
-        self._under_way: dict[int, int] = {}  # tag -> bytes of Data-In that it may return
+        self._under_way: dict[int, int] = {}  # tag -> bytes that it may transfer
         self._under_way_bytes = 0
 
     def __contains__(self, tag: int) -> bool:
@@ -46,10 +47,10 @@ class Parking:
         self._under_way_bytes -= self._under_way.pop(tag, 0)
 
     def _start(self, tag: int, task: OpenTask) -> None:
-        self._under_way[tag] = task.expected_read
-        self._under_way_bytes += task.expected_read
+        self._under_way[tag] = task.expected
+        self._under_way_bytes += task.expected
 
     def _has_room(self, task: OpenTask) -> bool:
         if task.connection.congested:
             return False
-        return not self._under_way_bytes or self._under_way_bytes + task.expected_read <= READ_LIMIT_BYTES
+        return not self._under_way_bytes or self._under_way_bytes + task.expected <= LIMIT_BYTES

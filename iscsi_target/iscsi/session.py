@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 from iscsi_target.iscsi.ahs import unpack_additional_headers
 from iscsi_target.iscsi.connection import Connection
-from iscsi_target.iscsi.errors import ProtocolError, RejectReason
+from iscsi_target.iscsi.errors import ProtocolError, RejectReason, StreamLost
 from iscsi_target.iscsi.events import (
     CommandReceived,
     DataOutCompleted,
@@ -59,11 +59,13 @@ from iscsi_target.wire.serial import before
 
 MAX_IMMEDIATE_TASKS = 16  # immediate commands are outside the window: no more than these above it
 MAX_ABORTED_TAGS = WINDOW_COMMANDS  # aborted tasks whose unsolicited data may still be on its way
-SOLICITED_LIMIT_BYTES = 16 << 20  # Data-Out buffers of one session; further R2Ts wait
+MAX_FUNCTIONS = 16  # task management functions that are not answered yet; ESXi repeats one four times
+MAX_EARLY_REQUESTS = 16  # before their turn; one TCP connection does not reorder, so this is no hardship
 
 LOGOUT_SESSION, LOGOUT_CONNECTION, LOGOUT_RECOVERY = 0, 1, 2  # RFC7143 11.14.1
 LOGOUT_DONE, LOGOUT_CID_NOT_FOUND, LOGOUT_RECOVERY_NOT_SUPPORTED = 0, 1, 2  # RFC7143 11.15.1
 ASYNC_LOGOUT_REQUEST = 1  # RFC7143 11.9.1
+ABORT_TASK = 1  # RFC7143 11.5.1
 LAST_ATTRIBUTE = 4  # RFC7143 11.3.1.1: ACA; 5 to 7 are reserved
 
 NUMBERED = frozenset(REQUESTS) - {Opcode.DATA_OUT, Opcode.SNACK_REQUEST}  # these have a CmdSN
@@ -90,9 +92,7 @@ class Session:
         self._tasks: dict[int, OpenTask] = {}
         self._parking = Parking()
         self._tags_given = 0  # target transfer tags, of R2Ts and pings
-        self._waiting: deque[OpenTask] = deque()  # those that are held until there is room in SOLICITED_LIMIT_BYTES
-        self._collecting_bytes = 0
-        self.data_outs = 0  # Data-Out PDUs of open tasks so far
+        self._functions = 0  # task management functions that are not answered yet
         self._aborted: deque[int] = deque(maxlen=MAX_ABORTED_TAGS)
         self._ordering = Ordering(
             self.parameters.max_burst_length, self.parameters.max_outstanding_r2t, self.parameters.data_pdu_in_order
@@ -122,21 +122,26 @@ class Session:
         return len(self._tasks)
 
     @property
-    def awaits_data_out(self) -> bool:
-        """True when the initiator owes data of a command."""
-        return any(not task.transfer.quiet for task in self._tasks.values())
+    def debts(self) -> list[OpenTask]:
+        """The tasks that the initiator owes data for."""
+        return [task for task in self._tasks.values() if not task.transfer.quiet]
 
     # From the initiator
 
     def receive(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
         """Takes one PDU; yields what it, and requests that waited for it, bring about."""
         cmd_sn = pdu.basic.cmd_sn
-        if pdu.basic.immediate or pdu.basic.opcode not in NUMBERED:
+        early = self._numbers.is_early(cmd_sn)
+        if pdu.basic.opcode not in NUMBERED or (pdu.basic.immediate and not (early and _ends_several_tasks(pdu))):
             yield from self._handle(connection, pdu)
-        elif self._numbers.is_early(cmd_sn):
-            self._numbers.admit(cmd_sn, (connection, _copied(pdu)))
-        else:
+        elif not early:
             self._numbers.admit(cmd_sn, (connection, pdu))
+        elif self._numbers.early >= MAX_EARLY_REQUESTS:
+            raise StreamLost(RejectReason.PROTOCOL_ERROR, f"{MAX_EARLY_REQUESTS} requests came before their turn")
+        elif pdu.basic.immediate:
+            self._numbers.defer(cmd_sn, (connection, _copied(pdu)))
+        else:
+            self._numbers.admit(cmd_sn, (connection, _copied(pdu)))
         for its_connection, in_turn in self._numbers.release():
             if its_connection.phase is self:  # and not logging out since
                 yield from self._handle(its_connection, in_turn)
@@ -217,11 +222,10 @@ class Session:
         header = DataOut.unpack(pdu.header)
         tag = header.initiator_task_tag
         task = self._tasks.get(tag)
-        if task is None or task.connection is not connection:
+        if task is None or task.connection is not connection or not task.transfer.expects(header.target_transfer_tag):
             if not self._is_late(header):
-                raise ProtocolError(RejectReason.PROTOCOL_ERROR, "Data-Out came for no open task")
+                raise ProtocolError(RejectReason.PROTOCOL_ERROR, "Data-Out came that was not asked for")
             return
-        self.data_outs += 1
         try:
             task.transfer.receive(header, pdu.data)
         except TransferFailed as error:
@@ -247,6 +251,10 @@ class Session:
 
     def _task_management_request(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
         header = TaskManagementRequest.unpack(pdu.header)
+        if self._functions >= MAX_FUNCTIONS:
+            reason = RejectReason.IMMEDIATE_COMMAND_REJECT if header.immediate else RejectReason.LONG_OPERATION_REJECT
+            raise ProtocolError(reason, f"{MAX_FUNCTIONS} task management functions are not answered yet")
+        self._functions += 1
         yield TaskManagementRequested(
             connection.cid,
             header.initiator_task_tag,
@@ -302,29 +310,12 @@ class Session:
         if task.transfer.whole:
             return DataOutCompleted(tag, task.transfer.data)
         task.collecting = True
-        task.held = True
-        self._waiting.append(task)
-        self._let_in()
+        self._solicit(task)
         return None
-
-    def _let_in(self) -> None:
-        """Begins to ask for the data of tasks that wait, the oldest first, as long as there is room."""
-        while self._waiting:
-            task = self._waiting[0]
-            wanted = task.transfer.wanted
-            if self._collecting_bytes and self._collecting_bytes + wanted > SOLICITED_LIMIT_BYTES:
-                return
-            self._waiting.popleft()
-            self._collecting_bytes += wanted
-            task.held, task.reserved_bytes = False, wanted
-            self._solicit(task)
 
     def _solicit(self, task: OpenTask) -> None:
         """Sends the R2Ts that may go out now."""
-        while not task.held:
-            solicitation = task.transfer.solicit(self._next_tag)
-            if solicitation is None:
-                return
+        while (solicitation := task.transfer.solicit(self._next_tag)) is not None:
             self._tags_given += 1
             task.connection.send(
                 ReadyToTransfer(
@@ -369,18 +360,15 @@ class Session:
             self._numbers.open(len(self._tasks))
 
     def _forget(self, tag: int) -> None:
-        task = self._tasks.pop(tag)
+        del self._tasks[tag]
         self._parking.leave(tag)
-        self._collecting_bytes -= task.reserved_bytes
-        if task.held:
-            self._waiting.remove(task)
-        self._let_in()
 
     def respond_management(self, cid: int, tag: int, *, response: int) -> None:
         """Sends what a task management function came to; nothing when the connection that it came on is gone.
 
         Source: RFC7143 11.6
         """
+        self._functions -= 1
         connection = self.connections.get(cid)
         if connection is not None:
             connection.send(TaskManagementResponse(initiator_task_tag=tag, response=response))
@@ -413,12 +401,12 @@ class Session:
         """
         connection.send(AsyncMessage(async_event=ASYNC_LOGOUT_REQUEST, parameter3=seconds))
 
-    def withdraw(self, lun: bytes | None, tag: int | None) -> bool:
+    def withdraw(self, concerns: Callable[[bytes], bool], tag: int | None) -> bool:
         """Forgets tasks that a task management function ends although no unit has them.
 
         They wait to become a task, or their response waits for the initiator's last data.
 
-        lun        of the function, or None for all
+        concerns   says of a command's LUN whether the function means it
         tag        of the one task that it means, or None for all
         returns    True when there was one
         Source: RFC7143 11.5.1
@@ -426,9 +414,7 @@ class Session:
         answered = [
             own
             for own, task in self._tasks.items()
-            if (task.response is not None or own in self._parking)
-            and lun in (None, task.header.lun)
-            and tag in (None, own)
+            if (task.response is not None or own in self._parking) and tag in (None, own) and concerns(task.header.lun)
         ]
         for own in answered:
             self.discard(own)
@@ -440,7 +426,9 @@ class Session:
         function_cmd_sn    CmdSN of the task management function that aborts it; only commands before it can be meant
         Source: RFC7143 11.6.1
         """
-        return before(cmd_sn, function_cmd_sn) and self._numbers.skip(cmd_sn)
+        skipped = before(cmd_sn, function_cmd_sn) and self._numbers.skip(cmd_sn)
+        self._numbers.open(len(self._tasks))
+        return skipped
 
     def lose(self, connection: Connection) -> None:
         """Forgets a connection that is gone; after the last one nothing that waited for its turn will be handled.
@@ -465,6 +453,16 @@ class Session:
     def _next_tag(self) -> int:
         """The next target transfer tag: all numbers in turn but the one that means none."""
         return self._tags_given % NO_TAG
+
+
+def _ends_several_tasks(pdu: RawPdu) -> bool:
+    """Returns True for a task management function that waits for the commands before it.
+
+    Source: RFC7143 4.2.3.3
+    """
+    if pdu.basic.opcode != Opcode.TASK_MANAGEMENT_REQUEST:
+        return False
+    return TaskManagementRequest.unpack(pdu.header).function != ABORT_TASK
 
 
 def _copied(pdu: RawPdu) -> RawPdu:

@@ -193,11 +193,8 @@ class DataOutTransfer:
         A transfer may be told again, before the first R2T, that less is wanted.
         """
         self._wanted = min(length, self._expected)
-        unasked = self._unsolicited[0].end if self._unsolicited else self._asked
         had = self._buffer or immediate
-        self._buffer = bytearray(min(self._wanted, unasked))
-        taken = min(len(had), len(self._buffer))
-        self._buffer[:taken] = had[:taken]
+        self._buffer = bytearray(had[: self._wanted])
 
     def receive(self, header: DataOut, data: Buffer) -> None:
         """Takes one unsolicited or solicited Data-Out PDU.
@@ -209,9 +206,7 @@ class DataOutTransfer:
         try:
             if not self._failed:
                 sequence.accept(header, len(data), in_order=self._ordering.pdus_in_order)
-                start = header.buffer_offset
-                kept = max(0, min(len(data), self._wanted - start))
-                self._buffer[start : start + kept] = data[:kept]
+                self._store(header.buffer_offset, data)
         except TransferFailed:
             self.fail()
             raise
@@ -219,18 +214,27 @@ class DataOutTransfer:
             if header.final:
                 self._end(header.target_transfer_tag, sequence)
 
+    def _store(self, start: int, data: Buffer) -> None:
+        """Keeps what is wanted of some data; the buffer grows only as far as data has come."""
+        kept = max(0, min(len(data), self._wanted - start))
+        if kept:
+            self._buffer += bytes(max(0, start - len(self._buffer)))
+            self._buffer[start : start + kept] = data[:kept]
+
     def fail(self) -> None:
         """Gives up: nothing more is wanted, and what the initiator still owes is thrown away unchecked."""
         self._failed = True
         self._wanted = 0
         self._buffer = bytearray()
 
+    def expects(self, target_transfer_tag: int) -> bool:
+        """Returns True when a sequence of that tag is open; NO_TAG means unsolicited data."""
+        return target_transfer_tag in self._sequences or (target_transfer_tag == NO_TAG and bool(self._unsolicited))
+
     def _sequence(self, header: DataOut) -> _Sequence:
-        if header.target_transfer_tag in self._sequences:
-            return self._sequences[header.target_transfer_tag]
-        if header.target_transfer_tag == NO_TAG and self._unsolicited:
-            return self._unsolicited[0]
-        raise ProtocolError(RejectReason.PROTOCOL_ERROR, "Data-Out came that no R2T asked for")
+        if not self.expects(header.target_transfer_tag):
+            raise ProtocolError(RejectReason.PROTOCOL_ERROR, "Data-Out came that was not asked for")
+        return self._sequences.get(header.target_transfer_tag) or self._unsolicited[0]
 
     def _end(self, target_transfer_tag: int, sequence: _Sequence) -> None:
         if self._sequences.pop(target_transfer_tag, None) is None:
@@ -248,7 +252,6 @@ class DataOutTransfer:
             return None
         length = min(self._ordering.max_burst, self._wanted - self._asked)
         self._sequences[tag] = _Sequence(self._asked, length)
-        self._buffer += bytes(length)
         solicitation = Solicitation(tag, self._r2t_sn, self._asked, length)
         self._asked += length
         self._r2t_sn += 1

@@ -134,8 +134,9 @@ class Dispatcher:
         self.manage([unit], request, lambda _: self._fail(active, event.tag, response))
 
     def _fail(self, active: ActiveSession, tag: int, response: Response) -> None:
-        active.failed.discard(tag)
-        active.session.respond(tag, response)
+        if tag in active.failed:  # and not aborted by the initiator meanwhile
+            active.failed.remove(tag)
+            active.session.respond(tag, response)
 
     def task_management(self, active: ActiveSession, event: TaskManagementRequested) -> None:
         """Performs a task management function; the response follows when all it ends is over.
@@ -151,8 +152,9 @@ class Dispatcher:
         tag = event.referenced_task_tag if aborts_one else None
         whole_target = function in WHOLE_TARGET
         unit = active.unit(unpack_lun(event.lun))
-        units = active.attached.values() if whole_target or unit is None else [unit]
-        withdrawn = active.session.withdraw(None if whole_target else event.lun, tag)
+        units = list(active.attached.values()) if whole_target or unit is None else [unit]
+        active.failed -= {own for own, (_, its) in active.tasks.items() if its in units and tag in (None, own)}
+        withdrawn = active.session.withdraw(lambda lun: whole_target or active.unit(unpack_lun(lun)) is unit, tag)
         request = ManagementRequest(0, FUNCTIONS[function], active.nexus, tag)
         self.manage(
             units, request, lambda found: self._managed(active, event, found=found or withdrawn or not aborts_one)

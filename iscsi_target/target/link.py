@@ -3,6 +3,7 @@
 from enum import Enum
 
 from iscsi_target.iscsi.connection import Connection
+from iscsi_target.iscsi.open_task import OpenTask
 from iscsi_target.iscsi.session import Session
 from iscsi_target.target.active import ActiveSession
 from iscsi_target.target.nodes import Timeouts
@@ -37,8 +38,7 @@ class Link:
         self._ping_at = NEVER
         self._cut_silent_at = NEVER
         self._cut_leaving_at = NEVER
-        self._cut_owing_at = NEVER
-        self._data_outs = 0  # how many Data-Out PDUs had come when `due` last looked
+        self._debts: dict[OpenTask, float] = {}  # when the Data-Out of a task must be there
 
     def admitted(self, session: Session, now: float) -> None:
         """Starts the watch over a connection in full feature phase."""
@@ -47,7 +47,7 @@ class Link:
         self.heard(now)
 
     def heard(self, now: float) -> None:
-        """Notes that something came."""
+        """Notes that something came, or that the connection is read again."""
         if self.session is not None:
             self._ping_at = now + self._timeouts.nop_interval_s
             self._cut_silent_at = NEVER
@@ -64,14 +64,20 @@ class Link:
         self._cut_leaving_at = min(self._cut_leaving_at, now + self._timeouts.logout_s)
 
     def due(self, now: float) -> Due:
-        """Returns what is to be done now."""
-        self._watch_debt(now)
-        if now >= self._cut_owing_at:
-            return Due.CUT_OWING
+        """Returns what is to be done now.
+
+        A congested connection is not read, so what does not come on it counts against nobody; a peer that takes nothing
+        is the driver's to cut.
+        """
+        self._watch_debts(now)
         if now >= self._cut_leaving_at:
             return Due.CUT_LEAVING
         if now >= self._cut_login_at:
             return Due.CUT_LOGIN
+        if self.connection.congested:
+            return Due.NOTHING
+        if now >= self._owing_until:
+            return Due.CUT_OWING
         if now >= self._cut_silent_at:
             return Due.CUT_SILENT
         return Due.PING if now >= self._ping_at else Due.NOTHING
@@ -79,12 +85,19 @@ class Link:
     @property
     def deadline(self) -> float:
         """When `due` may next say something else."""
-        return min(self._cut_login_at, self._ping_at, self._cut_silent_at, self._cut_owing_at, self._cut_leaving_at)
+        if self.connection.congested:
+            return min(self._cut_login_at, self._cut_leaving_at)
+        return min(self._cut_login_at, self._ping_at, self._cut_silent_at, self._owing_until, self._cut_leaving_at)
 
-    def _watch_debt(self, now: float) -> None:
-        """Starts the clock when Data-Out is owed, and anew when some has come; looks as often as `due` is called."""
-        if self.session is None or not self.session.awaits_data_out:
-            self._cut_owing_at = NEVER
-        elif self._cut_owing_at == NEVER or self.session.data_outs != self._data_outs:
-            self._data_outs = self.session.data_outs
-            self._cut_owing_at = now + self._timeouts.data_out_s
+    @property
+    def _owing_until(self) -> float:
+        return min(self._debts.values(), default=NEVER)
+
+    def _watch_debts(self, now: float) -> None:
+        """Gives each task that the initiator owes data for its time; looks as often as `due` is called."""
+        debts = self.session.debts if self.session is not None else ()
+        due = now + self._timeouts.data_out_s
+        if self.connection.congested:
+            self._debts = {}
+        else:
+            self._debts = {task: self._debts.get(task, due) for task in debts}

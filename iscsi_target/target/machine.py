@@ -147,6 +147,8 @@ class Target:
         link = self._links.get(number)
         if link is not None:
             link.connection.congested = False
+            link.heard(now)
+            self._wake = min(self._wake, link.deadline)
             if link.active is not None:
                 self._dispatcher.relieved(link.active)
         return self._take_actions()

@@ -27,14 +27,14 @@ class Timeouts(NamedTuple):
     login_s           from the connection to the end of the login; slow initiators need 15 to 30
     nop_interval_s    without a byte from the initiator before it is pinged
     nop_answer_s      for the answer to a ping
-    data_out_s        for the next of the Data-Out that an initiator owes; its tasks hold up others meanwhile
+    data_out_s        for all the Data-Out of one task; an ORDERED or HEAD OF QUEUE task holds up others meanwhile
     logout_s          after a request to log out, until the connection is cut
     """
 
     login_s: float = 30.0
     nop_interval_s: float = 15.0
     nop_answer_s: float = 15.0
-    data_out_s: float = 30.0
+    data_out_s: float = 60.0
     logout_s: float = 10.0
 
 

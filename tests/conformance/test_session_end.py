@@ -5,7 +5,7 @@ import pytest
 from iscsi_target.iscsi.errors import LoginStatus
 from iscsi_target.iscsi.header import NO_TAG
 from iscsi_target.iscsi.requests import NopOut, TextRequest
-from iscsi_target.iscsi.responses import AsyncMessage, LogoutResponse, NopIn, TextResponse
+from iscsi_target.iscsi.responses import AsyncMessage, LogoutResponse, NopIn, ReadyToTransfer, TextResponse
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.target import ConnectionTimedOut, SessionEnded, Timeouts
 from tests.initiator import CONNECTION, Host, Lab
@@ -239,14 +239,12 @@ def test_long_answer_is_fetched_in_parts(lab: Lab):
 def test_initiator_that_talks_but_owes_data_is_cut(lab: Lab, a: Host):
     """Its ORDERED and HEAD OF QUEUE tasks would otherwise hold up everybody's."""
     a.ask_to_write(0)
-    for _ in range(7):
-        lab.wait(4)
+    asked = a.take_one(ReadyToTransfer)
+    for second in range(0, 58, 2):
+        lab.wait(2)
         assert not a.closed
-        a.feed(a.pack(NopOut(immediate=True, initiator_task_tag=NO_TAG, target_transfer_tag=0)))
-    for _ in range(5):
-        lab.wait(4)
-        if not a.closed:
-            a.feed(a.pack(NopOut(immediate=True, initiator_task_tag=NO_TAG, target_transfer_tag=0)))
+        a.data_out(asked, b"", final=False, data_sn=second // 2)  # no excuse
+    lab.wait(14)
     assert a.closed
     assert lab.clean
     assert lab.announced(ConnectionTimedOut)[0].connection == a.number
@@ -262,3 +260,17 @@ def test_request_that_becomes_due_behind_a_logout_is_not_answered(lab: Lab, a: H
     assert len(a.take(LogoutResponse)) == 1
     assert a.closed
     assert lab.clean
+
+
+@pytest.mark.clause("RFC7143 11.19")
+def test_connection_that_the_target_does_not_read_is_not_cut_for_its_silence(lab: Lab, a: Host):
+    """A peer that reads slowly has its pings and data unread: the driver stops reading a congested connection."""
+    a.ask_to_write(0)
+    lab.target.congested(a.number)
+    lab.wait(600)
+    assert not a.closed
+    lab.run(lab.target.relieved(a.number, lab.now))
+    lab.wait(9)
+    assert not a.closed
+    lab.wait(60)
+    assert a.closed

@@ -6,6 +6,7 @@ from iscsi_target.iscsi.header import Opcode
 from iscsi_target.iscsi.requests import DataOut
 from iscsi_target.iscsi.responses import ReadyToTransfer, TaskManagementResponse
 from iscsi_target.scsi.attention import AttentionCode
+from iscsi_target.scsi.block_cdb import Read10
 from iscsi_target.target.management import ManagementResponse, TaskManagement
 from tests.initiator import READY, Host, Lab
 from tests.unit.scsi.unit_bench import BLOCK
@@ -246,3 +247,38 @@ def test_function_that_is_not_immediate_waits_for_its_turn(a: Host):
 def test_response_carries_the_tag_of_the_request(a: Host):
     tag = a.manage(TaskManagement.ABORT_TASK_SET)
     assert a.take_one(TaskManagementResponse).initiator_task_tag == tag
+
+
+@pytest.mark.clause("RFC7143 4.2.3.3")
+@pytest.mark.parametrize("function", FENCES[:4])
+def test_function_for_several_tasks_waits_for_the_commands_before_it(function: TaskManagement, lab: Lab, a: Host):
+    missing, early = a.next_cmd_sn(), a.next_cmd_sn()
+    tag = a.ask_to_write(0, cmd_sn=early)
+    asked = a.manage(function)
+    assert a.managed(asked) is None
+    a.command(READY, cmd_sn=missing)
+    assert a.managed(asked) == DONE
+    assert a.ended(tag) is None
+    assert not lab.performed
+
+
+@pytest.mark.clause("SAM5r21 4.7.7.3")
+def test_function_means_a_parked_command_by_either_form_of_its_lun(lab: Lab, a: Host):
+    lab.target.congested(a.number)
+    tag = a.write(0, ONES)
+    assert a.managed(a.manage(TaskManagement.ABORT_TASK_SET, b"\x40" + bytes(7))) == DONE
+    lab.run(lab.target.relieved(a.number, lab.now))
+    assert a.ended(tag) is None
+    assert not lab.performed
+
+
+@pytest.mark.clause("RFC7143 11.5.1")
+def test_aborted_task_whose_data_failed_leaves_its_tag_free(lab: Lab, a: Host):
+    lab.slow = True
+    cdb = Read10(transfer_length=1).pack()
+    tag = a.raw_command(cdb + bytes(6), bytes(8), write=bytes(4 * BLOCK), data=b"", final=False)
+    a.send(DataOut(initiator_task_tag=tag, data_sn=9), ONES)
+    function = a.abort(tag)
+    lab.finish_all()
+    assert a.managed(function) == DONE
+    assert lab.target.sessions()[0].open_tasks == 0

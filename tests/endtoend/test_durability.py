@@ -122,6 +122,7 @@ class Life:
         self._target = target
         self._worker = death.worker
         self._left = death.acknowledgements
+        self.over = False
         asyncio.get_running_loop().call_later(death.seconds, target.kill9)
 
     def acknowledged(self, worker: object) -> None:
@@ -130,6 +131,7 @@ class Life:
             self._left -= 1
             if not self._left:
                 self._target.kill9()
+                self.over = True
 
 
 class Promises:
@@ -143,7 +145,7 @@ class Promises:
 
     async def work(self, initiator: Initiator, life: Life) -> None:
         """Writes until the server is gone."""
-        while True:
+        while not life.over:
             if self.random.random() < 0.5:
                 self._keep(await self._write(initiator, fua=True))
             else:
@@ -181,8 +183,8 @@ class SavedCache:
         self._allowed = [True]
 
     async def work(self, initiator: Initiator, life: Life) -> None:
-        """Turns the write cache on and off until the server is gone."""
-        while True:
+        """Turns the write cache on and off until the server is gone; does not try what may then count as done."""
+        while not life.over:
             enabled = not self._allowed[-1]
             self._allowed.append(enabled)
             outcome = await select_write_cache(initiator, enabled=enabled)

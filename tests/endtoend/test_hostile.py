@@ -7,6 +7,7 @@ One server in this process serves both, and one that is a process of its own is 
 """
 
 import asyncio
+import gc
 import logging
 import random
 from collections.abc import AsyncIterator, Iterator
@@ -17,6 +18,7 @@ import pytest
 
 import iscsi_target
 from iscsi_target.config.values import Backing, Configuration, PortalGroup, TargetEntry, Unit
+from iscsi_target.iscsi.connection import Connection
 from iscsi_target.scsi.block_cdb import Read16, Write16
 from iscsi_target.server.server import Server
 from iscsi_target.server.transport import Address
@@ -228,6 +230,19 @@ async def test_two_thousand_hostile_pdus_at_once_leave_the_server_serving_and_no
         await holdings.settled()
     assert sum(each.result() for each in running) >= HOSTILE_PDUS
     assert not errors
+
+
+async def test_early_commands_go_with_their_connection_and_do_not_wait_for_the_garbage_collector(tmp_path, errors):
+    async with iscsi_target.serve(configuration(tmp_path)) as server:
+        holdings = Holdings(server)
+        gc.collect()
+        gc.disable()
+        try:
+            await attack(server.url("arena"), command_numbers)
+            await holdings.settled()
+            assert not [each for each in gc.get_objects() if type(each) is Connection]
+        finally:
+            gc.enable()
 
 
 def descriptors(pid: int) -> int:

@@ -174,7 +174,7 @@ class Side:
             case events.DataOutFailed(tag):
                 self.respond(tag)
             case events.TaskManagementRequested() as asked:
-                self.session.withdraw(None, asked.referenced_task_tag)
+                self.session.withdraw(lambda _: True, asked.referenced_task_tag)
                 self.session.skip(asked.ref_cmd_sn, asked.cmd_sn)
                 self.session.discard(asked.referenced_task_tag)
                 self.session.respond_management(asked.cid, asked.tag, response=0)

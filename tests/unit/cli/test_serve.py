@@ -44,4 +44,4 @@ def test_serve_tells_every_mistake(path, capsys):
 def test_wrong_listen_option_is_one_line(capsys):
     assert main(["serve", "--listen", "::1"]) == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("iscsi-target: --listen: '::1' is an IPv6 address without brackets")
+    assert line.startswith("iscsi-target: --listen: '::1' is an IPv6 address without brackets; write HOST:PORT")

@@ -88,21 +88,21 @@ def test_correct_file_becomes_a_configuration(write, tmp_path):
 WRONG = [
     ('size = "1MiB"', 'size = "1MB"', "units.disk0.size '1MB' is not a size; write bytes"),
     ('size = "1MiB"', "size = 1000", "units.disk0.size is not a multiple of block_size (4096)"),
-    ('size = "1MiB"', "size = 0", "units.disk0.size should be greater than 0"),
+    ('size = "1MiB"', "size = 0", "units.disk0.size is not more than 0; write bytes"),
     ('size = "1MiB"', "", "disk0.img does not exist; name an image, or give a size"),
     ('size = "1MiB"', 'size = "1MiB"\nread_only = true', "read_only forbids to create it"),
-    ("block_size = 4096", "block_size = 1024", "units.disk0.block_size should be 512 or 4096"),
+    ("block_size = 4096", "block_size = 1024", "units.disk0.block_size is not 512 or 4096"),
     ("block_size = 4096", "phisical_block_size = 4096", "is unknown; did you mean physical_block_size?"),
     ("block_size = 4096", "physical_block_size = 1536", "is not block_size (512) times a power of two"),
-    ("block_size = 4096", 'removable = "yes"', "units.disk0.removable should be a valid boolean"),
-    ("block_size = 4096", 'vendor = "NINECHARS"', "units.disk0.vendor should have at most 8 characters"),
+    ("block_size = 4096", 'removable = "yes"', "units.disk0.removable is neither true nor false; write true or false"),
+    ("block_size = 4096", 'vendor = "NINECHARS"', "units.disk0.vendor has more than 8 characters; shorten it"),
     ('file = "disk0.img"', "", "units.disk0 has neither file, device nor ram"),
     ('file = "disk0.img"', 'file = "disk0.img"\ndevice = "/dev/null"', "units.disk0 has file and device"),
     ('file = "disk0.img"', 'device = "/dev/null"', "/dev/null is not a block device"),
     ('file = "disk0.img"', 'device = "/dev/nowhere"', "/dev/nowhere does not exist; name a block device"),
     ("size = 1048576", "", "units.ram0.size is missing; a unit in RAM needs one"),
-    ("size = 1048576", "size = 9223372036854775808", "units.ram0.size should be less than or equal to"),
-    ("size = 1048576", 'size = "9999999999PiB"', "units.ram0.size should be less than or equal to"),
+    ("size = 1048576", "size = 9223372036854775808", "units.ram0.size is more than 9223372036854775807"),
+    ("size = 1048576", 'size = "9999999999PiB"', "units.ram0.size is more than 9223372036854775807"),
     ('file = "disk0.img"', 'file = "a\\u0000b"', "units.disk0.file has a NUL character"),
     ('file = "disk0.img"', 'file = "/nowhere/disk0.img"', "/nowhere is no directory; mkdir -p /nowhere"),
     ('secret = "abcdefghijkl"', 'secret_file = "a\\u0000b"', "targets[0].chap[0].secret_file has a NUL character"),
@@ -117,7 +117,7 @@ WRONG = [
     ("ram = true\n", 'file = "../state/disk0.img"\n', "units.ram0.file is the file of unit disk0 too"),
     ('naa = "naa.3000000000000001"', 'naa = "naa.30"', "'naa.30' is no NAA identifier"),
     ('naa = "naa.3000000000000001"', 'serial = "0001"', "units.ram0.serial is that of unit disk0 too"),
-    ("[units.ram0]", '[units."ram 0"]', "units.ram 0 is not a name for a unit"),
+    ("[units.ram0]", '[units."ram 0"]', 'units."ram 0" is not a name for a unit'),
     ('name = "iqn.2026-11.org.example:disks"', 'name = "disks"', "targets[0].name 'disks' is not an iSCSI name"),
     ('name = "iqn.2026-11.org.example:disks"', 'name = "iqn.example"', "is not iqn.YYYY-MM. and a reversed domain"),
     ('name = "iqn.2026-11.org.example:disks"', "", "targets[0].name is missing; write name ="),
@@ -136,9 +136,15 @@ WRONG = [
     ('"mnopqrstuvwx"', '"0123456789ab"', "targets[0].mutual_chap has the same secret as an account of chap"),
     ('chap = [{ user = "u", secret = "abcdefghijkl" }]', "", "targets[0].mutual_chap is of no use without chap"),
     ('user = "u", secret', 'user = "u", sekret', "targets[0].chap[0].sekret is unknown; did you mean secret?"),
-    ('header_digest = ["CRC32C", "None"]', "header_digest = []", "session.header_digest should have at least 1 item"),
+    ('header_digest = ["CRC32C", "None"]', "header_digest = []", "session.header_digest is empty; write a value"),
     ('first_burst_length = "64KiB"', 'first_burst_length = "2MiB"', "is more than max_burst_length"),
-    ("login_timeout = 20", "login_timeout = -1", "session.login_timeout should be greater than 0"),
+    ("login_timeout = 20", "login_timeout = -1", "session.login_timeout is not more than 0; write more than 0"),
+    (
+        "login_timeout = 20",
+        'login_timeout = "20"',
+        "session.login_timeout is not a number; write digits, without quotes",
+    ),
+    ('"[::1]:3260"', '"[a]:3260"', "'[a]:3260' has no IPv6 address in its brackets; write"),
     ("[session]", "[sesion]", "sesion is unknown; did you mean session?"),
     ("[discovery]", "[[discovery]]", "discovery is not a table"),
     ("[portal_groups.1]", "state = 1\n[portal_groups.1]", "state is not the name of a directory"),
@@ -166,7 +172,7 @@ def test_image_that_could_not_be_served_is_a_mistake(write, tmp_path, found_byte
 def test_line_of_a_mistake_is_told(write, path):
     found = write(CORRECT.replace("block_size = 4096", "block_size = 1024"))
     [line] = found.mistakes
-    assert line == f"{path}:8: units.disk0.block_size should be 512 or 4096; write 512 or 4096"
+    assert line == f"{path}:8: units.disk0.block_size is not 512 or 4096; write 512 or 4096"
 
 
 def test_every_mistake_is_told_at_once(write):
@@ -228,6 +234,7 @@ def test_load_raises_every_mistake(path):
     with pytest.raises(ConfigErrors) as raised:
         load(path)
     assert len(raised.value.lines) == 2
+    assert all(line in str(raised.value) for line in raised.value.lines)
 
 
 @pytest.mark.parametrize(

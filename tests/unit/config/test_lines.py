@@ -37,6 +37,7 @@ luns = { 0 = "disk0" }
         (("targets", 1, "name"), 16),
         (("targets", 1, "luns", "0"), 17),
         (("targets", 1, "missing"), 15),
+        (("portal_groups",), 3),
         (("nowhere",), 0),
     ],
 )
@@ -46,6 +47,10 @@ def test_key_is_on_its_line_or_that_of_its_table(key, line):
 
 def test_key_is_written_with_dots_and_brackets():
     assert dotted(("targets", 0, "luns", "5")) == "targets[0].luns.5"
+
+
+def test_part_that_toml_has_in_quotes_is_written_in_quotes():
+    assert dotted(("units", "disk 0", "size")) == 'units."disk 0".size'
 
 
 def test_long_word_without_an_equals_sign_costs_no_time():

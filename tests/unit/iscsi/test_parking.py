@@ -2,11 +2,11 @@
 
 from iscsi_target.iscsi.events import CommandReceived, DataOutCompleted, TaskManagementRequested
 from iscsi_target.iscsi.open_task import Response
-from iscsi_target.iscsi.parking import READ_LIMIT_BYTES
+from iscsi_target.iscsi.parking import LIMIT_BYTES
 from iscsi_target.iscsi.requests import DataOut, ScsiCommand, TaskManagementRequest
 from tests.transcript import LUN, Transcript
 
-HALF = READ_LIMIT_BYTES // 2
+HALF = LIMIT_BYTES // 2
 
 
 def received(transcript: Transcript) -> list[int]:
@@ -38,7 +38,7 @@ def test_command_beyond_the_limit_waits_until_another_is_over():
 
 def test_one_command_may_exceed_the_limit_alone():
     transcript = Transcript()
-    tag = read(transcript, 4 * READ_LIMIT_BYTES)
+    tag = read(transcript, 4 * LIMIT_BYTES)
     assert received(transcript) == [tag]
 
 
@@ -75,7 +75,7 @@ def test_task_management_ends_what_waits():
     tag = read(transcript, 512)
     transcript.ask(TaskManagementRequest(function=1, referenced_task_tag=tag, immediate=True))
     assert transcript.take(TaskManagementRequested)
-    assert transcript.session.withdraw(LUN, tag)
+    assert transcript.session.withdraw(lambda lun: lun == LUN, tag)
     transcript.connection.congested = False
     assert transcript.session.unpark() is None
     assert transcript.session.open_tasks == 0

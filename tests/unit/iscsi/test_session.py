@@ -2,7 +2,6 @@
 
 import pytest
 
-from iscsi_target.iscsi import session as session_module
 from iscsi_target.iscsi.errors import RejectReason
 from iscsi_target.iscsi.events import (
     CommandReceived,
@@ -15,10 +14,10 @@ from iscsi_target.iscsi.events import (
 from iscsi_target.iscsi.header import NO_TAG
 from iscsi_target.iscsi.numbering import WINDOW_COMMANDS
 from iscsi_target.iscsi.open_task import Response
-from iscsi_target.iscsi.parking import READ_LIMIT_BYTES
+from iscsi_target.iscsi.parking import LIMIT_BYTES
 from iscsi_target.iscsi.requests import DataOut, NopOut, ScsiCommand, TaskManagementRequest
 from iscsi_target.iscsi.responses import NopIn, ReadyToTransfer, Reject, ScsiResponse, TaskManagementResponse
-from iscsi_target.iscsi.session import MAX_IMMEDIATE_TASKS
+from iscsi_target.iscsi.session import MAX_EARLY_REQUESTS, MAX_FUNCTIONS, MAX_IMMEDIATE_TASKS
 from tests.transcript import Transcript, only
 
 
@@ -59,59 +58,36 @@ def test_response_of_a_task_that_is_gone_does_nothing():
     assert Transcript().respond(5) == []
 
 
-def test_room_for_data_out_is_limited_and_given_in_order(monkeypatch):
-    monkeypatch.setattr(session_module, "SOLICITED_LIMIT_BYTES", 1000)
+def test_functions_that_are_not_answered_are_limited():
+    transcript = Transcript()
+    function = TaskManagementRequest(immediate=True, function=2)
+    for _ in range(MAX_FUNCTIONS):
+        assert transcript.ask(function) == []
+    assert only(transcript.ask(function), Reject).reason == RejectReason.IMMEDIATE_COMMAND_REJECT
+    transcript.session.respond_management(7, 1, response=0)
+    transcript.answers()
+    assert transcript.ask(function) == []
+
+
+def test_requests_before_their_turn_are_limited():
+    transcript = Transcript()
+    first = transcript.cmd_sn
+    for ahead in range(1, MAX_EARLY_REQUESTS + 1):
+        transcript.send(NopOut(cmd_sn=first + ahead, initiator_task_tag=ahead), bytes(10))
+    assert not transcript.connection.closing
+    transcript.send(NopOut(cmd_sn=first + MAX_EARLY_REQUESTS + 1, initiator_task_tag=99), bytes(10))
+    assert transcript.connection.closing
+
+
+def test_late_data_is_swallowed_though_its_tag_is_in_use_again():
     transcript = Transcript()
     transcript.wants = 600
-    [first] = asked(transcript.write(600))
-    assert transcript.write(600) == []
-    waiting = transcript.tag
-    transcript.wants = 100
-    assert transcript.write(100) == []
-    behind = transcript.tag
-    assert transcript.give(first, bytes(600)) == []
-    response, second, third = transcript.respond(first.initiator_task_tag) + transcript.answers()
-    answers = {type(pdu.header).__name__: pdu.header for pdu in (response, second, third)}
-    assert "ScsiResponse" in answers
-    tags = [pdu.header.initiator_task_tag for pdu in (response, second, third) if asked([pdu])]
-    assert tags == [waiting, behind]
-
-
-def test_command_that_wants_more_than_the_room_is_let_in_when_alone(monkeypatch):
-    monkeypatch.setattr(session_module, "SOLICITED_LIMIT_BYTES", 1000)
-    transcript = Transcript()
-    transcript.wants = 5000
-    [only_one] = asked(transcript.write(5000))
-    assert only_one.desired_data_transfer_length == 5000
-
-
-def test_task_that_waits_for_room_leaves_the_queue_when_it_is_aborted(monkeypatch):
-    monkeypatch.setattr(session_module, "SOLICITED_LIMIT_BYTES", 1000)
-    transcript = Transcript()
-    transcript.wants = 600
-    [first] = asked(transcript.write(600))
-    transcript.write(600)
-    aborted = transcript.tag
-    transcript.write(300)
-    transcript.session.discard(aborted)
-    [last] = asked(transcript.answers())
-    assert last.initiator_task_tag == transcript.tag
-    transcript.session.discard(first.initiator_task_tag)
-    assert transcript.answers() == []
-
-
-def test_task_that_waits_for_room_takes_its_unsolicited_data_meanwhile(monkeypatch):
-    monkeypatch.setattr(session_module, "SOLICITED_LIMIT_BYTES", 1000)
-    transcript = Transcript(initial_r2t=False, first_burst_length=512)
-    transcript.wants = 900
-    [first] = asked(transcript.write(900))
-    assert transcript.write(900, final=False) == []
-    assert transcript.give_unasked(b"u" * 512) == []
-    transcript.session.discard(first.initiator_task_tag)
-    [second] = asked(transcript.answers())
-    assert (second.buffer_offset, second.desired_data_transfer_length) == (512, 388)
-    transcript.give(second, b"s" * 388)
-    assert transcript.take(DataOutCompleted)[0].data == b"u" * 512 + b"s" * 388
+    [asking] = asked(transcript.write(600))
+    transcript.session.discard(asking.initiator_task_tag)
+    [again] = asked(transcript.write(600, initiator_task_tag=asking.initiator_task_tag))
+    assert again.initiator_task_tag == asking.initiator_task_tag
+    assert transcript.give(asking, bytes(600)) == []
+    assert transcript.take(DataOutCompleted) == []
 
 
 def test_failed_transfer_ends_once():
@@ -202,9 +178,9 @@ def test_withdraw_forgets_only_tasks_whose_response_waits():
     [asking] = asked(transcript.write(10))
     unanswered = transcript.read(0)
     transcript.respond(asking.initiator_task_tag)
-    assert not transcript.session.withdraw(None, unanswered)
-    assert not transcript.session.withdraw(b"anotherL", None)
-    assert transcript.session.withdraw(bytes(8), asking.initiator_task_tag)
+    assert not transcript.session.withdraw(lambda _: True, unanswered)
+    assert not transcript.session.withdraw(lambda lun: lun == b"anotherL", None)
+    assert transcript.session.withdraw(lambda lun: lun == bytes(8), asking.initiator_task_tag)
     assert transcript.session.open_tasks == 1
     assert transcript.give(asking, bytes(10)) == []
 
@@ -298,7 +274,7 @@ def test_discovery_session_takes_no_scsi():
 
 def test_command_that_failed_while_it_was_held_back_never_becomes_a_task():
     transcript = Transcript(initial_r2t=False, first_burst_length=512)
-    reading = transcript.read(READ_LIMIT_BYTES)
+    reading = transcript.read(LIMIT_BYTES)
     transcript.write(512, final=False)
     transcript.events.clear()
     transcript.give_unasked(b"x", data_sn=5, final=False)
