@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -25,6 +26,8 @@ PREFERRED_FAMILY = "ALL"
 # there lets the second one pass. So it runs in all its families in one process, and the last run counts (1.19, 1.20).
 JUDGED_BY_THE_LAST_RUN = {"iSCSITMF.LUNResetSimpleAsync"}
 DEFAULT_TIMEOUT_S = 60.0
+DEFAULT_PORT = 3260
+CONNECT_S = 5.0
 MAX_REASON = 200  # characters; a reason is one line of a table
 
 _SKIP = re.compile(r"(?:.*\[SKIPP(?:ED|ING)\]|.*?(?=\bSkipping\b))\s*(.*)")
@@ -190,8 +193,22 @@ def run_suite(
     raises            SuiteUnavailable
     """
     tests = installed_tests()
+    for url in urls:
+        _check_reachable(url)
     for name in select(tests, patterns):
         yield run_test(tests[name], urls, timeout_s)
+
+
+def _check_reachable(url: str) -> None:
+    """Raises SuiteUnavailable when nothing listens where a URL points."""
+    found = re.fullmatch(r"iscsi://(?:[^/@]*@)?\[?([^/]+?)\]?(?::(\d+))?/.*", url)
+    if found is None:
+        raise SuiteUnavailable(f"{url} is no URL of a unit; write iscsi://HOST:PORT/TARGET/LUN")
+    address = found[1], int(found[2] or DEFAULT_PORT)
+    try:
+        socket.create_connection(address, CONNECT_S).close()
+    except OSError as error:
+        raise SuiteUnavailable(f"{url} cannot be reached: {error.strerror or error}; is the target running?") from None
 
 
 def summarise(results: Iterable[Result]) -> str:

@@ -336,6 +336,7 @@ def _target(index: int, table: TargetTable, secrets: Secrets) -> TargetEntry:
         alias=table.alias,
         portal_groups=tuple(table.portal_groups),
         authentication=secrets.authentication(table, ("targets", index)),
+        initiators=None if table.initiators is None else frozenset(table.initiators),
     )
 
 

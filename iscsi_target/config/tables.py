@@ -206,6 +206,7 @@ class TargetTable(AuthenticationTable):
     alias: str = Field(default="", max_length=255)
     portal_groups: list[int] = Field(default=[DEFAULT_PORTAL_GROUP], min_length=1)
     luns: dict[str, str] = {}
+    initiators: list[IscsiName] | None = None
 
 
 class SessionTable(Table):

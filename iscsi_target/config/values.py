@@ -121,7 +121,8 @@ class TargetEntry:
     name             its iSCSI name
     luns             LUN -> name of the unit
     portal_groups    tags of the portal groups through which it is reached
-    authentication   who may log in; no accounts: everybody
+    authentication   what an initiator must prove; no accounts: nothing
+    initiators       the names that may log in; None: every name
     Source: RFC7143 4.4.1
     """
 
@@ -130,6 +131,7 @@ class TargetEntry:
     alias: str = ""
     portal_groups: tuple[int, ...] = (DEFAULT_PORTAL_GROUP,)
     authentication: Authentication = field(default_factory=Authentication)
+    initiators: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ class ProtocolError(Exception):
 
     reason    what a Reject PDU would carry
     text      what is wrong, for a person
-    Source: RFC7143 7.6, 11.17.1
+    Source: RFC7143 7.7, 7.13, 11.17.1
     """
 
     def __init__(self, reason: RejectReason, text: str) -> None:
@@ -97,7 +97,7 @@ class StreamLost(ProtocolError):
     At ErrorRecoveryLevel 0 digest errors are of this kind.
 
     header    the 48 bytes that a Reject is to return before; when they cannot be trusted, empty, and there is no Reject
-    Source: RFC7143 7.1.1, 7.8, 7.9
+    Source: RFC7143 7.1.5, 7.8, 7.13
     """
 
     def __init__(self, reason: RejectReason, text: str, header: bytes = b"") -> None:

@@ -126,8 +126,11 @@ class DeclaredNumber(NamedTuple):
     store: Callable[[Parameters, int], Parameters]
 
     def settle(self, value: str, _preferences: Preferences, parameters: Parameters) -> Settled:
-        """Takes the number over; raises InadmissibleValue when it is out of range."""
-        return Settled(None, self.store(parameters, _within(value, self.least, self.most)))
+        """Takes the number over, one that is too large as the largest; raises InadmissibleValue for one too small."""
+        declared = min(text.number(value), self.most)
+        if declared < self.least:
+            raise text.InadmissibleValue(f"{declared} is less than {self.least}")
+        return Settled(None, self.store(parameters, declared))
 
 
 class Number(NamedTuple):

@@ -228,7 +228,8 @@ class _Exchange:
         self.initiator_alias = offered.get("InitiatorAlias", self.initiator_alias)
         first = self._authenticate(offered) if stage is Stage.SECURITY else self._declare()
         negotiated, self.parameters = keys.negotiate(self._preferences, circumstances, self.parameters, pairs)
-        return first + negotiated
+        answered = {name for name, _ in negotiated}
+        return [pair for pair in first if pair[0] not in answered] + negotiated
 
     def _check_once(self, circumstances: Circumstances, pairs: Sequence[text.Pair]) -> None:
         """Refuses a key that comes again.

@@ -108,7 +108,7 @@ class OpenTask:
 
         R2Ts of a bidirectional command are numbered together with its Data-In PDUs.
 
-        Source: RFC7143 4.2.2.3, 11.8.1
+        Source: RFC7143 4.2.2.4, 11.8.1
         """
         data_sn = self.transfer.r2ts
         if not data:

@@ -42,8 +42,8 @@ class Preferences:
     error_recovery_level: int = 0
     default_time2wait: int = 0
     default_time2retain: int = 0
-    data_pdu_in_order: bool = True
-    data_sequence_in_order: bool = True
+    data_pdu_in_order: bool = False
+    data_sequence_in_order: bool = False
     task_reporting: tuple[str, ...] = (RFC3720,)
     protocol_level: int = 1
 

@@ -154,11 +154,6 @@ class TextCollector:
         self._segments: list[bytes] = []
         self._size_bytes = 0
 
-    @property
-    def collecting(self) -> bool:
-        """Says whether a sequence has begun and not ended."""
-        return bool(self._segments)
-
     def extend(self, segment: bytes) -> None:
         """Takes the data of a PDU with the C bit.
 
@@ -224,22 +219,6 @@ def number(value: str) -> int:
         raise InadmissibleValue("not a number")
     if result > MAX_NUMBER:
         raise InadmissibleValue("a number of more than 64 bits")
-    return result
-
-
-def number_range(value: str) -> tuple[int, int]:
-    """Reads a range `least~most`.
-
-    returns   least and most, in order
-    raises    InadmissibleValue
-    Source: RFC7143 6.1, numeric-range
-    """
-    least, tilde, most = value.partition("~")
-    if not tilde:
-        raise InadmissibleValue("not a range")
-    result = number(least), number(most)
-    if result[0] > result[1]:
-        raise InadmissibleValue("a range that ends before it starts")
     return result
 
 

@@ -44,7 +44,7 @@ class UnexpectedUnsolicitedData(TransferFailed):
 class DataLost(TransferFailed):
     """Says that Data-Out PDUs of a sequence are missing, came twice or came out of order.
 
-    Source: RFC7143 7.8, 7.9
+    Source: RFC7143 7.9
     """
 
     condition = Condition.PROTOCOL_SERVICE_CRC_ERROR

@@ -41,7 +41,7 @@ if TYPE_CHECKING:  # loaded by the server only when a trace is wanted
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 512  # at one time; leaves half of the usual 1024 descriptors to images and the rest
-MAX_CONNECTIONS_PER_PEER = 256  # of one address; a router may hide a whole cluster behind one
+MAX_CONNECTIONS_PER_PEER = 128  # of one address; a router may hide a whole cluster behind one
 MAX_PENDING_LOGINS = 64  # connections that have not logged in; past it the oldest is cut for the newest
 TRACE_POLL_S = 0.01  # between looks whether a trace that is behind has caught up
 LARGE_SEND_BYTES = 256 * 1024  # what goes out at once and not with the rest of its batch
@@ -297,13 +297,21 @@ class Driver:
 
     def _set_timer(self) -> None:
         deadline = self._target.deadline()
+        if deadline is None or self._ended:
+            self._cancel_timer()
+            return
+        at = max(deadline, self._loop.time() + MIN_TIMER_S)
+        if self._timer is not None and self._timer.when() <= at:
+            # It fires early, finds nothing to do and is set again: cheaper than a timer for each input. One for a
+            # deadline that is past must stay, too: put off by every input, it would never fire on a busy server.
+            return
+        self._cancel_timer()
+        self._timer = self._loop.call_at(at, self._elapsed)
+
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
-            if deadline is not None and deadline >= self._timer.when():
-                return  # fires early, finds nothing to do and is set again: cheaper than a timer for each input
             self._timer.cancel()
             self._timer = None
-        if deadline is not None and not self._ended:
-            self._timer = self._loop.call_at(max(deadline, self._loop.time() + MIN_TIMER_S), self._elapsed)
 
     def _elapsed(self) -> None:
         self._timer = None
@@ -317,6 +325,4 @@ class Driver:
         for number, channel in list(self._closing.items()):
             channel.abort()
             self._forget(number)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._cancel_timer()

@@ -337,6 +337,7 @@ def _nodes(configuration: Configuration, units: Container[str]) -> list[TargetNo
             portal_group_tags=entry.portal_groups,
             luns={lun: unit for lun, unit in entry.luns.items() if unit in units},
             authentication=entry.authentication,
+            initiators=entry.initiators,
         )
         for entry in configuration.targets
     ]

@@ -99,7 +99,9 @@ class Target:
         self._units = {unit.name: unit for unit in units}
         self._portals = portals
         targets = {
-            node.name: LoginTarget(node.name, node.alias, frozenset(node.portal_group_tags), node.authentication)
+            node.name: LoginTarget(
+                node.name, node.alias, frozenset(node.portal_group_tags), node.authentication, node.initiators
+            )
             for node in nodes
         }
         self._endpoint = Endpoint(targets, discovery, self._preferences)

@@ -45,6 +45,7 @@ class TargetNode:
     name                 its iSCSI name, normalised
     portal_group_tags    the portal groups it is reachable through
     luns                 LUN 0..16383 -> name of the unit
+    initiators           the names that may log in, normalised; None lets every initiator in
     Source: RFC7143 4.4.1
     """
 
@@ -53,6 +54,7 @@ class TargetNode:
     portal_group_tags: tuple[int, ...] = (1,)
     luns: Mapping[int, str] = field(default_factory=dict)
     authentication: Authentication = field(default_factory=Authentication)
+    initiators: frozenset[str] | None = None
 
 
 def send_targets(

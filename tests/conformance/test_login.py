@@ -250,3 +250,13 @@ def test_full_feature_phase_begins_with_the_cmd_sn_of_the_login(lab: Lab):
     assert a.attention() is None
     a.send(NopOut(initiator_task_tag=99, cmd_sn=a.next_cmd_sn()))
     assert a.take_one(NopIn).exp_cmd_sn == 2
+
+
+@pytest.mark.clause("RFC7143 4.2.7")
+def test_target_lets_in_only_the_initiators_it_names():
+    lab = Lab([disk_node(initiators=frozenset({"iqn.2026-01.org.example:a"}))])
+    a, b = lab.connect("a"), lab.connect("b")
+    a.login()
+    b.login()
+    assert a.logged_in
+    assert b.login_status() == LoginStatus.AUTHORIZATION_FAILURE

@@ -178,7 +178,6 @@ def test_values_are_read_or_inadmissible(value):
     """Law: every reader of a value returns or raises InadmissibleValue."""
     for read in (
         text.number,
-        text.number_range,
         text.boolean,
         text.items,
         text.iscsi_name,

@@ -29,6 +29,7 @@ naa = "naa.3000000000000001"
 name = "iqn.2026-11.org.example:disks"
 alias = "disks"
 portal_groups = [1]
+initiators = ["IQN.2026-11.org.example:a"]
 luns = { 0 = "disk0", 1 = "ram0" }
 chap = [{ user = "u", secret = "abcdefghijkl" }]
 mutual_chap = { user = "t", secret_file = "t.secret" }
@@ -83,6 +84,7 @@ def test_correct_file_becomes_a_configuration(write, tmp_path):
     assert configuration.preferences.header_digest == ("CRC32C", "None")
     assert configuration.preferences.first_burst_length == 65536
     assert configuration.timeouts.login_s == 20
+    assert configuration.targets[0].initiators == frozenset({"iqn.2026-11.org.example:a"})
 
 
 WRONG = [

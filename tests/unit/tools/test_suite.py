@@ -1,5 +1,6 @@
 """The runner of the conformance suite, against what iscsi-test-cu 1.19.0 prints."""
 
+import socket
 import sys
 from pathlib import Path
 
@@ -134,5 +135,11 @@ def test_no_match_is_an_error(
     program.write_text(f"#!{sys.executable}\nprint('ALL.Read10.Simple')\n")
     program.chmod(0o755)
     monkeypatch.setattr(suite, "PROGRAM", str(program))
-    assert suite.main(["--dataloss", "--only", "Nope", "iscsi://nowhere/x/0"]) == 2
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"iscsi://127.0.0.1:{listening.getsockname()[1]}/x/0"
+        assert suite.main(["--dataloss", "--only", "Nope", url]) == 2
     assert "no test matches Nope" in capsys.readouterr().err
+    assert suite.main(["--dataloss", url]) == 2
+    assert "cannot be reached" in capsys.readouterr().err
+    assert suite.main(["--dataloss", "127.0.0.1"]) == 2
+    assert "is no URL" in capsys.readouterr().err
