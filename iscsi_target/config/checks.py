@@ -87,7 +87,6 @@ def _describe(path: Path, line: int, mistake: Mistake) -> str:
 
 def _configuration(document: Document, state: Path | None) -> Configuration:
     """Returns the configuration of the tables that are right; what is wrong is in document.mistakes afterwards."""
-    mistakes = document.mistakes
     named_state = document.state()
     directory = state or (document.path.parent / named_state if named_state else default_state())
     session = document.single(SessionTable, "session")
@@ -95,6 +94,8 @@ def _configuration(document: Document, state: Path | None) -> Configuration:
     tables = document.named(UnitTable, "units")
     units = [_unit(name, table, directory) for name, table in tables.items()]
     targets = document.listed(TargetTable, "targets")
+    mistakes = document.mistakes
+    first_hand = len(mistakes)
     configuration = Configuration(
         state=directory,
         portal_groups=tuple(_portal_groups(document)) or default_configuration(directory).portal_groups,
@@ -121,6 +122,7 @@ def _configuration(document: Document, state: Path | None) -> Configuration:
         remedy = 'add [[targets]] with name = "iqn...." and luns = { 0 = "disk0" }'
         mistakes.append(Mistake(("targets",), "is missing", remedy))
     mistakes.extend(secrets.reflections())
+    mistakes[first_hand:] = [mistake for mistake in mistakes[first_hand:] if not document.doubts(mistake.key)]
     return configuration
 
 

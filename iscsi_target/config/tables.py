@@ -253,6 +253,7 @@ class Document:
         self.path = path
         self.text = _read(path)
         self.mistakes: list[Mistake] = []
+        self._doubtful: list[Key] = []  # what is left out of tables that are used although something in them is wrong
         try:
             self._tables: Mapping[str, object] = tomllib.loads(self.text)
         except (ValueError, RecursionError) as error:  # numbers of thousands of digits and deep nesting, too
@@ -288,13 +289,30 @@ class Document:
         return {name: table for name, table in judged.items() if table is not None}
 
     def listed(self, kind: type[Kind], key: str) -> dict[int, Kind]:
-        """Returns the tables of an array that are right, by position."""
+        """Returns the tables of an array, by position, without what is wrong in them."""
         found = self._tables.get(key, [])
         if not isinstance(found, list):
             self.mistakes.append(Mistake((key,), "is not an array of tables", KEYS[key]))
             return {}
-        judged = {index: self._judge(kind, (key, index), table) for index, table in enumerate(found)}
+        judged = {index: self._salvage(kind, (key, index), table) for index, table in enumerate(found)}
         return {index: table for index, table in judged.items() if table is not None}
+
+    def doubts(self, key: Key) -> bool:
+        """Says whether a mistake at a key may only follow from what was left out."""
+        return any(key[: len(out)] == out or out[: len(key)] == key for out in self._doubtful)
+
+    def _salvage(self, kind: type[Kind], key: Key, table: object) -> Kind | None:
+        """Returns a table without what is wrong in it, so that the rest can be compared with the other tables."""
+        before = len(self.mistakes)
+        judged = self._judge(kind, key, table)
+        if judged is not None or not isinstance(table, dict):
+            return judged
+        wrong = [mistake.key for mistake in self.mistakes[before:]]
+        self._doubtful += wrong
+        try:
+            return kind.model_validate(_without(table, [at[len(key) :] for at in wrong]))
+        except ValidationError:
+            return None
 
     def _judge(self, kind: type[Kind], key: Key, table: object) -> Kind | None:
         try:
@@ -316,6 +334,18 @@ def _read(path: Path) -> str:
         return content.decode()
     except UnicodeDecodeError as error:
         raise ConfigError(str(path), f"is not UTF-8: {error}", remedy="save it as UTF-8") from error
+
+
+def _without(table: Mapping[str, object], places: Iterable[Key]) -> dict[str, object]:
+    """Returns a table without some of its entries; a place in an array takes the whole array's key with it."""
+    kept = dict(table)
+    for name, *deeper in places:
+        inner = kept.get(str(name))
+        if deeper and isinstance(inner, dict):
+            kept[str(name)] = _without(inner, [tuple(deeper)])
+        else:
+            kept.pop(str(name), None)
+    return kept
 
 
 def _mistake(kind: type[Table], key: Key, error: "ErrorDetails") -> Mistake:

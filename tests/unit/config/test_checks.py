@@ -258,3 +258,17 @@ def test_what_is_no_toml_is_a_mistake(path, content, expected):
 def test_file_that_is_missing_is_a_mistake():
     with pytest.raises(ConfigError, match=r"/nowhere\.toml: no such file or directory; name a readable file"):
         judge(Path("/nowhere.toml"))
+
+
+def test_target_with_a_wrong_key_is_compared_with_the_other_tables_all_the_same(write):
+    text = CORRECT.replace('alias = "disks"', 'alias = 5\ncolour = "red"').replace('1 = "ram0"', '1 = "ram9", 2 = 7')
+    text = text.replace('"abcdefghijkl"', '"short"').replace("portal_groups = [1]", "portal_groups = [4]")
+    found = "\n".join(write(text).mistakes)
+    for wrong in ("alias", "colour", "ram9", "luns.2", "chap[0].secret", "portal_groups"):
+        assert wrong in found
+    assert len(write(text).mistakes) == 6
+
+
+def test_what_follows_only_from_what_is_wrong_is_no_mistake_of_its_own(write):
+    text = CORRECT.replace("portal_groups = [1]", 'portal_groups = "1"')
+    assert len(write(text.replace("[portal_groups.1]", "[portal_groups.7]")).mistakes) == 1

@@ -296,6 +296,19 @@ async def test_machine_is_woken_at_its_deadline(setting):
     await setting.machine.until("elapsed")
 
 
+async def test_deadline_that_is_past_is_not_put_off_by_input(setting, monkeypatch):
+    loop = asyncio.get_running_loop()
+    now_s = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now_s)
+    setting.machine.wake = now_s - 1
+    setting.driver.input(setting.machine.drain)
+    timer = setting.driver._timer
+    now_s += driver_module.MIN_TIMER_S / 2
+    setting.driver.input(setting.machine.drain)
+    assert setting.driver._timer is timer
+    assert not timer.cancelled()
+
+
 async def test_drain_returns_when_the_machine_is_drained(setting):
     setting.machine.drained = True
     async with asyncio.timeout(5):
