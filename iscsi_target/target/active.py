@@ -18,6 +18,7 @@ class ActiveSession:
     attached      the units that commands can reach, by name
     leaving       units that were taken away and whose last operations of this nexus are not back yet
     tasks         initiator task tag -> the task and the unit it is on
+    aborting      tags of tasks that the initiator's own functions are ending
     failed        tags of tasks that are being aborted to end with an iSCSI condition
     ending        True from when the session began to end
     afterwards    the connection that waits for the end, if any -> what is to be done then
@@ -30,6 +31,7 @@ class ActiveSession:
         self.attached: dict[str, LogicalUnit] = {}
         self.leaving: dict[LogicalUnit, None] = {}
         self.tasks: dict[int, tuple[Task, LogicalUnit]] = {}
+        self.aborting: set[int] = set()
         self.failed: set[int] = set()
         self.ending = False
         self.afterwards: dict[Connection, Callable[[], None]] = {}

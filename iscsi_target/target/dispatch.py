@@ -123,10 +123,13 @@ class Dispatcher:
 
         Source: RFC7143 11.4.7.2
         """
+        if event.tag in active.aborting:
+            return
         sense = CONDITIONS[event.condition].fixed()
         response = Response(Status.CHECK_CONDITION, sense)
         if event.tag not in active.tasks:
             active.session.respond(event.tag, response)
+            self.relieved(active)
             return
         _, unit = active.tasks[event.tag]
         active.failed.add(event.tag)
@@ -153,8 +156,11 @@ class Dispatcher:
         whole_target = function in WHOLE_TARGET
         unit = active.unit(unpack_lun(event.lun))
         units = list(active.attached.values()) if whole_target or unit is None else [unit]
-        active.failed -= {own for own, (_, its) in active.tasks.items() if its in units and tag in (None, own)}
+        ending = {own for own, (_, its) in active.tasks.items() if its in units and tag in (None, own)}
+        active.aborting |= ending
+        active.failed -= ending
         withdrawn = active.session.withdraw(lambda lun: whole_target or active.unit(unpack_lun(lun)) is unit, tag)
+        self.relieved(active)
         request = ManagementRequest(0, FUNCTIONS[function], active.nexus, tag)
         self.manage(
             units, request, lambda found: self._managed(active, event, found=found or withdrawn or not aborts_one)
@@ -227,12 +233,14 @@ class Dispatcher:
     def _completed(self, ended: Task, response: Response) -> None:
         active = self.active[ended.nexus]
         del active.tasks[ended.tag]
+        active.aborting.discard(ended.tag)
         active.session.respond(ended.tag, response)
         self.relieved(active)
 
     def _aborted(self, ended: Task) -> None:
         active = self.active[ended.nexus]
         del active.tasks[ended.tag]
+        active.aborting.discard(ended.tag)
         if ended.tag not in active.failed:
             active.session.discard(ended.tag)
         self.relieved(active)

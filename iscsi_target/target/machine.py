@@ -271,6 +271,7 @@ class Target:
             for connection in touched:
                 if connection.number in self._links:
                     self._flush(connection)
+            self._dispatcher.unpark()  # the end of a session may have made room for others
         actions = self._actions.copy()
         self._actions.clear()
         return actions

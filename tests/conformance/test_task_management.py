@@ -2,11 +2,13 @@
 
 import pytest
 
+from iscsi_target.iscsi import parking
 from iscsi_target.iscsi.header import Opcode
 from iscsi_target.iscsi.requests import DataOut
 from iscsi_target.iscsi.responses import ReadyToTransfer, TaskManagementResponse
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.block_cdb import Read10
+from iscsi_target.scsi.status import Status
 from iscsi_target.target.management import ManagementResponse, TaskManagement
 from tests.initiator import READY, Host, Lab
 from tests.unit.scsi.unit_bench import BLOCK
@@ -282,3 +284,42 @@ def test_aborted_task_whose_data_failed_leaves_its_tag_free(lab: Lab, a: Host):
     lab.finish_all()
     assert a.managed(function) == DONE
     assert lab.target.sessions()[0].open_tasks == 0
+
+
+@pytest.mark.clause("RFC7143 11.6.1")
+def test_data_that_fails_after_the_abort_of_its_task_gets_no_response(lab: Lab):
+    a = lab.session("a", offers=[("InitialR2T", "No")])
+    lab.slow = True
+    cdb = Read10(transfer_length=1).pack()
+    tag = a.raw_command(cdb + bytes(6), bytes(8), write=ONES, data=b"", final=False)
+    function = a.abort(tag)
+    a.send(DataOut(final=True, initiator_task_tag=tag, data_sn=5), ONES)
+    lab.finish_all()
+    assert a.managed(function) == DONE
+    assert a.ended(tag) is None
+    assert lab.target.sessions()[0].open_tasks == 0
+
+
+@pytest.mark.clause("RFC7143 11.5.1")
+def test_abort_of_a_parked_command_lets_those_behind_it_go_on(lab: Lab, a: Host, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(parking, "LIMIT_BYTES", 4 * BLOCK)
+    lab.slow = True
+    a.read(0)
+    parked = a.ask_to_write(0, blocks=4)
+    a.read(0, 1)
+    assert len(lab.at_medium) == 1
+    assert a.managed(a.abort(parked)) == DONE
+    assert len(lab.at_medium) == 2
+
+
+@pytest.mark.clause("RFC7143 6.3.5")
+def test_end_of_a_session_lets_parked_commands_of_others_go_on(lab: Lab, monkeypatch: pytest.MonkeyPatch):
+    a, b = lab.session("a"), lab.session("b")
+    monkeypatch.setattr(parking, "LIMIT_BYTES", BLOCK)
+    a.ask_to_write(0, attributes=2)  # ORDERED, and waits for its data
+    lab.units["disk0"].attention(AttentionCode.MODE_PARAMETERS_CHANGED)
+    dormant, parked = b.read(0), b.read(0, 1)
+    a.feed(b"\xff" * 48)  # lengths beyond the limits: the target closes
+    assert a.closed
+    assert b.outcome(dormant).status == Status.CHECK_CONDITION
+    assert b.outcome(parked).status == Status.GOOD
