@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from iscsi_target.config.address import Address
 from iscsi_target.config.lines import dotted, line_of
 from iscsi_target.config.secrets import Secrets
 from iscsi_target.config.tables import (
@@ -39,7 +40,6 @@ from iscsi_target.config.values import (
     default_state,
 )
 from iscsi_target.iscsi.parameters import Preferences
-from iscsi_target.server.transport import Address
 from iscsi_target.target import Timeouts
 
 NUMBER = re.compile(r"\d{1,9}", re.ASCII)  # of a LUN or tag; longer ones are wrong in any case

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from iscsi_target.config.address import Address
 from iscsi_target.config.values import DEFAULT_PORTAL_GROUP, ConfigError, parse_address
 from iscsi_target.iscsi.text import InadmissibleValue, iscsi_name
-from iscsi_target.server.transport import Address
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

@@ -13,9 +13,9 @@ from enum import Enum
 from ipaddress import IPv6Address
 from pathlib import Path
 
+from iscsi_target.config.address import Address
 from iscsi_target.iscsi.chap import Authentication
 from iscsi_target.iscsi.parameters import Preferences
-from iscsi_target.server.transport import Address
 from iscsi_target.target import Timeouts
 
 DEFAULT_PORT = 3260  # RFC7143 14.1

@@ -6,8 +6,9 @@ import logging
 import socket
 from collections.abc import Callable
 
+from iscsi_target.config.address import Address
 from iscsi_target.config.values import ConfigError
-from iscsi_target.server.transport import Address, address_of
+from iscsi_target.server.transport import address_of
 
 log = logging.getLogger(__name__)
 

@@ -19,13 +19,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, TypeVarTuple
 
+from iscsi_target.config.address import Address
 from iscsi_target.config.values import WILDCARDS, ConfigError, Configuration, PortalGroup, TargetEntry, Unit
 from iscsi_target.scsi.operations import Flush, MediumError
 from iscsi_target.scsi.task import UnitState
 from iscsi_target.server.driver import Driver
 from iscsi_target.server.listener import Listener, bind
 from iscsi_target.server.systemd import InheritedSocket
-from iscsi_target.server.transport import Address
 from iscsi_target.server.units import OpenUnit, open_unit, ports_of
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.medium import worker_threads

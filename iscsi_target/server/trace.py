@@ -26,9 +26,9 @@ from typing import NamedTuple
 from pcapng import FileWriter
 from pcapng.blocks import EnhancedPacket, InterfaceDescription, SectionHeader
 
+from iscsi_target.config.address import Address
 from iscsi_target.config.values import ConfigError
 from iscsi_target.scsi.operations import Buffer
-from iscsi_target.server.transport import Address
 from iscsi_target.wire.layout import B4, U8, U16, U24, U32, Bytes4, Bytes16, Layout
 
 log = logging.getLogger(__name__)

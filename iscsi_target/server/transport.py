@@ -12,8 +12,9 @@ import socket
 from collections import deque
 from collections.abc import Iterable
 from ipaddress import IPv6Address, ip_address
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from iscsi_target.config.address import Address
 from iscsi_target.scsi.operations import Buffer
 
 RECEIVE_BUFFER_BYTES = 256 * 1024  # of one read; bounds what one connection does before the next has its turn
@@ -22,16 +23,6 @@ LOW_WATER_BYTES = 256 * 1024  # unsent output below which it is read again
 SEND_STALL_S = 60.0  # a peer that takes no byte of waiting output for this long is cut
 LINGER_S = 2.0  # how long a closed connection may still take output and is drained, so that no reset eats the output
 BUFFERS_PER_SEND = min(os.sysconf("SC_IOV_MAX"), 1024)  # the kernel's limit of a gathering write
-
-
-class Address(NamedTuple):
-    """An IP address or host name and a TCP port; prints as host:port, or [host]:port for IPv6."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def address_of(name: object) -> Address:

@@ -20,13 +20,13 @@ from pathlib import Path
 import pytest
 
 import iscsi_target
+from iscsi_target.config.address import Address
 from iscsi_target.config.values import Backing, Configuration, PortalGroup, TargetEntry, Unit
 from iscsi_target.iscsi.requests import TextRequest
 from iscsi_target.iscsi.responses import ReadyToTransfer, ScsiResponse, TextResponse
 from iscsi_target.scsi import cdb
 from iscsi_target.scsi.block_cdb import Read16, Write16
 from iscsi_target.server.server import Server
-from iscsi_target.server.transport import Address
 from tests.endtoend.hostile import command
 from tests.endtoend.wire_initiator import ISID, Initiator, session, text
 from tools.served import DRAIN_TIMEOUT_S, ServedTarget

@@ -6,7 +6,7 @@ import pytest
 
 from iscsi_target.cli import main
 from iscsi_target.cli.serve import Options, read_configuration
-from iscsi_target.server.transport import Address
+from iscsi_target.config.address import Address
 
 NOTHING = Options(configuration=None, state=None, listen=None, trace=None, json=False, verbose=False)
 MISTAKEN = """\

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from iscsi_target.config.address import Address
 from iscsi_target.config.checks import judge, load
 from iscsi_target.config.values import Backing, ConfigError, ConfigErrors
-from iscsi_target.server.transport import Address
 
 CORRECT = """\
 [portal_groups.1]

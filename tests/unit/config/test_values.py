@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from iscsi_target.config.address import Address
 from iscsi_target.config.values import Backing, default_configuration, default_state, parse_address, ram_configuration
-from iscsi_target.server.transport import Address
 
 
 def test_default_is_one_unit_on_the_loopback_address():

@@ -6,10 +6,10 @@ import socket
 
 import pytest
 
+from iscsi_target.config.address import Address
 from iscsi_target.config.values import ConfigError
 from iscsi_target.server import listener as listener_module
 from iscsi_target.server.listener import Listener, bind
-from iscsi_target.server.transport import Address
 
 
 class Listening:

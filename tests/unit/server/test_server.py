@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 import iscsi_target
+from iscsi_target.config.address import Address
 from iscsi_target.config.values import (
     Backing,
     ConfigError,
@@ -20,7 +21,6 @@ from iscsi_target.config.values import (
 )
 from iscsi_target.server.server import Server
 from iscsi_target.server.systemd import InheritedSocket
-from iscsi_target.server.transport import Address
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.state import StateFile
 

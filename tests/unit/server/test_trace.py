@@ -7,10 +7,10 @@ import pytest
 from pcapng import FileScanner
 from pcapng.blocks import EnhancedPacket
 
+from iscsi_target.config.address import Address
 from iscsi_target.config.values import ConfigError
 from iscsi_target.server import trace as trace_module
 from iscsi_target.server.trace import MAX_SEGMENT_BYTES, Ipv4Header, Ipv6Header, TcpFlag, TcpHeader, Trace
-from iscsi_target.server.transport import Address
 
 LOCAL, PEER = Address("192.0.2.1", 3260), Address("192.0.2.2", 50000)
 LOCAL6, PEER6 = Address("2001:db8::1", 3260), Address("2001:db8::2", 50000)

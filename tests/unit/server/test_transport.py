@@ -6,9 +6,10 @@ from collections.abc import Iterable
 
 import pytest
 
+from iscsi_target.config.address import Address
 from iscsi_target.scsi.operations import Buffer
 from iscsi_target.server import transport
-from iscsi_target.server.transport import HIGH_WATER_BYTES, Address, Channel, address_of
+from iscsi_target.server.transport import HIGH_WATER_BYTES, Channel, address_of
 
 
 class Owner:
