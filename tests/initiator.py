@@ -17,6 +17,7 @@ from iscsi_target.iscsi.framing import Buffer, PduReader, frame
 from iscsi_target.iscsi.header import NO_TAG
 from iscsi_target.iscsi.parameters import Preferences
 from iscsi_target.iscsi.responses import RESPONSES, Response
+from iscsi_target.iscsi.task_management import TaskManagement
 from iscsi_target.iscsi.text import Pair, encode, parse_listing
 from iscsi_target.scsi.block_cdb import Read10, Write10
 from iscsi_target.scsi.cdb import RequestSense, TestUnitReady
@@ -38,7 +39,6 @@ from iscsi_target.target import (
     TargetNode,
     Timeouts,
 )
-from iscsi_target.target.management import TaskManagement
 from iscsi_target.wire.layout import Layout
 from tests.unit.scsi.unit_bench import BLOCK, BLOCKS, make_device
 

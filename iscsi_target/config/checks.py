@@ -15,7 +15,6 @@ from iscsi_target.config.address import Address
 from iscsi_target.config.lines import dotted, line_of
 from iscsi_target.config.secrets import Secrets
 from iscsi_target.config.tables import (
-    MAX_LUN,
     MAX_PORTAL_GROUP_TAG,
     UNIT_NAME,
     AuthenticationTable,
@@ -40,6 +39,7 @@ from iscsi_target.config.values import (
     default_state,
 )
 from iscsi_target.iscsi.parameters import Preferences
+from iscsi_target.scsi.lun import MAX_LUN
 from iscsi_target.target import Timeouts
 
 NUMBER = re.compile(r"\d{1,9}", re.ASCII)  # of a LUN or tag; longer ones are wrong in any case

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 4 << 20  # of a configuration; more is a wrong file
 MAX_SIZE_BYTES = (1 << 63) - 1  # what a file offset can say
-MAX_LUN = 16383  # flat space addressing, SAM5r21 4.7.6.4
 MAX_PORTAL_GROUP_TAG = 65535  # RFC7143 13.9
 MAX_SEGMENT_BYTES = (1 << 24) - 1  # RFC7143 13.12, 13.13, 13.14
 MIN_SEGMENT_BYTES = 512

@@ -48,6 +48,7 @@ from iscsi_target.iscsi.responses import (
     ReadyToTransfer,
     TaskManagementResponse,
 )
+from iscsi_target.iscsi.task_management import TaskManagement
 from iscsi_target.iscsi.text_exchange import SendTargets, TextExchange
 from iscsi_target.iscsi.transfer import (
     DataOutTransfer,
@@ -65,7 +66,6 @@ MAX_EARLY_REQUESTS = 16  # before their turn; one TCP connection does not reorde
 LOGOUT_SESSION, LOGOUT_CONNECTION, LOGOUT_RECOVERY = 0, 1, 2  # RFC7143 11.14.1
 LOGOUT_DONE, LOGOUT_CID_NOT_FOUND, LOGOUT_RECOVERY_NOT_SUPPORTED = 0, 1, 2  # RFC7143 11.15.1
 ASYNC_LOGOUT_REQUEST = 1  # RFC7143 11.9.1
-ABORT_TASK = 1  # RFC7143 11.5.1
 LAST_ATTRIBUTE = 4  # RFC7143 11.3.1.1: ACA; 5 to 7 are reserved
 
 NUMBERED = frozenset(REQUESTS) - {Opcode.DATA_OUT, Opcode.SNACK_REQUEST}  # these have a CmdSN
@@ -183,10 +183,9 @@ class Session:
         received = CommandReceived(tag, header.lun, cdb, header.attributes, task.expected_write)
         if self._parking.admits(received, task):
             yield received
-            task.immediate = memoryview(b"")
         else:
             task.transfer.want(task.expected_write, pdu.data)
-            task.immediate = memoryview(b"")
+        task.immediate = memoryview(b"")
 
     def _open(self, connection: Connection, header: ScsiCommand, pdu: RawPdu, read_length: int | None) -> OpenTask:
         expected = header.expected_data_transfer_length
@@ -433,7 +432,7 @@ class Session:
     def lose(self, connection: Connection) -> None:
         """Forgets a connection that is gone; after the last one nothing that waited for its turn will be handled.
 
-        It can be 32 MiB, and would otherwise stay until the garbage collector finds the session.
+        It can be MAX_EARLY_REQUESTS long PDUs, and would otherwise stay until the garbage collector finds the session.
         """
         self.connections.pop(connection.cid, None)
         if not self.connections:
@@ -462,7 +461,7 @@ def _ends_several_tasks(pdu: RawPdu) -> bool:
     """
     if pdu.basic.opcode != Opcode.TASK_MANAGEMENT_REQUEST:
         return False
-    return TaskManagementRequest.unpack(pdu.header).function != ABORT_TASK
+    return TaskManagementRequest.unpack(pdu.header).function != TaskManagement.ABORT_TASK
 
 
 def _copied(pdu: RawPdu) -> RawPdu:

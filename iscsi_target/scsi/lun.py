@@ -7,7 +7,7 @@ reads.
 from iscsi_target.scsi.pages import FlatLun, PeripheralLun
 from iscsi_target.wire.layout import B2, B6, U8, U48, Layout
 
-MAX_LUN = 0x3FFF
+MAX_LUN = 0x3FFF  # flat space addressing; SAM5r21 4.7.7.3
 FLAT_SPACE = 0x4000
 
 

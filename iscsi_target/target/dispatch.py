@@ -16,6 +16,7 @@ from iscsi_target.iscsi.events import (
     TaskManagementRequested,
 )
 from iscsi_target.iscsi.open_task import Response
+from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
 from iscsi_target.scsi import commands, task
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.cdb import ReportLuns
@@ -43,8 +44,6 @@ from iscsi_target.target.management import (
     REFUSALS,
     WHOLE_TARGET,
     ManagementDesk,
-    ManagementResponse,
-    TaskManagement,
 )
 
 # RFC7143 11.4.7.2: the iSCSI conditions as sense data

@@ -2,43 +2,11 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from enum import IntEnum
 from itertools import count
 
+from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.task import Function, Managed, ManagementRequest, UnitAction
-
-
-class TaskManagement(IntEnum):
-    """Names the function codes.
-
-    Source: RFC7143 11.5.1
-    """
-
-    ABORT_TASK = 1
-    ABORT_TASK_SET = 2
-    CLEAR_ACA = 3
-    CLEAR_TASK_SET = 4
-    LOGICAL_UNIT_RESET = 5
-    TARGET_WARM_RESET = 6
-    TARGET_COLD_RESET = 7
-    TASK_REASSIGN = 8
-
-
-class ManagementResponse(IntEnum):
-    """Names the response codes.
-
-    Source: RFC7143 11.6.1
-    """
-
-    FUNCTION_COMPLETE = 0
-    TASK_DOES_NOT_EXIST = 1
-    LUN_DOES_NOT_EXIST = 2
-    TASK_STILL_ALLEGIANT = 3
-    REASSIGNMENT_NOT_SUPPORTED = 4
-    FUNCTION_NOT_SUPPORTED = 5
-    FUNCTION_REJECTED = 255
-
 
 FUNCTIONS = {
     TaskManagement.ABORT_TASK: Function.ABORT_TASK,

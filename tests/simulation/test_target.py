@@ -19,9 +19,9 @@ from iscsi_target.iscsi.responses import (
     ScsiResponse,
     TaskManagementResponse,
 )
+from iscsi_target.iscsi.task_management import TaskManagement
 from iscsi_target.scsi.operations import Fault, MediumError, Write
 from iscsi_target.target import Action, Perform, Send, Timeouts
-from iscsi_target.target.management import TaskManagement
 from tests.initiator import Host, Lab, disk_node
 from tests.unit.scsi.unit_bench import BLOCK
 

@@ -4,6 +4,7 @@ import pytest
 
 from iscsi_target.iscsi.header import Opcode
 from iscsi_target.iscsi.responses import ReadyToTransfer
+from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.block_cdb import Write10
 from iscsi_target.scsi.cdb import ModeSelect10, ReportLuns
@@ -12,7 +13,6 @@ from iscsi_target.scsi.mode_pages import ControlPage
 from iscsi_target.scsi.operations import Fault, MediumError
 from iscsi_target.scsi.pages import ModeHeader10
 from iscsi_target.target import Target
-from iscsi_target.target.management import ManagementResponse, TaskManagement
 from tests.initiator import READY, Host, Lab, disk_node
 from tests.unit.scsi.unit_bench import BLOCK, make_device
 

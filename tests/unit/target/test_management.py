@@ -4,14 +4,13 @@ from collections.abc import Iterable
 
 import pytest
 
+from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.task import Function, Managed, ManagementRequest, UnitAction
 from iscsi_target.target.management import (
     FUNCTIONS,
     REFUSALS,
     ManagementDesk,
-    ManagementResponse,
-    TaskManagement,
 )
 from tests.unit.scsi.unit_bench import A, make_device
 
