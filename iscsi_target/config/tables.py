@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from iscsi_target.config.address import Address
 from iscsi_target.config.values import DEFAULT_PORTAL_GROUP, ConfigError, parse_address
-from iscsi_target.iscsi.text import InadmissibleValue, iscsi_name
+from iscsi_target.wire.names import InadmissibleValue, iscsi_name
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

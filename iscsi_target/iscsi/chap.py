@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from iscsi_target.iscsi import text
 from iscsi_target.iscsi.errors import LoginStatus
 from iscsi_target.wire.layout import U8, Layout
+from iscsi_target.wire.names import InadmissibleValue
 
 CHAP_KEYS: Final = frozenset({"CHAP_A", "CHAP_I", "CHAP_C", "CHAP_N", "CHAP_R"})
 MAX_CHALLENGE_BYTES: Final = 1024  # RFC7143 12.1.3
@@ -211,7 +212,7 @@ def _authentic(authentication: Authentication, asked: Challenge, user: str, resp
 def _read(response: str, length_bytes: int) -> bytes:
     try:
         value = text.binary(response, length_bytes)
-    except text.InadmissibleValue as error:
+    except InadmissibleValue as error:
         raise LoginStatus.AUTHENTICATION_FAILURE.refusal(f"CHAP_R is {error}") from None
     if len(value) != length_bytes:
         raise LoginStatus.AUTHENTICATION_FAILURE.refusal(f"CHAP_R has {len(value)} bytes, not {length_bytes}")
@@ -221,7 +222,7 @@ def _read(response: str, length_bytes: int) -> bytes:
 def _identifier(offered: Mapping[str, str]) -> int:
     try:
         identifier = text.number(_require(offered, "CHAP_I"))
-    except text.InadmissibleValue as error:
+    except InadmissibleValue as error:
         raise LoginStatus.AUTHENTICATION_FAILURE.refusal(f"CHAP_I is {error}") from None
     if identifier > MAX_IDENTIFIER:
         raise LoginStatus.AUTHENTICATION_FAILURE.refusal(f"CHAP_I is {identifier}, more than {MAX_IDENTIFIER}")
@@ -231,7 +232,7 @@ def _identifier(offered: Mapping[str, str]) -> int:
 def _challenge_value(offered: Mapping[str, str]) -> bytes:
     try:
         return text.binary(_require(offered, "CHAP_C"), MAX_CHALLENGE_BYTES)
-    except text.InadmissibleValue as error:
+    except InadmissibleValue as error:
         raise LoginStatus.AUTHENTICATION_FAILURE.refusal(f"CHAP_C is {error}") from None
 
 

@@ -27,6 +27,7 @@ from iscsi_target.iscsi.parameters import (
     Parameters,
     Preferences,
 )
+from iscsi_target.wire.names import InadmissibleValue
 
 __all__ = [
     "BY_NAME",
@@ -129,7 +130,7 @@ class DeclaredNumber(NamedTuple):
         """Takes the number over, one that is too large as the largest; raises InadmissibleValue for one too small."""
         declared = min(text.number(value), self.most)
         if declared < self.least:
-            raise text.InadmissibleValue(f"{declared} is less than {self.least}")
+            raise InadmissibleValue(f"{declared} is less than {self.least}")
         return Settled(None, self.store(parameters, declared))
 
 
@@ -181,13 +182,13 @@ class Choice(NamedTuple):
                 return Settled(item, self.store(parameters, item))
         if self.default not in supported:
             raise LoginStatus.INITIATOR_ERROR.refusal(f"none of {value!r} is allowed, only {supported}")
-        raise text.InadmissibleValue("nothing in the list is supported")
+        raise InadmissibleValue("nothing in the list is supported")
 
 
 def _within(value: str, least: int, most: int) -> int:
     result = text.number(value)
     if not least <= result <= most:
-        raise text.InadmissibleValue(f"{result} is not in {least}..{most}")
+        raise InadmissibleValue(f"{result} is not in {least}..{most}")
     return result
 
 
@@ -412,7 +413,7 @@ def _settle(preferences: Preferences, circumstances: Circumstances, parameters: 
         return Settled(text.IRRELEVANT, parameters)
     try:
         return BY_NAME[name].kind.settle(value, preferences, parameters)
-    except text.InadmissibleValue:
+    except InadmissibleValue:
         return Settled(text.REJECT, parameters)
 
 

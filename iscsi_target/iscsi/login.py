@@ -24,6 +24,7 @@ from iscsi_target.iscsi.keys import Circumstances, Stage
 from iscsi_target.iscsi.parameters import DEFAULT_SEGMENT_BYTES, Parameters, Preferences
 from iscsi_target.iscsi.requests import LoginRequest
 from iscsi_target.iscsi.responses import LoginResponse
+from iscsi_target.wire.names import InadmissibleValue, iscsi_name
 
 __all__ = [
     "Algorithm",
@@ -165,8 +166,8 @@ class _Opening:
         if "InitiatorName" not in offered:
             raise LoginStatus.MISSING_PARAMETER.refusal("InitiatorName is missing in the first request")
         try:
-            initiator_name = text.iscsi_name(offered["InitiatorName"])
-        except text.InadmissibleValue as error:
+            initiator_name = iscsi_name(offered["InitiatorName"])
+        except InadmissibleValue as error:
             raise LoginStatus.INITIATOR_ERROR.refusal(f"InitiatorName is {error}") from None
         match offered.get("SessionType", SessionType.NORMAL.value):
             case SessionType.NORMAL.value:
@@ -181,8 +182,8 @@ class _Opening:
         if "TargetName" not in offered:
             raise LoginStatus.MISSING_PARAMETER.refusal("TargetName is missing in the first request")
         try:
-            target = self._endpoint.targets.get(text.iscsi_name(offered["TargetName"]))
-        except text.InadmissibleValue as error:
+            target = self._endpoint.targets.get(iscsi_name(offered["TargetName"]))
+        except InadmissibleValue as error:
             raise LoginStatus.TARGET_NOT_FOUND.refusal(f"TargetName is {error}") from None
         if target is None or self._portal_group_tag not in target.portal_group_tags:
             name, tag = offered["TargetName"], self._portal_group_tag

@@ -11,12 +11,12 @@ not understood).
 
 import base64
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 from iscsi_target.iscsi.errors import ProtocolError, RejectReason
+from iscsi_target.wire.names import InadmissibleValue
 
 Pair = tuple[str, str]
 
@@ -25,7 +25,6 @@ MAX_VALUE_BYTES: Final = 255  # RFC7143 6.1, of one value of a list
 MAX_CONSTANT_BYTES: Final = 8192  # of a value in the form of a binary constant; the longest known is 1024 bytes in hex
 MAX_SEQUENCE_BYTES: Final = 65536  # RFC7143 6.1: what must be received when authentication items are long
 MAX_PAIRS: Final = 256  # of one sequence; chapters 12 and 13 define some 50 keys
-MAX_NAME_BYTES: Final = 223  # RFC7143 4.2.7.1
 MAX_NUMBER: Final = 2**64 - 1  # RFC7143 6.1, numerical-value
 
 NONE: Final = "None"
@@ -39,11 +38,6 @@ _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,19}", re.ASCII)
 _HEX = re.compile(r"0[xX]([0-9a-fA-F]+)", re.ASCII)
 _BASE64 = re.compile(r"0[bB]([0-9A-Za-z+/]+={0,2})", re.ASCII)
-_NAME = re.compile(r"iqn\.[^\s,=\x00-\x1f\x7f]+|eui\.[0-9a-f]{16}|naa\.(?:[0-9a-f]{16}|[0-9a-f]{32})", re.ASCII)
-
-
-class InadmissibleValue(ValueError):
-    """Says that a value is not of the form, or not in the range, that its key wants."""
 
 
 def parse(segment: bytes) -> list[Pair]:
@@ -254,24 +248,3 @@ def hexadecimal(value: bytes) -> str:
     """
     assert value
     return "0x" + value.hex()
-
-
-def iscsi_name(value: str) -> str:
-    """Reads an iSCSI name and normalises it, so that equal names compare equal.
-
-    Only the type prefix, the hexadecimal digits of eui. and naa. and the absence of separators are checked:
-    names with a character that stringprep forbids, such as the underscore, are in use.
-
-    value     as received or configured
-    returns   the name in lower case, at most MAX_NAME_BYTES of UTF-8
-    raises    InadmissibleValue
-    Source: RFC7143 4.2.7, RFC 3722
-    """
-    if len(value) > MAX_NAME_BYTES:
-        raise InadmissibleValue(f"an iSCSI name of more than {MAX_NAME_BYTES} bytes")
-    name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", value).casefold())
-    if len(name.encode("utf-8", "replace")) > MAX_NAME_BYTES:
-        raise InadmissibleValue(f"an iSCSI name of more than {MAX_NAME_BYTES} bytes")
-    if not name.isprintable() or not _NAME.fullmatch(name):
-        raise InadmissibleValue("not an iSCSI name: iqn., eui. or naa. and what belongs to it")
-    return name

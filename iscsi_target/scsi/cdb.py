@@ -260,3 +260,34 @@ class ReportSupportedTaskManagementFunctions(Layout):
     allocation_length: U32 = 0
     _4: U8 = 0
     control: U8 = 0
+
+
+class PersistentReserveIn(Layout):
+    """PERSISTENT RESERVE IN; the service action is that of the row in `commands`.
+
+    Source: SPC4r37 6.15.1
+    """
+
+    operation_code: U8 = 0x5E
+    _1: B3 = 0
+    service_action: B5 = 0
+    _2: U32 = 0
+    _3: U8 = 0
+    allocation_length: U16 = 0
+    control: U8 = 0
+
+
+class PersistentReserveOut(Layout):
+    """PERSISTENT RESERVE OUT; the service action is that of the row in `commands`.
+
+    Source: SPC4r37 6.16.1
+    """
+
+    operation_code: U8 = 0x5F
+    _1: B3 = 0
+    service_action: B5 = 0
+    scope: B4 = 0
+    type: B4 = 0
+    _2: U16 = 0
+    parameter_list_length: U32 = 0
+    control: U8 = 0

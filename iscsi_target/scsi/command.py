@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from iscsi_target.scsi.access import Access
 from iscsi_target.scsi.cdb import ServiceActionCdb
 from iscsi_target.scsi.device import Device
-from iscsi_target.scsi.reservations import Access
 from iscsi_target.scsi.status import InvalidFieldInCdb, ReservedBitInCdb
 from iscsi_target.scsi.task import Call, Reply
 from iscsi_target.wire.layout import Layout, LayoutError
@@ -28,6 +28,7 @@ class Row:
     attention       True when a pending unit attention pre-empts it
     medium_access   True when it needs a loaded and started medium
     unsupported     fields that must be zero, CONTROL besides
+    service_action  which of those that share the layout; None takes the layout's own, if it has one
     available       False for a device that does not have the command
     Source: SPC4r37 6.1, SBC3r36 5.1
     """
@@ -38,6 +39,7 @@ class Row:
     attention: bool = True
     medium_access: bool = False
     unsupported: tuple[str, ...] = ()
+    service_action: int | None = None
     available: Callable[[Device], bool] = lambda device: True
 
 
@@ -150,5 +152,7 @@ def command(
         access = relaxed(cdb)
         return row.access if access is None else access
 
-    service_action = first.service_action if "service_action" in layout.fields else None
+    service_action = row.service_action
+    if service_action is None and "service_action" in layout.fields:
+        service_action = first.service_action
     return Command(row, layout, first.operation_code, service_action, handle, wanted, columns)

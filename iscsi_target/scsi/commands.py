@@ -1,8 +1,7 @@
 """THE command table: one row per operation code and service action, and how a CDB finds its row.
 
-`Access` grants: what a row does not list is denied to everyone but the holder of a reservation. Every row of
-the read and write classes follows the table of the standard that its clause names, also for persistent
-reservations, which no command makes yet.
+`Access` grants: what a row does not list is denied to everyone but the holder of a reservation. What is granted follows
+SPC4r37 5.13.1 tables 65 and 66 and SBC3r36 4.17.
 """
 
 from collections.abc import Mapping
@@ -10,10 +9,18 @@ from collections.abc import Mapping
 from iscsi_target.scsi import block, media, modes, primary, provisioning
 from iscsi_target.scsi import block_cdb as sbc
 from iscsi_target.scsi import cdb as spc
+from iscsi_target.scsi.access import Access
 from iscsi_target.scsi.command import Command, Row, command
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.inquiry import absent_inquiry, inquiry
-from iscsi_target.scsi.reservations import Access
+from iscsi_target.scsi.persistent_reserve_in import persistent_reserve_in
+from iscsi_target.scsi.persistent_reserve_out import (
+    command_name,
+    overruling,
+    persistent_reserve_out,
+    wanted_by_persistent_reserve_out,
+)
+from iscsi_target.scsi.personality import InAction, OutAction
 from iscsi_target.scsi.status import InvalidFieldInCdb, InvalidOperationCode, LogicalUnitNotSupported
 from iscsi_target.scsi.supported import (
     report_supported_operation_codes,
@@ -23,6 +30,7 @@ from iscsi_target.scsi.task import Call, Done
 from iscsi_target.wire.layout import LayoutError
 
 EVERYBODY = Access.SPC2 | Access.ALWAYS
+UNCONDITIONALLY = EVERYBODY | Access.LOST
 ALWAYS, AS_READ, AS_WRITE = Access.ALWAYS, Access.AS_READ, Access.AS_WRITE
 RESERVE_10_UNSUPPORTED = ("third_party", "long_id", "extent", "third_party_device_id", "parameter_list_length")
 RESERVE_6_UNSUPPORTED = ("third_party", "third_party_device_id", "extent")
@@ -58,6 +66,47 @@ def _medium(name: str, clause: str, access: Access) -> Row:
     return Row(name=name, access=access, clause=clause, medium_access=True)
 
 
+def _reserve_in(action: InAction) -> Command:
+    """The row of a service action of PERSISTENT RESERVE IN."""
+    row = Row(
+        name=f"PERSISTENT RESERVE IN, {action}",
+        access=ALWAYS,
+        clause="SPC4r37 6.15",
+        service_action=action,
+        available=lambda device: action in device.personality.in_actions,
+    )
+    return command(row, spc.PersistentReserveIn, persistent_reserve_in)
+
+
+def _reserve_out(action: OutAction, access: Access) -> Command:
+    """The row of a service action of PERSISTENT RESERVE OUT."""
+    row = Row(
+        name=command_name(action),
+        access=access,
+        clause="SPC4r37 6.16",
+        service_action=action,
+        available=lambda device: action in device.personality.out_actions,
+    )
+    return command(row, spc.PersistentReserveOut, persistent_reserve_out, wanted_by_persistent_reserve_out)
+
+
+# What an operator may do without being a nexus; no initiator can send it. Source: none, it is ours
+OVERRULING: Mapping[OutAction, Command] = {
+    action: command(
+        Row(
+            name=command_name(action),
+            access=UNCONDITIONALLY,
+            clause="SPC4r37 5.13.11.2",
+            attention=False,
+            service_action=action,
+        ),
+        spc.PersistentReserveOut,
+        overruling,
+        wanted_by_persistent_reserve_out,
+    )
+    for action in (OutAction.CLEAR, OutAction.PREEMPT, OutAction.PREEMPT_AND_ABORT)
+}
+
 TABLE: tuple[Command, ...] = (
     command(
         Row(name="TEST UNIT READY", access=ALWAYS, clause="SPC4r37 6.47"),
@@ -65,13 +114,13 @@ TABLE: tuple[Command, ...] = (
         primary.test_unit_ready,
     ),
     command(
-        Row(name="REQUEST SENSE", access=EVERYBODY, clause="SPC4r37 6.39", attention=False),
+        Row(name="REQUEST SENSE", access=UNCONDITIONALLY, clause="SPC4r37 6.39", attention=False),
         spc.RequestSense,
         primary.request_sense,
     ),
     command(_medium("READ(6)", "SBC2r16 5.5", AS_READ), sbc.Read6, block.read_6),
     command(_medium("WRITE(6)", "SBC2r16 5.24", AS_WRITE), sbc.Write6, block.write_6, block.wanted_by_write_6),
-    command(Row(name="INQUIRY", access=EVERYBODY, clause="SPC4r37 6.6", attention=False), spc.Inquiry, inquiry),
+    command(Row(name="INQUIRY", access=UNCONDITIONALLY, clause="SPC4r37 6.6", attention=False), spc.Inquiry, inquiry),
     command(
         Row(name="MODE SELECT(6)", access=AS_WRITE, clause="SPC4r37 6.11"),
         spc.ModeSelect6,
@@ -162,6 +211,16 @@ TABLE: tuple[Command, ...] = (
         spc.ModeSense10,
         modes.mode_sense_10,
     ),
+    *map(_reserve_in, InAction),
+    _reserve_out(OutAction.REGISTER, ALWAYS),
+    _reserve_out(OutAction.RESERVE, Access.HOLDER),
+    _reserve_out(OutAction.RELEASE, Access.AS_REGISTRANT),
+    _reserve_out(OutAction.CLEAR, Access.AS_REGISTRANT),
+    _reserve_out(OutAction.PREEMPT, Access.AS_REGISTRANT),
+    _reserve_out(OutAction.PREEMPT_AND_ABORT, Access.AS_REGISTRANT),
+    _reserve_out(OutAction.REGISTER_AND_IGNORE_EXISTING_KEY, ALWAYS),
+    _reserve_out(OutAction.REGISTER_AND_MOVE, Access.HOLDER),
+    _reserve_out(OutAction.REPLACE_LOST_RESERVATION, Access.LOST),
     command(_read("READ(16)", "SBC3r36 5.13"), sbc.Read16, block.read),
     command(
         _write("COMPARE AND WRITE", "SBC3r36 5.2"),
@@ -198,7 +257,7 @@ TABLE: tuple[Command, ...] = (
     command(_medium("READ CAPACITY(16)", "SBC3r36 5.16", EVERYBODY), sbc.ReadCapacity16, media.read_capacity_16),
     command(_medium("GET LBA STATUS", "SBC3r36 5.4", AS_READ), sbc.GetLbaStatus, provisioning.get_lba_status),
     command(
-        Row(name="REPORT LUNS", access=EVERYBODY, clause="SPC4r37 6.33", attention=False),
+        Row(name="REPORT LUNS", access=UNCONDITIONALLY, clause="SPC4r37 6.33", attention=False),
         spc.ReportLuns,
         primary.report_luns,
     ),
@@ -248,6 +307,29 @@ def find(cdb: bytes) -> Command:
     if row is None:
         raise InvalidOperationCode
     return row
+
+
+def find_available(cdb: bytes, device: Device) -> Command:
+    """Returns the row of a CDB that a device has.
+
+    raises   as `find`, and for a command that only other devices have
+    Source: SPC4r37 4.2.5.2, 4.2.5.3
+    """
+    try:
+        row = find(cdb)
+    except InvalidFieldInCdb:
+        if not _has_code(device, spc.ServiceActionCdb.unpack(cdb).operation_code):
+            raise InvalidOperationCode from None
+        raise
+    if row.available(device):
+        return row
+    if not _has_code(device, row.operation_code):
+        raise InvalidOperationCode
+    raise InvalidFieldInCdb(row.layout, "service_action")
+
+
+def _has_code(device: Device, operation_code: int) -> bool:
+    return any(row.available(device) for row in TABLE if row.operation_code == operation_code)
 
 
 def absent_unit(cdb: bytes, luns: tuple[int, ...]) -> Done:

@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from iscsi_target.scsi.nexus import Nexus, TargetPort
-from iscsi_target.scsi.reservations import Spc2Reservation
+from iscsi_target.scsi.personality import STRICT, Personality
+from iscsi_target.scsi.reservations import Reservations, Spc2Reservation
+from iscsi_target.scsi.status import CheckCondition, StatusError
+from iscsi_target.scsi.task import UnitState
 
 if TYPE_CHECKING:  # mode_pages needs Geometry, so it imports this module
     from iscsi_target.scsi.mode_pages import ModePages
@@ -113,7 +116,9 @@ class Device:
     loaded        False after the medium was ejected
     stopped       True after START STOP UNIT stopped the unit
     preventing    the nexuses that prevent the removal of the medium
-    reservation   the SPC-2 reservation
+    personality   how the unit treats reservations
+    spc2_reservation   the SPC-2 reservation
+    reservations  the persistent reservations
     Source: SAM5r21 4.5.19
     """
 
@@ -125,7 +130,25 @@ class Device:
     loaded: bool = True
     stopped: bool = False
     preventing: set[Nexus] = field(default_factory=set)
-    reservation: Spc2Reservation = field(default_factory=Spc2Reservation)
+    personality: Personality = STRICT
+    spc2_reservation: Spc2Reservation = field(default_factory=Spc2Reservation)
+    reservations: Reservations = field(default_factory=Reservations)
+
+    def kept(self, *, modes: "ModePages | None" = None, reservations: Reservations | None = None) -> UnitState:
+        """Returns what has to outlive the process when these values are adopted; without a value, the current one."""
+        return UnitState(
+            mode_pages=(modes or self.modes).saved,
+            reservations=(reservations or self.reservations).stored,
+        )
+
+    def sense_data(self, error: StatusError) -> bytes:
+        """Returns the sense data of an error in the format that D_SENSE asks for; nothing when it has none.
+
+        Source: SPC4r37 4.5, 7.5.8
+        """
+        if not isinstance(error, CheckCondition):
+            return b""
+        return error.sense.descriptor() if self.descriptor_sense else error.sense.fixed()
 
     @property
     def write_cache(self) -> bool:

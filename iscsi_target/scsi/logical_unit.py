@@ -2,8 +2,7 @@
 
 A task is admitted (its CDB understood, its Data-Out asked for), becomes enabled by its place in the task set, starts
 when its data is there too, and then ends by itself, or after its operation's turn at the medium, or after the state
-file. What the start checks, in this order: a unit attention of a reset or a lost nexus, the reservation, any other unit
-attention, the medium, the command's handler.
+file. What the start checks is in `checks`.
 
 The fencing law: a task whose operation is at the medium cannot be taken back. Aborting it only decides how it will end
 when the operation is over, and a management request is over when every task that it ended is. What did not go to the
@@ -12,17 +11,29 @@ medium ends at once and never goes.
 Only one change of what the state file keeps is under way at a time: a command that may change it waits before its first
 check until the save before it is over, so it starts from what was adopted. A task that is aborted during its save
 adopts what is on disk all the same, and only its status stays away; as what was saved is then current too, a reset in
-between makes no difference.
+between makes no difference. The same commands are those that change reservations, so that no two changes overlap.
+
+PERSISTENT RESERVE OUT is over when every task that it aborts is. It waits for tasks that were there before it only, so
+two of them cannot wait for each other.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 from iscsi_target.scsi import commands
-from iscsi_target.scsi.attention import AttentionCode, precedes_reservation_conflict
-from iscsi_target.scsi.cdb import ModeSelect6, ModeSelect10, ReportLuns, RequestSense
+from iscsi_target.scsi.attention import AttentionCode
+from iscsi_target.scsi.cdb import (
+    ModeSelect6,
+    ModeSelect10,
+    PersistentReserveOut,
+    Release6,
+    Release10,
+    ReportLuns,
+    Reserve6,
+    Reserve10,
+)
+from iscsi_target.scsi.checks import examine
 from iscsi_target.scsi.command import Command
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.medium_faults import condition
@@ -32,6 +43,7 @@ from iscsi_target.scsi.open_task import (
     Collecting,
     Fate,
     Fence,
+    Fencing,
     OpenTask,
     Over,
     Performing,
@@ -40,19 +52,13 @@ from iscsi_target.scsi.open_task import (
     Waiting,
     WaitingToSave,
 )
+from iscsi_target.scsi.open_tasks import OpenTasks
 from iscsi_target.scsi.operations import MediumError, Outcome
-from iscsi_target.scsi.primary import sense_data
-from iscsi_target.scsi.reservations import Spc2Reservation
+from iscsi_target.scsi.reservations import Cause, Spc2Reservation
+from iscsi_target.scsi.rules import Rule, rule_of
 from iscsi_target.scsi.status import (
-    CheckCondition,
-    InternalTargetFailure,
-    InvalidFieldInCdb,
-    InvalidOperationCode,
     InvalidTaskAttribute,
-    MediumNotPresent,
-    NotReadyInitialisingRequired,
     ParameterListLengthError,
-    ReservationConflict,
     Status,
     StatusError,
     TaskSetFull,
@@ -61,12 +67,14 @@ from iscsi_target.scsi.status import (
 from iscsi_target.scsi.task import (
     Aborted,
     Call,
+    Change,
     Collect,
     Completed,
     Done,
     Function,
     Managed,
     ManagementRequest,
+    Noted,
     Perform,
     Persist,
     Reply,
@@ -77,14 +85,16 @@ from iscsi_target.scsi.task import (
     UnitAction,
     Work,
 )
-from iscsi_target.scsi.task_set import TaskSet, Turn, Turns
-from iscsi_target.wire.layout import Layout, LayoutError
+from iscsi_target.scsi.task_set import Turn
+from iscsi_target.scsi.timeline import Entry, Timeline
+from iscsi_target.scsi.transitions import TasksAborted, Told, ToldAll, Transition
+from iscsi_target.wire.layout import LayoutError
 
 QERR_ABORT_ALL = 1  # QERR = 01b
 QERR_ABORT_NEXUS = 3  # QERR = 11b
 
-# The commands that change what the state file keeps.
-SAVERS = (ModeSelect6, ModeSelect10)
+# The commands that change what the state file keeps, or the reservations.
+SAVERS = (ModeSelect6, ModeSelect10, PersistentReserveOut, Reserve6, Reserve10, Release6, Release10)
 
 RESETS = {
     Function.LOGICAL_UNIT_RESET: AttentionCode.BUS_DEVICE_RESET_FUNCTION_OCCURRED,
@@ -92,10 +102,8 @@ RESETS = {
 }
 
 
-def _unavailable(command: Command) -> CheckCondition:
-    if command.service_action is None:
-        return InvalidOperationCode()
-    return InvalidFieldInCdb(command.layout, "service_action")
+def _cause(task: Task, command: Command) -> Cause:
+    return Cause(command.name, task.nexus, task.received_s)
 
 
 class LogicalUnit:
@@ -110,20 +118,20 @@ class LogicalUnit:
         self.name = name
         self.device = device
         self._nexuses = NexusTable()
-        self._tasks = TaskSet()
-        self._turns = Turns()
-        self._open: dict[Task, OpenTask] = {}
-        self._tickets: dict[int, OpenTask] = {}
-        self._next_ticket = 0
+        self._tasks = OpenTasks(name)
+        self._timeline = Timeline()
         self._saving = False
-        self._savers: list[OpenTask] = []
-        self._startable: deque[OpenTask] = deque()
         self._outbox: list[UnitAction] = []
 
     @property
     def open_tasks(self) -> int:
         """How many tasks have not ended."""
-        return len(self._open)
+        return len(self._tasks)
+
+    @property
+    def timeline(self) -> list[Entry]:
+        """What happened to the reservations lately, oldest first."""
+        return self._timeline.entries()
 
     # Nexuses and attentions
 
@@ -135,14 +143,14 @@ class LogicalUnit:
         self._nexuses.attach(nexus)
 
     def detach(self, nexus: Nexus) -> None:
-        """Lets a nexus go whose tasks are over; what it prevented and reserved goes with it.
+        """Lets a nexus go whose tasks are over; what it prevented and its SPC-2 reservation go with it.
 
         Source: SAM5r21 6.3.4, SBC3r36 5.10
         """
-        assert not self._tasks.open_tasks(nexus)
+        assert not self._tasks.of(nexus)
         self._nexuses.detach(nexus)
         self.device.preventing.discard(nexus)
-        self.device.reservation = self.device.reservation.release(nexus)
+        self.device.spc2_reservation = self.device.spc2_reservation.release(nexus)
 
     def attention(self, code: int, *, except_nexus: Nexus | None = None) -> None:
         """Establishes a unit attention for every attached nexus but one.
@@ -195,29 +203,34 @@ class LogicalUnit:
         data_out   at most the bytes asked for
         Source: SAM5r21 5.4.3
         """
-        entry = self._open.get(task)
+        entry = self._tasks.find(task)
         if entry is None:
             return []
         assert isinstance(entry.phase, Collecting)
         entry.data_out = data_out
         entry.phase = Ready()
-        if entry.enabled:
-            self._startable.append(entry)
+        self._tasks.make_startable(entry)
+        return self._run()
+
+    def operate(self, task: Task, command: Command, data_out: bytes) -> list[UnitAction]:
+        """Takes in a command of the operator, which is ordered and serialised like those of the nexuses.
+
+        command    of `commands.OVERRULING`
+        """
+        self._tasks.enter(OpenTask(task, command, command.unpack(task.cdb), 0, Ready(), data_out))
         return self._run()
 
     def finished(self, ticket: Ticket, result: Outcome | MediumError) -> list[UnitAction]:
         """Takes in what became of a Perform or a Persist."""
-        entry = self._tickets.pop(ticket.number)
+        entry = self._tasks.redeem(ticket)
         match entry.phase:
             case Performing(turn, work):
-                self._leave_turn(turn)
+                self._tasks.leave_turn(turn)
                 self._performed(entry, work, result)
             case Saving(save):
                 self._saving = False
                 self._saved(entry, save, result)
-                self._retry_savers()
-            case _:
-                raise AssertionError(f"{ticket} has nothing under way")
+                self._tasks.retry_savers()
         return self._run()
 
     def manage(self, request: ManagementRequest) -> list[UnitAction]:
@@ -226,61 +239,49 @@ class LogicalUnit:
         Tasks that arrive later are not in its scope. A reset takes effect at once, on everybody's attentions too.
         Source: SAM5r21 7, 6.3.3, RFC7143 4.2.3
         """
-        scope = self._scope(request)
+        scope = self._tasks.in_scope(request)
         found = bool(scope) or request.function is not Function.ABORT_TASK
-        fence = Fence(request.number, found, 1 + len(scope))
-        for entry in scope:
-            entry.fences.append(fence)
+        fence = Fence.around(scope, lambda: self._outbox.append(Managed(request.number, found)))
         self._abort_all(scope, request.nexus, tell_others=request.function is Function.CLEAR_TASK_SET)
         if request.function in RESETS:
             self._reset(RESETS[request.function])
-        self._lower(fence)
+        fence.lower()
         return self._run()
 
     # Admission
 
     def _admit(self, task: Task) -> None:
-        subject_to_attention = True
+        command: Command | None = None
         try:
             if task.attribute is TaskAttribute.ACA:
                 raise InvalidTaskAttribute
-            command = commands.find(task.cdb)
-            subject_to_attention = command.attention
-            if not command.available(self.device):
-                raise _unavailable(command)
+            command = commands.find_available(task.cdb, self.device)
             cdb = command.unpack(task.cdb)
             wanted = command.data_out(self.device, cdb)
         except StatusError as error:
+            subject_to_attention = command is None or command.attention
             code = self._nexuses.take(task.nexus) if subject_to_attention else None
-            self._refuse(task, error if code is None else UnitAttention(code))
+            refusal = error if code is None else UnitAttention(code)
+            if command is not None:
+                self._note_refusal(task, command, refusal)
+            self._refuse(task, refusal)
             return
         collects = wanted > 0 and task.expects_data
-        entry = OpenTask(task, command, cdb, wanted, Collecting() if collects else Ready())
-        self._open[task] = entry
         if collects:
             self._outbox.append(Collect(task, wanted))
-        self._enable(self._tasks.enter(task))
+        self._tasks.enter(OpenTask(task, command, cdb, wanted, Collecting() if collects else Ready()))
 
     def _refuse(self, task: Task, error: StatusError) -> None:
-        self._outbox.append(Completed(task, error.status, self._sense_data(error)))
+        self._outbox.append(Completed(task, error.status, self.device.sense_data(error)))
         self._after_error(task.nexus, error)
-
-    def _enable(self, tasks: Iterable[Task]) -> None:
-        for task in tasks:
-            entry = self._open[task]
-            entry.enabled = True
-            if isinstance(entry.phase, Ready):
-                self._startable.append(entry)
 
     # From the start of a task to its end
 
     def _run(self) -> list[UnitAction]:
-        while self._startable:
-            entry = self._startable.popleft()
+        while (entry := self._tasks.next_startable()) is not None:
             match entry.phase:
                 case Ready() if self._saving and isinstance(entry.cdb, SAVERS):
-                    entry.phase = WaitingToSave()
-                    self._savers.append(entry)
+                    self._tasks.wait_to_save(entry)
                 case Ready():
                     self._settle(entry, partial(self._start, entry))
                 case Waiting(turn, work):
@@ -294,29 +295,16 @@ class LogicalUnit:
 
     def _start(self, entry: OpenTask) -> Reply:
         task, command = entry.task, entry.command
-        permitted = self.device.reservation.permits(task.nexus, command.columns(entry.cdb))
-        if command.attention or isinstance(entry.cdb, RequestSense):
-            code = self._nexuses.first(task.nexus)
-            if code is not None and (permitted or precedes_reservation_conflict(code)):
-                self._nexuses.withdraw(task.nexus, code)
-                return self._report_attention(code, entry.cdb)
-        if not permitted:
-            raise ReservationConflict
-        if command.medium_access and not self.device.loaded:
-            raise MediumNotPresent
-        if command.medium_access and self.device.stopped:
-            raise NotReadyInitialisingRequired
-        reply = command.handler(
-            self.device, entry.cdb, Call(task.nexus, entry.data_out, task.luns, task.expected_length)
+        told = examine(task.nexus, command, entry.cdb, self.device, self._nexuses)
+        if told is not None:
+            return told
+        call = Call(
+            task.nexus, entry.data_out, task.luns, task.expected_length, task.received_s, attached=self._nexuses
         )
+        reply = command.handler(self.device, entry.cdb, call)
         if isinstance(entry.cdb, ReportLuns):
             self._nexuses.withdraw(task.nexus, AttentionCode.REPORTED_LUNS_DATA_HAS_CHANGED)
         return reply
-
-    def _report_attention(self, code: int, cdb: Layout) -> Done:
-        if not isinstance(cdb, RequestSense):
-            raise UnitAttention(code)
-        return sense_data(cdb, UnitAttention(code).sense)
 
     def _settle(self, entry: OpenTask, step: Callable[[], Reply]) -> None:
         """Runs a step of a command; the one place that turns what handlers raise into a status."""
@@ -337,22 +325,19 @@ class LogicalUnit:
                 self._tell_others(entry.task.nexus, reply)
                 turn = Turn(entry.task, operation)
                 entry.phase = Waiting(turn, reply)
-                if self._turns.enter(turn):
+                if self._tasks.enter_turn(turn):
                     self._perform(entry, turn, reply)
+            case Change(transition):
+                self._change(entry, transition)
             case Save(state):
                 assert not self._saving
                 self._saving = True
                 entry.phase = Saving(reply)
-                self._outbox.append(Persist(self._ticket(entry), state))
+                self._outbox.append(Persist(self._tasks.ticket(entry), state))
 
     def _perform(self, entry: OpenTask, turn: Turn, work: Work) -> None:
         entry.phase = Performing(turn, work)
-        self._outbox.append(Perform(self._ticket(entry), work.operation))
-
-    def _ticket(self, entry: OpenTask) -> Ticket:
-        self._next_ticket += 1
-        self._tickets[self._next_ticket] = entry
-        return Ticket(self.name, self._next_ticket)
+        self._outbox.append(Perform(self._tasks.ticket(entry), work.operation))
 
     def _performed(self, entry: OpenTask, work: Work, result: Outcome | MediumError) -> None:
         def finish() -> Done:
@@ -366,27 +351,25 @@ class LogicalUnit:
             self._end_aborted(entry)
 
     def _saved(self, entry: OpenTask, save: Save, result: Outcome | MediumError) -> None:
-        def finish() -> Done | Work:
+        def finish() -> Done | Work | Change:
             if isinstance(result, MediumError):
-                raise InternalTargetFailure
+                raise save.failure()
             return save.finish()
 
         if entry.fate is Fate.ITS_OWN:
             self._settle(entry, finish)
-            return
-        if not isinstance(result, MediumError):
-            self._tell_others(entry.task.nexus, save.finish())
-        self._end_aborted(entry)
+        elif isinstance(result, MediumError):
+            self._end_aborted(entry)
+        else:
+            self._adopt_aborted(entry, save.finish())
 
-    def _retry_savers(self) -> None:
-        savers, self._savers = self._savers, []
-        for entry in savers:
-            if isinstance(entry.phase, WaitingToSave):
-                entry.phase = Ready()
-                self._startable.append(entry)
-
-    def _leave_turn(self, turn: Turn) -> None:
-        self._startable.extend(self._open[free.task] for free in self._turns.leave(turn))
+    def _adopt_aborted(self, entry: OpenTask, reply: Done | Work | Change) -> None:
+        """Lets what is on disk hold, although the command that wanted it was aborted meanwhile."""
+        if isinstance(reply, Change):
+            self._change(entry, reply.transition)
+        else:
+            self._tell_others(entry.task.nexus, reply)
+            self._end_aborted(entry)
 
     def _complete(self, entry: OpenTask, done: Done) -> None:
         self._outbox.append(Completed(entry.task, done.status, data_in=done.data_in, wanted=entry.wanted))
@@ -398,14 +381,10 @@ class LogicalUnit:
             self._nexuses.establish(reply.attention, except_nexus=nexus)
 
     def _fail(self, entry: OpenTask, error: StatusError) -> None:
-        self._outbox.append(Completed(entry.task, error.status, self._sense_data(error), wanted=entry.wanted))
+        self._note_refusal(entry.task, entry.command, error)
+        self._outbox.append(Completed(entry.task, error.status, self.device.sense_data(error), wanted=entry.wanted))
         self._leave(entry)
         self._after_error(entry.task.nexus, error)
-
-    def _sense_data(self, error: StatusError) -> bytes:
-        if not isinstance(error, CheckCondition):
-            return b""
-        return error.sense.descriptor() if self.device.descriptor_sense else error.sense.fixed()
 
     def _after_error(self, nexus: Nexus, error: StatusError) -> None:
         """Does what QERR wants done to the other tasks after CHECK CONDITION.
@@ -415,35 +394,58 @@ class LogicalUnit:
         if error.status is not Status.CHECK_CONDITION:
             return
         if self.device.qerr == QERR_ABORT_ALL:
-            self._abort_all(list(self._open.values()), nexus, tell_others=True)
+            self._abort_all(self._tasks.all(), nexus, tell_others=True)
         elif self.device.qerr == QERR_ABORT_NEXUS:
-            self._abort_all(self._open_of(nexus), nexus, tell_others=False)
+            self._abort_all(self._tasks.of(nexus), nexus, tell_others=False)
 
     def _leave(self, entry: OpenTask) -> None:
-        entry.phase = Over()
-        del self._open[entry.task]
-        self._enable(self._tasks.leave(entry.task))
+        self._tasks.leave(entry)
         for fence in entry.fences:
-            self._lower(fence)
+            fence.lower()
 
-    def _lower(self, fence: Fence) -> None:
-        fence.outstanding -= 1
-        if not fence.outstanding:
-            self._outbox.append(Managed(fence.number, fence.found))
+    # Reservations
+
+    def _change(self, entry: OpenTask, transition: Transition) -> None:
+        """Lets a change of the reservations hold; the command is over when all tasks that it aborts are.
+
+        Source: SPC4r37 5.13.11.2.6
+        """
+        self.device.reservations = transition.state
+        change = self._timeline.changed(_cause(entry.task, entry.command), transition)
+        self._outbox.append(Noted(entry.task, change))
+        victims = []
+        for consequence in transition.consequences:
+            match consequence:
+                case Told(nexus, code):
+                    if nexus in self._nexuses:
+                        self._nexuses.establish_for(nexus, code)
+                case ToldAll(code, except_nexus):
+                    self._nexuses.establish(code, except_nexus=except_nexus)
+                case TasksAborted(nexus):
+                    self.device.preventing.discard(nexus)
+                    victims.append(nexus)
+        scope = [other for other in self._tasks.of(*victims) if other is not entry]
+        entry.phase = Fencing()
+        fence = Fence.around(scope, lambda: self._fenced(entry))
+        self._abort_all(scope, entry.task.nexus, tell_others=True)
+        fence.lower()
+
+    def _fenced(self, entry: OpenTask) -> None:
+        if entry.fate is Fate.ITS_OWN:
+            self._complete(entry, Done())
+        else:
+            self._end_aborted(entry)
+
+    def _note_refusal(self, task: Task, command: Command, error: StatusError) -> None:
+        """Adds a conflict, or a PERSISTENT RESERVE OUT that was refused for whatever reason, to the timeline."""
+        rule = rule_of(error)
+        if rule is None and command.layout is PersistentReserveOut:
+            rule = Rule.ATTENTION_FIRST if isinstance(error, UnitAttention) else Rule.CDB_INVALID
+        if rule is not None:
+            entry = self._timeline.refused(_cause(task, command), rule, error, self.device.reservations)
+            self._outbox.append(Noted(task, entry))
 
     # Aborting
-
-    def _scope(self, request: ManagementRequest) -> list[OpenTask]:
-        match request.function:
-            case Function.ABORT_TASK:
-                return [entry for entry in self._open_of(request.nexus) if entry.task.tag == request.tag]
-            case Function.ABORT_TASK_SET | Function.NEXUS_LOSS:
-                return self._open_of(request.nexus)
-            case Function.CLEAR_TASK_SET | Function.LOGICAL_UNIT_RESET | Function.TARGET_RESET:
-                return list(self._open.values())
-
-    def _open_of(self, nexus: Nexus) -> list[OpenTask]:
-        return [entry for entry in self._open.values() if entry.task.nexus == nexus]
 
     def _abort_all(self, scope: list[OpenTask], cause: Nexus, *, tell_others: bool) -> None:
         """Aborts tasks on account of a nexus.
@@ -467,10 +469,10 @@ class LogicalUnit:
         if entry.fate is not Fate.SILENCE:
             entry.fate = fate
         match entry.phase:
-            case Performing() | Saving():
+            case Performing() | Saving() | Fencing():
                 pass
             case Waiting(turn):
-                self._leave_turn(turn)
+                self._tasks.leave_turn(turn)
                 self._end_aborted(entry)
             case Collecting() | Ready() | WaitingToSave():
                 self._end_aborted(entry)
@@ -490,7 +492,7 @@ class LogicalUnit:
         Source: SAM5r21 6.3.3, SBC3r36 5.10, 4.20
         """
         self.device.preventing.clear()
-        self.device.reservation = Spc2Reservation()
+        self.device.spc2_reservation = Spc2Reservation()
         self.device.modes = self.device.modes.reset()
         self.device.stopped = False
         self._nexuses.establish(code)

@@ -1,5 +1,6 @@
 """Handlers of the medium as a whole: capacity, cache, start and stop, load and eject, prevention of removal."""
 
+from iscsi_target.scsi.access import Access
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.block_cdb import (
     PreFetch10,
@@ -15,7 +16,6 @@ from iscsi_target.scsi.block_range import check_length, checked_range
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.operations import Flush, Outcome, Verify
 from iscsi_target.scsi.pages import ReadCapacity10Data, ReadCapacity16Data
-from iscsi_target.scsi.reservations import Access
 from iscsi_target.scsi.status import InvalidFieldInCdb, MediumRemovalPrevented
 from iscsi_target.scsi.task import Call, Done, Reply, Work
 
@@ -93,7 +93,7 @@ def start_stop_access(cdb: StartStopUnit) -> Access | None:
     Source: SBC3r36 4.17 table 13
     """
     starts = cdb.start and cdb.power_condition == START_VALID and not cdb.loej
-    return Access.SPC2 | Access.ALWAYS if starts else None
+    return Access.SPC2 | Access.ALWAYS | Access.LOST if starts else None
 
 
 def start_stop_unit(device: Device, cdb: StartStopUnit, call: Call) -> Reply:

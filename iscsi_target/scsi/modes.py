@@ -9,7 +9,7 @@ from iscsi_target.scsi.mode_pages import ModePages, PageControl, supports
 from iscsi_target.scsi.operations import Flush
 from iscsi_target.scsi.pages import LongBlockDescriptor, ModeHeader6, ModeHeader10, ShortBlockDescriptor
 from iscsi_target.scsi.status import InvalidFieldInCdb, InvalidFieldInParameterList, ParameterListLengthError
-from iscsi_target.scsi.task import Call, Done, Reply, Save, UnitState, Work
+from iscsi_target.scsi.task import Call, Done, Reply, Save, Work
 from iscsi_target.wire.layout import Layout, LayoutError
 
 HeaderT = TypeVar("HeaderT", bound=Layout)
@@ -169,7 +169,7 @@ def _select(device: Device, cdb: ModeSelect6 | ModeSelect10, parameters: bytes, 
     if not cdb.sp:
         return _adopt(device, changed)
     saved = changed.save()
-    return Save(UnitState(saved.saved), lambda: _adopt(device, saved))
+    return Save(device.kept(modes=saved), lambda: _adopt(device, saved))
 
 
 def _adopt(device: Device, modes: ModePages) -> Done | Work:

@@ -48,3 +48,7 @@ class Nexus(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.initiator_port} -> {self.target_port}"
+
+
+# Where the commands of an operator come from, in place of a nexus; no iSCSI name is like these.
+OPERATOR = Nexus(InitiatorPort("operator", bytes(6)), TargetPort("operator", 0))

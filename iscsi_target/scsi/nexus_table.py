@@ -1,5 +1,7 @@
 """The nexuses that a logical unit knows and the unit attentions of each; no tasks and no reservations."""
 
+from collections.abc import Iterator
+
 from iscsi_target.scsi.attention import AttentionCode, Attentions
 from iscsi_target.scsi.nexus import Nexus
 
@@ -20,8 +22,14 @@ class NexusTable:
         self._attached: dict[Nexus, Attentions] = {}
         self._remembered: dict[Nexus, None] = {}
 
-    def __contains__(self, nexus: Nexus) -> bool:
+    def __contains__(self, nexus: object) -> bool:
         return nexus in self._attached
+
+    def __iter__(self) -> Iterator[Nexus]:
+        return iter(self._attached)
+
+    def __len__(self) -> int:
+        return len(self._attached)
 
     def attach(self, nexus: Nexus) -> None:
         """Takes in a nexus: it learns of the power on the first time, and later that it was lost in between.

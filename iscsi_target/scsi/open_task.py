@@ -1,5 +1,6 @@
 """What a logical unit keeps of a task that has not ended; values and records, no behaviour."""
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -56,26 +57,43 @@ class Saving:
 
 
 @dataclass(slots=True)
+class Fencing:
+    """It has changed the reservations and waits for the tasks that it aborted."""
+
+
+@dataclass(slots=True)
 class Over:
     """It has ended."""
 
 
-Phase = Collecting | Ready | Waiting | Performing | WaitingToSave | Saving | Over
+Phase = Collecting | Ready | Waiting | Performing | WaitingToSave | Saving | Fencing | Over
 
 
 @dataclass(slots=True, eq=False)
 class Fence:
-    """A management request that waits for tasks to be over.
+    """Something that follows when tasks are over.
 
-    number        the request's
-    found         what Managed will say
     outstanding   tasks that are not over, and one more until all of them are known
-    Source: SAM5r21 7.1
+    then          what follows
+    Source: SAM5r21 7.1, SPC4r37 5.13.11.2.6
     """
 
-    number: int
-    found: bool
     outstanding: int
+    then: Callable[[], None]
+
+    @classmethod
+    def around(cls, scope: "Collection[OpenTask]", then: Callable[[], None]) -> "Fence":
+        """Returns a fence that waits for tasks; it is to be lowered once more when all of them are being aborted."""
+        fence = cls(1 + len(scope), then)
+        for entry in scope:
+            entry.fences.append(fence)
+        return fence
+
+    def lower(self) -> None:
+        """Notes that one of them is over."""
+        self.outstanding -= 1
+        if not self.outstanding:
+            self.then()
 
 
 @dataclass(slots=True, eq=False)
@@ -87,7 +105,7 @@ class OpenTask:
     data_out   what came of the Data-Out
     enabled    True when its place in the task set lets it start
     fate       how it will end
-    fences     the management requests that wait for it
+    fences     what waits for its end
     Source: SAM5r21 8.7
     """
 

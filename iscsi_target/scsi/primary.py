@@ -13,7 +13,9 @@ from iscsi_target.scsi.cdb import (
 )
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.lun import pack_lun
+from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.pages import LunListHeader
+from iscsi_target.scsi.rules import Rule
 from iscsi_target.scsi.status import (
     InvalidFieldInCdb,
     MediumNotPresent,
@@ -96,17 +98,32 @@ def lun_list(cdb: ReportLuns, luns: Iterable[int]) -> Done:
 def reserve(device: Device, cdb: Reserve6 | Reserve10, call: Call) -> Done:
     """Answers RESERVE(6) and RESERVE(10): the whole unit, for the nexus that asks.
 
-    raises   ReservationConflict when another nexus has reserved the unit
-    Source: SPC2r20 7.21
+    raises   ReservationConflict when another nexus has reserved the unit, or any nexus is registered
+    Source: SPC2r20 5.5.1, 7.21, SPC4r37 5.13.3
     """
-    device.reservation = device.reservation.reserve(call.nexus)
+    if not _is_exempt(device, call.nexus):
+        device.spc2_reservation = device.spc2_reservation.reserve(call.nexus)
     return Done()
 
 
 def release(device: Device, cdb: Release6 | Release10, call: Call) -> Done:
     """Answers RELEASE(6) and RELEASE(10); what another nexus reserved stays, and that is no error.
 
-    Source: SPC2r20 7.17
+    raises   ReservationConflict when any nexus is registered
+    Source: SPC2r20 5.5.1, 7.17, SPC4r37 5.13.3
     """
-    device.reservation = device.reservation.release(call.nexus)
+    if not _is_exempt(device, call.nexus):
+        device.spc2_reservation = device.spc2_reservation.release(call.nexus)
     return Done()
+
+
+def _is_exempt(device: Device, nexus: Nexus) -> bool:
+    """Returns True when RESERVE and RELEASE are to do nothing; raises ReservationConflict when they must not.
+
+    Source: SPC4r37 5.13.3, SPC2r20 5.5.1
+    """
+    if device.personality.compatible_handling and device.reservations.exempts(nexus):
+        return True
+    if device.reservations.registrations:
+        raise device.personality.refusal(Rule.REGISTRATIONS_PRESENT)
+    return False

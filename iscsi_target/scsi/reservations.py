@@ -1,37 +1,143 @@
-"""The SPC-2 reservation of a logical unit as a pure state, and the columns in which commands say what they are granted.
+"""Persistent reservations, and the older SPC-2 reservation, as frozen states: who holds what, and what that excludes.
 
-Persistent reservations have their place beside it: a second frozen state whose `permits` reads the other columns of
-`Access`. At most one of the two kinds exists at a time, so each is checked by itself.
+A registration is a key of one I_T nexus, by names: initiator port (name and ISID) and target port (name and portal
+group tag). It outlives sessions, resets and logouts. At most one persistent reservation exists; one nexus holds it, or
+with the all registrants types every registered nexus does, and then `holder` is None. A unit has persistent
+reservations or an SPC-2 reservation, never both. How one state leads to the next is in `transitions`.
 """
 
-from dataclasses import dataclass
-from enum import Flag
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import NamedTuple
 
-from iscsi_target.scsi.nexus import Nexus
-from iscsi_target.scsi.status import ReservationConflict
+from iscsi_target.scsi.access import Access
+from iscsi_target.scsi.nexus import OPERATOR, Nexus
+from iscsi_target.scsi.personality import ReservationType
+from iscsi_target.scsi.rules import Rule, refusal
+
+LU_SCOPE = 0  # the only scope; SPC4r37 6.15.3.3
 
 
-class Access(Flag):
-    """Where a command is processed although another nexus holds a reservation; every flag grants, absence denies.
+class Cause(NamedTuple):
+    """The command that made something so.
 
-    The first flag is for SPC-2 reservations, the others are the five columns of the standard's table for persistent
-    ones: the first two for any nexus, the third for a registered nexus under the registrants only and all registrants
-    types, the last two for an unregistered nexus under those.
-
-    ALWAYS, AS_READ and AS_WRITE are the three classes of commands that the tables know; none of them says anything of
-    SPC-2 reservations, so a row reads `Access.SPC2 | Access.ALWAYS` or `Access.AS_WRITE`.
-    Source: SPC4r37 5.13.1 table 65, SBC3r36 4.17
+    command   its name
+    nexus     whose it was; OPERATOR for a command of the operator
+    time_s    when it was received, in seconds since the epoch
     """
 
-    SPC2 = 1
-    WRITE_EXCLUSIVE = 2
-    EXCLUSIVE_ACCESS = 4
-    REGISTERED = 8
-    UNREGISTERED_WRITE_EXCLUSIVE = 16
-    UNREGISTERED_EXCLUSIVE_ACCESS = 32
-    AS_WRITE = REGISTERED
-    AS_READ = WRITE_EXCLUSIVE | REGISTERED | UNREGISTERED_WRITE_EXCLUSIVE
-    ALWAYS = AS_READ | EXCLUSIVE_ACCESS | UNREGISTERED_EXCLUSIVE_ACCESS
+    command: str
+    nexus: Nexus
+    time_s: float
+
+    def __str__(self) -> str:
+        whose = "the operator" if self.nexus == OPERATOR else str(self.nexus.initiator_port)
+        at = datetime.fromtimestamp(self.time_s, UTC).isoformat(sep=" ", timespec="milliseconds")
+        return f"{self.command} from {whose} at {at}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """The persistent reservation of a unit; its scope is the unit.
+
+    holder    None with the all registrants types
+    made_by   what established it, moved it or took it over
+    Source: SPC4r37 5.13.10
+    """
+
+    type: ReservationType
+    holder: Nexus | None
+    made_by: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Reservations:
+    """The registrations and the persistent reservation of one unit.
+
+    registrations   nexus -> key, 1..2**64-1, in the order of registration
+    generation      PRGENERATION
+    aptpl           True when all of this survives a power loss
+    lost            True when what was stored cannot be read; nothing else is known then
+    Source: SPC4r37 5.13
+    """
+
+    registrations: Mapping[Nexus, int] = field(default_factory=dict)
+    reservation: Reservation | None = None
+    generation: int = 0
+    aptpl: bool = False
+    lost: bool = False
+
+    def holds(self, nexus: Nexus) -> bool:
+        """Returns True for a persistent reservation holder.
+
+        Source: SPC4r37 5.13.10
+        """
+        if self.reservation is None:
+            return False
+        if self.reservation.holder is None:
+            return nexus in self.registrations
+        return nexus == self.reservation.holder
+
+    @property
+    def reservation_key(self) -> int:
+        """The key of the holder; zero without a reservation and with the all registrants types.
+
+        Source: SPC4r37 5.13.10, 6.15.3
+        """
+        if self.reservation is None or self.reservation.holder is None:
+            return 0
+        return self.registrations[self.reservation.holder]
+
+    def conflict(self, nexus: Nexus, access: Access) -> Rule | None:
+        """Returns the rule that excludes a command of nexus with these columns, or None when it is processed.
+
+        Source: SPC4r37 5.13.1 tables 65 and 66
+        """
+        if self.reservation is None or self.holds(nexus):
+            return None
+        registered = nexus in self.registrations
+        kind = self.reservation.type
+        if Access.REGISTRANT in access:
+            return None if registered else Rule.NOT_REGISTERED
+        if kind.registrants_only or kind.all_registrants:
+            if registered:
+                return None if Access.REGISTERED in access else Rule.RESERVED_BY_ANOTHER
+            column = (
+                Access.UNREGISTERED_EXCLUSIVE_ACCESS if kind.exclusive_access else Access.UNREGISTERED_WRITE_EXCLUSIVE
+            )
+            return None if column in access else Rule.REGISTRANTS_ONLY
+        column = Access.EXCLUSIVE_ACCESS if kind.exclusive_access else Access.WRITE_EXCLUSIVE
+        return None if column in access else Rule.HOLDER_ONLY
+
+    def permits(self, nexus: Nexus, access: Access) -> bool:
+        """Returns True when a command of nexus with these columns is processed.
+
+        Source: SPC4r37 5.13.1 tables 65 and 66
+        """
+        return self.conflict(nexus, access) is None
+
+    def exempts(self, nexus: Nexus) -> bool:
+        """Returns True for a nexus whose RESERVE and RELEASE are GOOD and do nothing.
+
+        Source: SPC4r37 5.13.3 (CRH)
+        """
+        if self.reservation is None:
+            return False
+        return self.holds(nexus) or (self.reservation.type.registrants_only and nexus in self.registrations)
+
+    @property
+    def stored(self) -> "Reservations | None":
+        """What has to survive a power loss, None when nothing has; PRGENERATION does not.
+
+        Source: SPC4r37 5.13.5.1, 6.15.2
+        """
+        if self.lost:
+            return Reservations(lost=True)
+        return replace(self, generation=0) if self.aptpl else None
+
+
+# The SPC-2 reservation
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +157,7 @@ class Spc2Reservation:
         Source: SPC2r20 7.21
         """
         if self.holder not in (None, nexus):
-            raise ReservationConflict
+            raise refusal(Rule.SPC2_RESERVED, Rule.SPC2_RESERVED.answer)
         return Spc2Reservation(nexus)
 
     def release(self, nexus: Nexus) -> "Spc2Reservation":
@@ -60,6 +166,13 @@ class Spc2Reservation:
         Source: SPC2r20 7.17
         """
         return Spc2Reservation() if self.holder == nexus else self
+
+    def conflict(self, nexus: Nexus, access: Access) -> Rule | None:
+        """Returns the rule that excludes a command of nexus with these columns, or None when it is processed.
+
+        Source: SPC2r20 5.5.1
+        """
+        return None if self.permits(nexus, access) else Rule.SPC2_RESERVED
 
     def permits(self, nexus: Nexus, access: Access) -> bool:
         """Returns True when a command of nexus with these columns is processed.

@@ -1,17 +1,21 @@
 """A task and everything that passes between a logical unit, its command handlers and the target: one closed vocabulary.
 
 The target hands a `Task` or a `ManagementRequest` to a logical unit and executes the actions that come back. A handler
-returns what its command comes to: `Done`, `Work` for the medium, or `Save` for the state file. Values only.
+returns what its command comes to: `Done`, `Work` for the medium, `Change` of the reservations, or `Save` for the state
+file. Values only.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import NamedTuple
 
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.operations import Operation, Outcome
-from iscsi_target.scsi.status import Status
+from iscsi_target.scsi.reservations import Reservations
+from iscsi_target.scsi.status import InternalTargetFailure, Status, StatusError
+from iscsi_target.scsi.timeline import Entry
+from iscsi_target.scsi.transitions import Transition
 
 
 class TaskAttribute(IntEnum):
@@ -38,6 +42,7 @@ class Task:
     expects_data      True while the transport can deliver Data-Out for it
     luns              the LUNs that this nexus sees, ascending, for REPORT LUNS
     expected_length   bytes that the initiator is ready to send, or None when the transport does not say
+    received_s        when it came, in seconds since the epoch
     Source: SAM5r21 4.5.6
     """
 
@@ -48,6 +53,7 @@ class Task:
     expects_data: bool = False
     luns: tuple[int, ...] = ()
     expected_length: int | None = None
+    received_s: float = 0.0
 
 
 class Ticket(NamedTuple):
@@ -61,10 +67,12 @@ class Ticket(NamedTuple):
 class UnitState:
     """What of a logical unit outlives the process.
 
-    mode_pages   saved mode pages, (page code, subpage code) -> whole page as MODE SENSE would return it
+    mode_pages     saved mode pages, (page code, subpage code) -> whole page as MODE SENSE would return it
+    reservations   persistent reservations that are to survive a power loss, or None
     """
 
     mode_pages: Mapping[tuple[int, int], bytes] = field(default_factory=dict)
+    reservations: Reservations | None = None
 
 
 # What a handler is given and what it may return
@@ -76,12 +84,16 @@ class Call(NamedTuple):
     data_out          what the initiator sent, at most what the command asked for
     luns              as in Task
     expected_length   as in Task: WRITE SAME and COMPARE AND WRITE refuse more than they ask for
+    received_s        as in Task
+    attached          the nexuses that have a session
     """
 
     nexus: Nexus
     data_out: bytes
     luns: tuple[int, ...]
     expected_length: int | None = None
+    received_s: float = 0.0
+    attached: Collection[Nexus] = ()
 
 
 class Done(NamedTuple):
@@ -111,14 +123,25 @@ class Work(NamedTuple):
     attention: int | None = None
 
 
+class Change(NamedTuple):
+    """The command changes the persistent reservations and is over when the consequences are carried out."""
+
+    transition: Transition
+
+
 class Save(NamedTuple):
-    """The command needs the state file; finish adopts the change once it is on disk, and may then need the medium."""
+    """The command needs the state file.
+
+    finish    adopts the change once it is on disk, and may then need the medium
+    failure   what the command ends with when it cannot be stored
+    """
 
     state: UnitState
-    finish: Callable[[], Done | Work]
+    finish: Callable[[], Done | Work | Change]
+    failure: Callable[[], StatusError] = InternalTargetFailure
 
 
-Reply = Done | Work | Save
+Reply = Done | Work | Change | Save
 
 
 # What a logical unit tells the target to do
@@ -203,4 +226,11 @@ class Managed(NamedTuple):
     found: bool = True
 
 
-UnitAction = Collect | Perform | Persist | Completed | Aborted | Managed
+class Noted(NamedTuple):
+    """The timeline has a new entry on account of the task; its status follows."""
+
+    task: Task
+    entry: Entry
+
+
+UnitAction = Collect | Perform | Persist | Completed | Aborted | Managed | Noted

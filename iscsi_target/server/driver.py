@@ -18,6 +18,7 @@ from itertools import count
 from typing import TYPE_CHECKING, TypeVarTuple, assert_never
 
 from iscsi_target.scsi.operations import Buffer, Fault, MediumError
+from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.task import UnitState
 from iscsi_target.server.journal import announce
 from iscsi_target.server.transport import RECEIVE_BUFFER_BYTES, Channel
@@ -27,8 +28,11 @@ from iscsi_target.target import (
     Announce,
     Close,
     Event,
+    Operated,
+    Order,
     Perform,
     Persist,
+    ReservationNoted,
     Send,
     SessionEnded,
     SessionStarted,
@@ -58,6 +62,7 @@ class Driver:
     tasks     owns the tasks of operations
     save      stores a unit's state durably
     trace     is told what goes over the connections, or None
+    observers are told of every new entry in a unit's timeline
     """
 
     def __init__(self, target: Target, tasks: asyncio.TaskGroup, save: Save, trace: "Trace | None") -> None:
@@ -78,6 +83,8 @@ class Driver:
         self._draining = False
         self._drained = asyncio.Event()
         self._ended = False
+        self._orders: dict[int, asyncio.Future[Status]] = {}
+        self.observers: set[Callable[[ReservationNoted], None]] = set()
 
     # Connections
 
@@ -194,6 +201,25 @@ class Driver:
         self._input(None, self._target.drain)
         await self._drained.wait()
 
+    async def operate(self, order: Order) -> Status:
+        """Carries out an order of the operator and returns what came of it.
+
+        raises    KeyError when there is no such unit
+        """
+        number = next(self._numbers)
+        over = self._orders[number] = self._loop.create_future()
+        try:
+            self._execute(self._target.operate(number, order, self._loop.time()), None)
+            status: Status = await over
+        finally:
+            del self._orders[number]
+        return status
+
+    def _settle(self, number: int, status: Status) -> None:
+        over = self._orders.get(number)  # none when nobody waits any more
+        if over is not None and not over.done():
+            over.set_result(status)
+
     def input(self, call: Callable[[*Arguments, float], list[Action]], *arguments: *Arguments) -> None:
         """Gives the machine input that belongs to no connection; the time is added as the last argument."""
         self._input(None, call, *arguments)
@@ -231,6 +257,8 @@ class Driver:
                     self._close(connection, output.pop(connection, []))
                 case Announce(event):
                     self._announce(event)
+                case Operated(order, status):
+                    self._settle(order, status)
                 case _:
                     assert_never(action)
         for connection, buffers in output.items():
@@ -255,8 +283,17 @@ class Driver:
     def _announce(self, event: Event) -> None:
         if isinstance(event, SessionStarted):
             self._pending.pop(event.connection, None)
-        channel = None if isinstance(event, SessionEnded) else self._channels.get(event.connection)
+        if isinstance(event, ReservationNoted):
+            self._note(event)
+        number = None if isinstance(event, SessionEnded) else event.connection
+        channel = None if number is None else self._channels.get(number)
         announce(event, str(channel.peer) if channel is not None else "")
+
+    def _note(self, event: ReservationNoted) -> None:
+        if self._trace is not None and event.connection is not None:
+            self._trace.comment(event.connection, f"task {event.tag:#010x}: {event.entry}")
+        for observer in tuple(self.observers):
+            observer(event)
 
     # Operations
 

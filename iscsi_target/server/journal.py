@@ -9,20 +9,34 @@ import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from iscsi_target.target import Event, SessionEnded, SessionStarted
+from iscsi_target.scsi.status import Status
+from iscsi_target.scsi.timeline import entry_record
+from iscsi_target.target import Event, ReservationNoted, SessionEnded, SessionStarted
 
 log = logging.getLogger(__name__)
 
 
 def announce(event: Event, peer: str) -> None:
-    """Logs an event of the machine: an initiator's errors as WARNING, sessions as INFO.
+    """Logs an event of the machine: an initiator's errors as WARNING, sessions and changes of reservations as INFO.
 
     peer    the address of the connection that the event names, or empty
     """
-    level = logging.INFO if isinstance(event, SessionStarted | SessionEnded) else logging.WARNING
+    level = _level(event)
     if log.isEnabledFor(level):
-        fields = event._asdict()
+        fields = _fields(event)
         record(level, _words(type(event).__name__), fields | {"peer": peer} if peer else fields)
+
+
+def _level(event: Event) -> int:
+    if isinstance(event, ReservationNoted):
+        return logging.INFO if event.entry.told.status is Status.GOOD else logging.DEBUG
+    return logging.INFO if isinstance(event, SessionStarted | SessionEnded) else logging.WARNING
+
+
+def _fields(event: Event) -> dict[str, object]:
+    if isinstance(event, ReservationNoted):
+        return {"unit": event.unit, **entry_record(event.entry)}
+    return event._asdict()
 
 
 def record(level: int, words: str, fields: Mapping[str, object]) -> None:

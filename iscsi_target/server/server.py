@@ -13,6 +13,7 @@ import asyncio
 import logging
 import secrets
 import socket
+import time
 from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -164,6 +165,7 @@ class Server:
             preferences=self.configuration.preferences,
             timeouts=self.configuration.timeouts,
             entropy=secrets.token_bytes,
+            epoch_s=time.time() - asyncio.get_running_loop().time(),
         )
 
     async def _open_units(

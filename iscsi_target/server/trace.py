@@ -38,6 +38,7 @@ BEHIND_BYTES = (
 )  # queued; from here on the driver reads less, so that a trace slows a target rather than lacks bytes
 MAX_QUEUED_BYTES = 256 << 20  # queued by what was under way then; what comes on top is left out of the trace
 RECORD_OVERHEAD_BYTES = 256  # of a queued record, so that many small ones are bounded too
+MAX_COMMENTS = 64  # on one packet
 MAX_SEGMENT_BYTES = 61_440  # of one packet; an IP packet ends at 65,535 with its headers
 FILE_BUFFER_BYTES = 1 << 20
 LINKTYPE_RAW = 101  # packets begin with an IPv4 or IPv6 header
@@ -124,6 +125,7 @@ class _Record(NamedTuple):
     number: int
     payload: bytes = b""
     missing_bytes: int = 0
+    comments: tuple[str, ...] = ()
     ends: "tuple[Address, Address] | None" = None
 
 
@@ -161,6 +163,7 @@ class Trace:
         self._queue: SimpleQueue[_Record | None] = SimpleQueue()
         self._queued_bytes = 0  # counted up by the event loop only
         self._written_bytes = 0  # counted up by the thread only
+        self._comments: dict[int, list[str]] = {}
         self._gaps: dict[tuple[int, _Moment], int] = {}
         self._thread = Thread(target=self._write_all, name="trace", daemon=True)
         self._thread.start()
@@ -182,10 +185,17 @@ class Trace:
         """Notes what went to the peer."""
         self._put(number, _Moment.SENT, sent)
 
+    def comment(self, number: int, text: str) -> None:
+        """Puts a comment on the packet that goes to the peer next; there is room for MAX_COMMENTS on one packet."""
+        waiting = self._comments.setdefault(number, [])
+        if len(waiting) < MAX_COMMENTS:
+            waiting.append(text)
+
     def closed(self, number: int) -> None:
         """Notes the end of a connection."""
         for moment in (_Moment.RECEIVED, _Moment.SENT):
             self._gaps.pop((number, moment), None)
+        self._comments.pop(number, None)
         self._queue.put(_Record(_now_us(), _Moment.CLOSED, number))
 
     def close(self) -> None:
@@ -203,7 +213,8 @@ class Trace:
             return
         missing_bytes = self._gaps.pop((number, moment), 0) if self._gaps else 0
         self._queued_bytes += len(payload) + RECORD_OVERHEAD_BYTES
-        self._queue.put(_Record(_now_us(), moment, number, payload, missing_bytes))
+        comments = tuple(self._comments.pop(number, ())) if moment is _Moment.SENT else ()
+        self._queue.put(_Record(_now_us(), moment, number, payload, missing_bytes, comments))
 
     def _write_all(self) -> None:
         try:
@@ -268,9 +279,17 @@ class _PacketWriter:
         payload = memoryview(entry.payload)
         for start in range(0, len(payload), MAX_SEGMENT_BYTES):
             part = payload[start : start + MAX_SEGMENT_BYTES]
-            self._packet(entry.time_us, (source, destination), TcpFlag.PSH | TcpFlag.ACK, part)
+            comments = entry.comments if start == 0 else ()
+            self._packet(entry.time_us, (source, destination), TcpFlag.PSH | TcpFlag.ACK, part, comments)
 
-    def _packet(self, time_us: int, ends: tuple[_Side, _Side], flags: TcpFlag, payload: Buffer = b"") -> None:
+    def _packet(
+        self,
+        time_us: int,
+        ends: tuple[_Side, _Side],
+        flags: TcpFlag,
+        payload: Buffer = b"",
+        comments: tuple[str, ...] = (),
+    ) -> None:
         source, destination = ends
         segment = TcpHeader(
             source_port=source.address.port,
@@ -283,6 +302,8 @@ class _PacketWriter:
         source.advance(len(payload) + bool(flags & (TcpFlag.SYN | TcpFlag.FIN)))
         block = self._writer.current_section.new_member(EnhancedPacket, packet_data=header + segment.pack() + payload)
         block.timestamp_high, block.timestamp_low = divmod(time_us, TCP_MODULUS)
+        if comments:
+            block.options["opt_comment"] = list(comments)
         self._writer.write_block(block)
 
 

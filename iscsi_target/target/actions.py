@@ -4,7 +4,10 @@ from typing import NamedTuple
 
 from iscsi_target.iscsi.framing import Buffer
 from iscsi_target.scsi.operations import Operation
+from iscsi_target.scsi.personality import OutAction
+from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.task import Ticket, UnitState
+from iscsi_target.scsi.timeline import Entry
 
 # Events: what happened
 
@@ -52,7 +55,20 @@ class ConnectionTimedOut(NamedTuple):
     reason: str
 
 
-Event = SessionStarted | SessionEnded | LoginFailed | ProtocolViolated | ConnectionTimedOut
+class ReservationNoted(NamedTuple):
+    """The timeline of a unit's reservations has a new entry.
+
+    connection   the connection that gets the status, or None for a command of the operator
+    tag          the initiator task tag
+    """
+
+    connection: int | None
+    tag: int
+    unit: str
+    entry: Entry
+
+
+Event = SessionStarted | SessionEnded | LoginFailed | ProtocolViolated | ConnectionTimedOut | ReservationNoted
 
 # Actions: do it
 
@@ -92,7 +108,30 @@ class Announce(NamedTuple):
     event: Event
 
 
-Action = Send | Close | Perform | Persist | Announce
+class Operated(NamedTuple):
+    """A command of the operator is over.
+
+    number   as it was given to operate()
+    status   GOOD, or why nothing was changed
+    """
+
+    number: int
+    status: Status
+
+
+Action = Send | Close | Perform | Persist | Announce | Operated
+
+
+class Order(NamedTuple):
+    """What an operator wants done to the reservations of a unit.
+
+    action   CLEAR, PREEMPT or PREEMPT AND ABORT
+    key      the registrations that are to be preempted, 1..2**64-1
+    """
+
+    unit: str
+    action: OutAction
+    key: int = 0
 
 
 class SessionSummary(NamedTuple):

@@ -1,8 +1,11 @@
 """A normal session together with the names of its ends, the units it is attached to and the tasks it has there."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from iscsi_target.iscsi.connection import Connection
+from iscsi_target.iscsi.errors import LoginStatus
+from iscsi_target.iscsi.login import Negotiated
 from iscsi_target.iscsi.session import Session
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.logical_unit import LogicalUnit
@@ -94,3 +97,30 @@ def summarise(session: Session, target: str, portal_group_tag: int) -> SessionSu
         connections=tuple(connection.number for connection in session.connections.values()),
         open_tasks=session.open_tasks,
     )
+
+
+def check_continues(negotiated: Negotiated, active: ActiveSession | None) -> None:
+    """Raises LoginRefused unless a login that names a session reinstates that session's connection.
+
+    Source: RFC7143 6.3.4, 11.13.5
+    """
+    if active is None or active.ending or active.session.tsih != negotiated.tsih:
+        raise LoginStatus.SESSION_DOES_NOT_EXIST.refusal(f"there is no session {negotiated.tsih}")
+    if negotiated.cid not in active.session.connections:
+        raise LoginStatus.TOO_MANY_CONNECTIONS.refusal("MaxConnections=1 was negotiated")
+
+
+def continued(negotiated: Negotiated, before: Session) -> Negotiated:
+    """Returns what holds on a reinstated connection: the session's keys as they were, the connection's as they are.
+
+    Source: RFC7143 6.3.4, 13
+    """
+    own = negotiated.parameters
+    parameters = replace(
+        before.parameters,
+        header_digest=own.header_digest,
+        data_digest=own.data_digest,
+        initiator_max_recv=own.initiator_max_recv,
+        target_max_recv=own.target_max_recv,
+    )
+    return replace(negotiated, parameters=parameters)

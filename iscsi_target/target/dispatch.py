@@ -19,11 +19,12 @@ from iscsi_target.iscsi.open_task import Response
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
 from iscsi_target.scsi import commands, task
 from iscsi_target.scsi.attention import AttentionCode
-from iscsi_target.scsi.cdb import ReportLuns
+from iscsi_target.scsi.cdb import PersistentReserveOut, ReportLuns
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.lun import unpack_lun
-from iscsi_target.scsi.nexus import Nexus
+from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.operations import MediumError, Outcome
+from iscsi_target.scsi.reservation_pages import BasicParameterList
 from iscsi_target.scsi.status import CheckCondition, Sense, SenseKey, Status, StatusError
 from iscsi_target.scsi.task import (
     Aborted,
@@ -32,12 +33,14 @@ from iscsi_target.scsi.task import (
     Function,
     Managed,
     ManagementRequest,
+    Noted,
     Task,
     TaskAttribute,
     Ticket,
     UnitAction,
 )
-from iscsi_target.target.actions import Action, Perform, Persist
+from iscsi_target.scsi.timeline import Entry
+from iscsi_target.target.actions import Action, Announce, Operated, Order, Perform, Persist, ReservationNoted
 from iscsi_target.target.active import ActiveSession
 from iscsi_target.target.management import (
     FUNCTIONS,
@@ -62,14 +65,17 @@ class Dispatcher:
 
     actions    where Perform and Persist are put
     active     the sessions at work, by nexus; whoever owns the dispatcher changes it
+    now_s      when the input came that is being worked on, in seconds since the epoch; likewise
     """
 
     def __init__(self, actions: list[Action]) -> None:
         self.active: dict[Nexus, ActiveSession] = {}
+        self.now_s = 0.0
         self._actions = actions
         self._desk = ManagementDesk(self.execute)
         self._numbers = count(1)
         self._performing: dict[Ticket, tuple[LogicalUnit, Ticket]] = {}
+        self._orders: dict[Task, int] = {}
         self._relieved: dict[ActiveSession, None] = {}  # those whose parked commands may find room now
 
     @property
@@ -96,6 +102,7 @@ class Dispatcher:
             expects_data=event.expected > 0,
             expected_length=event.expected,
             luns=active.luns,
+            received_s=self.now_s,
         )
         active.tasks[event.tag] = (new, unit)
         self.execute(unit, unit.accept(new))
@@ -186,6 +193,16 @@ class Dispatcher:
                 if other.node.name == active.node.name:
                     other.session.close()
 
+    # From the operator
+
+    def operate(self, number: int, unit: LogicalUnit, order: Order) -> None:
+        """Gives an order to a unit ahead of what waits there; Operated follows."""
+        parameters = BasicParameterList(service_action_reservation_key=order.key).pack()
+        cdb = PersistentReserveOut(service_action=order.action, parameter_list_length=len(parameters))
+        new = Task(OPERATOR, number, cdb.pack(), TaskAttribute.HEAD_OF_QUEUE, received_s=self.now_s)
+        self._orders[new] = number
+        self.execute(unit, unit.operate(new, commands.OVERRULING[order.action], parameters))
+
     # From the driver
 
     def finished(self, ticket: Ticket, result: Outcome | MediumError) -> None:
@@ -215,6 +232,8 @@ class Dispatcher:
                     self._actions.append(Persist(self._take_in(unit, ticket), unit.name, state))
                 case Managed():
                     self._desk.reported(action)
+                case Noted(noted, entry):
+                    self._noted(unit, noted, entry)
                 case _:
                     assert_never(action)
 
@@ -229,7 +248,16 @@ class Dispatcher:
         if completed is not None:
             self.data_out_completed(active, completed)
 
+    def _noted(self, unit: LogicalUnit, noted: Task, entry: Entry) -> None:
+        active = self.active.get(noted.nexus)
+        connections = [] if active is None else [each.number for each in active.session.connections.values()]
+        event = ReservationNoted(connections[0] if connections else None, noted.tag, unit.name, entry)
+        self._actions.append(Announce(event))
+
     def _completed(self, ended: Task, response: Response) -> None:
+        if ended in self._orders:
+            self._actions.append(Operated(self._orders.pop(ended), Status(response.status)))
+            return
         active = self.active[ended.nexus]
         del active.tasks[ended.tag]
         active.aborting.discard(ended.tag)
@@ -237,6 +265,9 @@ class Dispatcher:
         self.relieved(active)
 
     def _aborted(self, ended: Task) -> None:
+        if ended in self._orders:
+            self._actions.append(Operated(self._orders.pop(ended), Status.TASK_ABORTED))
+            return
         active = self.active[ended.nexus]
         del active.tasks[ended.tag]
         active.aborting.discard(ended.tag)

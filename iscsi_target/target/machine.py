@@ -12,7 +12,6 @@ TSIH and what was negotiated for the session, which stay. The initiator learns o
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import assert_never
 
@@ -36,13 +35,14 @@ from iscsi_target.target.actions import (
     ConnectionTimedOut,
     Event,
     LoginFailed,
+    Order,
     ProtocolViolated,
     Send,
     SessionEnded,
     SessionStarted,
     SessionSummary,
 )
-from iscsi_target.target.active import ActiveSession, summarise
+from iscsi_target.target.active import ActiveSession, check_continues, continued, summarise
 from iscsi_target.target.dispatch import Dispatcher
 from iscsi_target.target.link import NEVER, Due, Link
 from iscsi_target.target.nodes import Portal, TargetNode, Timeouts, send_targets
@@ -60,6 +60,7 @@ class Target:
     discovery      who may open a discovery session
     preferences    our side of every negotiation
     entropy        returns that many random bytes
+    epoch_s        what makes seconds since the epoch of the time of an input
     """
 
     def __init__(
@@ -72,10 +73,12 @@ class Target:
         preferences: Preferences,
         timeouts: Timeouts,
         entropy: Callable[[int], bytes],
+        epoch_s: float = 0.0,
     ) -> None:
         self._preferences = preferences
         self._timeouts = timeouts
         self._entropy = entropy
+        self._epoch_s = epoch_s
         self._actions: list[Action] = []
         self._dispatcher = Dispatcher(self._actions)
         self._active = self._dispatcher.active
@@ -87,6 +90,10 @@ class Target:
         self._wake = NEVER
         self._draining = False
         self._adopt(nodes, units, portals, discovery)
+
+    def _begin(self, now: float) -> None:
+        self._now = now
+        self._dispatcher.now_s = self._epoch_s + now
 
     def _adopt(
         self,
@@ -115,7 +122,7 @@ class Target:
         local_address   "host:port" that the initiator connected to
         """
         assert number not in self._links
-        self._now = now
+        self._begin(now)
         login = LoginPhase(self._endpoint, portal_group_tag, self._entropy)
         connection = Connection(number, portal_group_tag, local_address, login, self._touched)
         self._watch(Link(connection, self._timeouts, now))
@@ -123,7 +130,7 @@ class Target:
 
     def received(self, number: int, data: Buffer, now: float) -> list[Action]:
         """Takes in bytes of a connection; nothing of them is kept by reference."""
-        self._now = now
+        self._begin(now)
         link = self._links.get(number)
         if link is not None:
             link.heard(now)
@@ -134,7 +141,7 @@ class Target:
 
     def disconnected(self, number: int, now: float) -> list[Action]:
         """Takes in the loss of a connection; one that the target closed itself may be reported too."""
-        self._now = now
+        self._begin(now)
         self._drop(number)
         return self._take_actions()
 
@@ -145,7 +152,7 @@ class Target:
 
     def relieved(self, number: int, now: float) -> list[Action]:
         """Takes in that a congested connection has little left to send."""
-        self._now = now
+        self._begin(now)
         link = self._links.get(number)
         if link is not None:
             link.connection.congested = False
@@ -157,13 +164,22 @@ class Target:
 
     def finished(self, ticket: Ticket, result: Outcome | MediumError, now: float) -> list[Action]:
         """Takes in what became of a Perform or a Persist; None for a Persist that is on stable storage."""
-        self._now = now
+        self._begin(now)
         self._dispatcher.finished(ticket, result)
+        return self._take_actions()
+
+    def operate(self, number: int, order: Order, now: float) -> list[Action]:
+        """Takes in an order of the operator; Operated with the number tells what came of it.
+
+        raises    KeyError when there is no such unit
+        """
+        self._begin(now)
+        self._dispatcher.operate(number, self._units[order.unit], order)
         return self._take_actions()
 
     def elapsed(self, now: float) -> list[Action]:
         """Takes in that time has passed: pings and cuts what is due."""
-        self._now = now
+        self._begin(now)
         for link in self._links.values():
             due = link.due(now)
             if due is Due.PING:
@@ -184,7 +200,7 @@ class Target:
 
         Source: RFC7143 11.9.1
         """
-        self._now = now
+        self._begin(now)
         self._draining = True
         for link in self._links.values():
             self._send_off(link)
@@ -210,7 +226,7 @@ class Target:
 
         Source: SPC4r37 6.33 (REPORTED LUNS DATA HAS CHANGED)
         """
-        self._now = now
+        self._begin(now)
         before = self._endpoint
         self._adopt(nodes, units, portals, discovery)
         if self._endpoint != before:
@@ -321,14 +337,14 @@ class Target:
         nexus = Nexus(initiator_port, TargetPort(node.name, link.connection.portal_group_tag))
         active = self._active.get(nexus)
         if negotiated.tsih and replaced is None:
-            _check_continues(negotiated, active)
+            check_continues(negotiated, active)
         if active is not None:
             self._reinstate(active, link)
             return
         if len(self._active) >= MAX_SESSIONS:
             raise LoginStatus.OUT_OF_RESOURCES.refusal(f"{MAX_SESSIONS} sessions are open")
         if negotiated.tsih and replaced is not None:
-            negotiated = _continued(negotiated, replaced)
+            negotiated = continued(negotiated, replaced)
         active = ActiveSession(self._open(link, negotiated, admission.request.cmd_sn), nexus, node)
         self._active[nexus] = link.active = active
         active.attach(self._units)
@@ -451,33 +467,6 @@ class Target:
 
     def _announce(self, event: Event) -> None:
         self._actions.append(Announce(event))
-
-
-def _check_continues(negotiated: Negotiated, active: ActiveSession | None) -> None:
-    """Raises LoginRefused unless a login that names a session reinstates that session's connection.
-
-    Source: RFC7143 6.3.4, 11.13.5
-    """
-    if active is None or active.ending or active.session.tsih != negotiated.tsih:
-        raise LoginStatus.SESSION_DOES_NOT_EXIST.refusal(f"there is no session {negotiated.tsih}")
-    if negotiated.cid not in active.session.connections:
-        raise LoginStatus.TOO_MANY_CONNECTIONS.refusal("MaxConnections=1 was negotiated")
-
-
-def _continued(negotiated: Negotiated, before: Session) -> Negotiated:
-    """Returns what holds on a reinstated connection: the session's keys as they were, the connection's as they are.
-
-    Source: RFC7143 6.3.4, 13
-    """
-    own = negotiated.parameters
-    parameters = replace(
-        before.parameters,
-        header_digest=own.header_digest,
-        data_digest=own.data_digest,
-        initiator_max_recv=own.initiator_max_recv,
-        target_max_recv=own.target_max_recv,
-    )
-    return replace(negotiated, parameters=parameters)
 
 
 def _names(session: Session) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from iscsi_target.iscsi.errors import LoginRefused, ProtocolError
 from iscsi_target.iscsi.keys import Circumstances, Parameters, Preferences, Stage
 from iscsi_target.iscsi.login import Authentication, ChapAccount, Endpoint, LoginPhase, LoginTarget
 from iscsi_target.iscsi.requests import LoginRequest
+from iscsi_target.wire.names import InadmissibleValue, iscsi_name
 
 ALICE = ChapAccount("alice", b"a secret of alice")
 DISK, VAULT = "iqn.2001-04.com.example:disk", "iqn.2001-04.com.example:vault"
@@ -180,12 +181,12 @@ def test_values_are_read_or_inadmissible(value):
         text.number,
         text.boolean,
         text.items,
-        text.iscsi_name,
+        iscsi_name,
         lambda it: text.binary(it, 64),
     ):
         try:
             read(value)
-        except text.InadmissibleValue:
+        except InadmissibleValue:
             pass
 
 
@@ -199,10 +200,10 @@ def test_binary_undoes_hexadecimal(value):
 def test_normalising_a_name_twice_is_normalising_it_once(name):
     """Law: iscsi_name is idempotent."""
     try:
-        once = text.iscsi_name(name)
-    except text.InadmissibleValue:
+        once = iscsi_name(name)
+    except InadmissibleValue:
         return
-    assert text.iscsi_name(once) == once
+    assert iscsi_name(once) == once
 
 
 def fresh() -> LoginPhase:

@@ -148,7 +148,7 @@ class Load:
         self.collecting.pop(task, None)
 
     def check_perform(self, ticket: Ticket, operation: Operation) -> None:
-        task = self.bench.unit._tickets[ticket.number].task
+        task = self.bench.unit._tasks._tickets[ticket.number].task
         assert task not in self.doomed
         assert task not in self.started
         assert not any(_disturb(operation, other) for other in self.running.values())
@@ -186,8 +186,8 @@ def test_tasks_end_once_and_no_aborted_one_touches_the_medium(seed: int):
     assert not load.open
     assert not load.scopes
     assert load.bench.unit.open_tasks == 0
-    assert not load.bench.unit._turns._all
-    assert not load.bench.unit._turns._regions
+    assert not load.bench.unit._tasks._turns._all
+    assert not load.bench.unit._tasks._turns._regions
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from iscsi_target.scsi import block_cdb as sbc
 from iscsi_target.scsi import cdb as spc
+from iscsi_target.scsi.access import Access
 from iscsi_target.scsi.commands import TABLE, absent_unit, find
 from iscsi_target.scsi.inquiry_pages import StandardInquiryData
-from iscsi_target.scsi.reservations import Access
 from iscsi_target.scsi.status import CheckCondition, InvalidOperationCode, StatusError
 from iscsi_target.scsi.task import Done
 from tests.unit.scsi.command_bench import Bytes, device, run

@@ -18,5 +18,5 @@ def test_a_new_device_is_loaded_started_and_free():
     assert device.loaded
     assert not device.stopped
     assert device.preventing == set()
-    assert device.reservation == Spc2Reservation()
+    assert device.spc2_reservation == Spc2Reservation()
     assert make_device().preventing is not device.preventing

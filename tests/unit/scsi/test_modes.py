@@ -10,7 +10,7 @@ from iscsi_target.scsi.mode_pages import CachingPage, ControlPage, ModePages, Pa
 from iscsi_target.scsi.modes import mode_select_10
 from iscsi_target.scsi.pages import LongBlockDescriptor, ModeHeader6, ModeHeader10, ShortBlockDescriptor
 from iscsi_target.scsi.status import CheckCondition, InvalidFieldInParameterList
-from iscsi_target.scsi.task import Call, Save
+from iscsi_target.scsi.task import Call, Done, Save
 from iscsi_target.wire.layout import FieldPointer
 from tests.unit.scsi.command_bench import (
     BLOCK,
@@ -194,7 +194,9 @@ def test_saved_pages_are_adopted_only_after_they_are_on_disk():
     reply = mode_select_10(unit, cdb, Call(A, data, ()))
     assert isinstance(reply, Save)
     assert not unit.task_aborted_status
-    assert reply.finish().attention == 0x2A01
+    adopted = reply.finish()
+    assert isinstance(adopted, Done)
+    assert adopted.attention == 0x2A01
     assert unit.task_aborted_status
     assert ControlPage.unpack(pages_of(unit, 0x0A, page_control=3)).tas
     assert ModePages.restore(reply.state.mode_pages).task_aborted_status

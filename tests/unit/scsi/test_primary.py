@@ -71,10 +71,10 @@ def test_a_reservation_is_the_nexus_own_until_it_releases(reserve, release):
     with pytest.raises(ReservationConflict):
         run(unit, reserve(), nexus=B)
     run(unit, release(), nexus=B)
-    assert unit.reservation.holder == A
+    assert unit.spc2_reservation.holder == A
     run(unit, release())
     run(unit, reserve(), nexus=B)
-    assert unit.reservation.holder == B
+    assert unit.spc2_reservation.holder == B
 
 
 @pytest.mark.parametrize(

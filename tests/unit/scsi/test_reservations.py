@@ -2,8 +2,9 @@
 
 import pytest
 
+from iscsi_target.scsi.access import Access
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
-from iscsi_target.scsi.reservations import Access, Spc2Reservation
+from iscsi_target.scsi.reservations import Spc2Reservation
 from iscsi_target.scsi.status import ReservationConflict
 
 PORT = TargetPort("iqn.2026-01.org.example:p", 1)

@@ -264,5 +264,5 @@ def test_a_reset_starts_a_stopped_unit(bench: Bench):
 def test_what_is_no_reset_leaves_the_unit_as_it_is(bench: Bench, function: Function):
     bench.send(A, Reserve6())
     bench.manage(function, A)
-    assert bench.device.reservation.holder == A
+    assert bench.device.spc2_reservation.holder == A
     assert bench.attention(A) is None

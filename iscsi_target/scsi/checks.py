@@ -1,0 +1,50 @@
+"""What every command has to pass when it starts, in this order: a unit attention of a reset or a lost nexus, the
+reservations, any other unit attention, the medium. It is done once; a reservation that is made later does not matter.
+"""
+
+from iscsi_target.scsi.access import Access
+from iscsi_target.scsi.attention import precedes_reservation_conflict
+from iscsi_target.scsi.cdb import RequestSense
+from iscsi_target.scsi.command import Command
+from iscsi_target.scsi.device import Device
+from iscsi_target.scsi.nexus import Nexus
+from iscsi_target.scsi.nexus_table import NexusTable
+from iscsi_target.scsi.personality import Quirk
+from iscsi_target.scsi.primary import sense_data
+from iscsi_target.scsi.rules import Rule
+from iscsi_target.scsi.status import MediumNotPresent, NotReadyInitialisingRequired, UnitAttention
+from iscsi_target.scsi.task import Done
+from iscsi_target.wire.layout import Layout
+
+
+def examine(nexus: Nexus, command: Command, cdb: Layout, device: Device, nexuses: NexusTable) -> Done | None:
+    """Checks whether a command may be handled; a unit attention that it reports is cleared.
+
+    nexus     whose it is
+    cdb       of the command's layout
+    returns   None when it may, or the answer of a REQUEST SENSE that reports a unit attention
+    raises    StatusError when it may not
+    Source: SAM5r21 5.3.3, 5.14, SPC4r37 5.13.1, 5.13.5.3.2
+    """
+    access = device.personality.access.get(command.name) or command.columns(cdb)
+    conflict = device.spc2_reservation.conflict(nexus, access) or device.reservations.conflict(nexus, access)
+    if command.attention or isinstance(cdb, RequestSense):
+        code = nexuses.first(nexus)
+        if code is not None and (conflict is None or _precedes_conflict(code, device)):
+            nexuses.withdraw(nexus, code)
+            if isinstance(cdb, RequestSense):
+                return sense_data(cdb, UnitAttention(code).sense)
+            raise UnitAttention(code)
+    if conflict is not None:
+        raise device.personality.refusal(conflict)
+    if device.reservations.lost and Access.LOST not in access:
+        raise device.personality.refusal(Rule.INFORMATION_LOST)
+    if command.medium_access and not device.loaded:
+        raise MediumNotPresent
+    if command.medium_access and device.stopped:
+        raise NotReadyInitialisingRequired
+    return None
+
+
+def _precedes_conflict(code: int, device: Device) -> bool:
+    return precedes_reservation_conflict(code) or Quirk.ATTENTION_BEFORE_CONFLICT in device.personality.quirks

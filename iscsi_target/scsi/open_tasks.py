@@ -1,0 +1,136 @@
+"""The open tasks of one logical unit: who has which, in which order they may go on, and which tickets are theirs.
+
+It keeps the books and decides nothing of commands: no handlers, no statuses, no attentions.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+
+from iscsi_target.scsi.nexus import Nexus
+from iscsi_target.scsi.open_task import OpenTask, Over, Performing, Ready, Saving, WaitingToSave
+from iscsi_target.scsi.task import Function, ManagementRequest, Task, Ticket
+from iscsi_target.scsi.task_set import TaskSet, Turn, Turns
+
+
+class OpenTasks:
+    """The tasks that have not ended.
+
+    unit    the unit's name, for tickets
+    """
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+        self._set = TaskSet()
+        self._turns = Turns()
+        self._open: dict[Task, OpenTask] = {}
+        self._tickets: dict[int, OpenTask] = {}
+        self._next_ticket = 0
+        self._startable: deque[OpenTask] = deque()
+        self._savers: list[OpenTask] = []
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def find(self, task: Task) -> OpenTask | None:
+        """Returns the entry of a task, or None when it has ended."""
+        return self._open.get(task)
+
+    def has_room(self, nexus: Nexus) -> bool:
+        """Returns True when one more task of the nexus may enter.
+
+        Source: SAM5r21 5.3.1 (TASK SET FULL)
+        """
+        return self._set.has_room(nexus)
+
+    def enter(self, entry: OpenTask) -> None:
+        """Takes in a task; those that are enabled by it become startable.
+
+        Source: SAM5r21 8.5, 8.6
+        """
+        self._open[entry.task] = entry
+        self._enable(self._set.enter(entry.task))
+
+    def leave(self, entry: OpenTask) -> None:
+        """Takes out a task that is over; those that are enabled by that become startable.
+
+        Source: SAM5r21 8.5, 8.6
+        """
+        entry.phase = Over()
+        del self._open[entry.task]
+        self._enable(self._set.leave(entry.task))
+
+    def _enable(self, tasks: Iterable[Task]) -> None:
+        for task in tasks:
+            entry = self._open[task]
+            entry.enabled = True
+            if isinstance(entry.phase, Ready):
+                self._startable.append(entry)
+
+    # What may go on
+
+    def make_startable(self, entry: OpenTask) -> None:
+        """Notes that a task may go on by itself, when it is enabled."""
+        if entry.enabled:
+            self._startable.append(entry)
+
+    def next_startable(self) -> OpenTask | None:
+        """Returns a task that may go on by itself, oldest first, or None."""
+        return self._startable.popleft() if self._startable else None
+
+    def enter_turn(self, turn: Turn) -> bool:
+        """Takes in an operation's turn; returns True when it may go to the medium at once."""
+        return self._turns.enter(turn)
+
+    def leave_turn(self, turn: Turn) -> None:
+        """Takes out a turn; the tasks whose turn it is now become startable."""
+        self._startable.extend(self._open[free.task] for free in self._turns.leave(turn))
+
+    def wait_to_save(self, entry: OpenTask) -> None:
+        """Lets a startable task wait for another one's save."""
+        entry.phase = WaitingToSave()
+        self._savers.append(entry)
+
+    def retry_savers(self) -> None:
+        """Makes those startable that waited for a save and have not ended meanwhile."""
+        savers, self._savers = self._savers, []
+        for entry in savers:
+            if isinstance(entry.phase, WaitingToSave):
+                entry.phase = Ready()
+                self._startable.append(entry)
+
+    # Tickets
+
+    def ticket(self, entry: OpenTask) -> Ticket:
+        """Returns a new ticket of a task."""
+        self._next_ticket += 1
+        self._tickets[self._next_ticket] = entry
+        return Ticket(self._unit, self._next_ticket)
+
+    def redeem(self, ticket: Ticket) -> OpenTask:
+        """Returns the task that waits for what the ticket stands for."""
+        entry = self._tickets.pop(ticket.number)
+        assert isinstance(entry.phase, Performing | Saving), f"{ticket} has nothing under way"
+        return entry
+
+    # Scopes
+
+    def all(self) -> list[OpenTask]:
+        """Returns every open task, oldest first."""
+        return list(self._open.values())
+
+    def of(self, *nexuses: Nexus) -> list[OpenTask]:
+        """Returns the open tasks of nexuses, oldest first."""
+        return [entry for entry in self._open.values() if entry.task.nexus in nexuses]
+
+    def in_scope(self, request: ManagementRequest) -> list[OpenTask]:
+        """Returns the tasks that a management request ends.
+
+        Source: SAM5r21 7
+        """
+        match request.function:
+            case Function.ABORT_TASK:
+                return [entry for entry in self.of(request.nexus) if entry.task.tag == request.tag]
+            case Function.ABORT_TASK_SET | Function.NEXUS_LOSS:
+                return self.of(request.nexus)
+            case Function.CLEAR_TASK_SET | Function.LOGICAL_UNIT_RESET | Function.TARGET_RESET:
+                return self.all()

@@ -1,0 +1,240 @@
+"""PERSISTENT RESERVE OUT: makes a request of the CDB and the parameter list, which is checked whole before it is used.
+
+What a request leads to is in `transitions`.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NoReturn
+
+from iscsi_target.scsi.cdb import PersistentReserveOut
+from iscsi_target.scsi.device import Device
+from iscsi_target.scsi.nexus import OPERATOR, InitiatorPort, Nexus, TargetPort
+from iscsi_target.scsi.personality import OutAction
+from iscsi_target.scsi.reservation_pages import BasicParameterList, MoveParameterList, TransportIdList
+from iscsi_target.scsi.reservations import Cause, Spc2Reservation
+from iscsi_target.scsi.rules import Rule
+from iscsi_target.scsi.status import Status
+from iscsi_target.scsi.task import Call, Change, Save
+from iscsi_target.scsi.transitions import FLAGS_FIELD, TRANSPORT_ID_FIELD, Request, Transition, apply, overrule
+from iscsi_target.scsi.transport_id import (
+    MIN_TRANSPORT_ID_BYTES,
+    InvalidTransportId,
+    TransportId,
+    unpack_transport_id,
+)
+from iscsi_target.wire.layout import FieldPointer
+
+MAX_PARAMETER_LIST_BYTES = (
+    1 << 16
+)  # bounds what an initiator can make us hold; room for 260 of the longest TransportIDs
+TRANSPORT_IDS_AT = BasicParameterList.size + TransportIdList.size
+PORT_FIELD = FieldPointer(18, 7)
+TRANSPORT_ID_LENGTH_FIELD = FieldPointer(20, 7)
+
+# What could not be stored, by service action
+NOT_STORED: Mapping[OutAction, Rule] = {
+    OutAction.REGISTER: Rule.NOT_STORED,
+    OutAction.RESERVE: Rule.RESERVATION_NOT_STORED,
+    OutAction.RELEASE: Rule.CHANGE_NOT_STORED,
+    OutAction.CLEAR: Rule.CHANGE_NOT_STORED,
+    OutAction.PREEMPT: Rule.CHANGE_NOT_STORED,
+    OutAction.PREEMPT_AND_ABORT: Rule.CHANGE_NOT_STORED,
+    OutAction.REGISTER_AND_IGNORE_EXISTING_KEY: Rule.NOT_STORED,
+    OutAction.REGISTER_AND_MOVE: Rule.NOT_STORED,
+    OutAction.REPLACE_LOST_RESERVATION: Rule.NOT_STORED,
+}
+
+
+def command_name(action: OutAction) -> str:
+    """Returns what a service action is called in the table, in traces and in explanations."""
+    return f"PERSISTENT RESERVE OUT, {action}"
+
+
+def wanted_by_persistent_reserve_out(device: Device, cdb: PersistentReserveOut) -> int:
+    """Returns the bytes of Data-Out that PERSISTENT RESERVE OUT asks for, none for a length that will be refused.
+
+    Source: SPC4r37 6.16.1
+    """
+    fits = BasicParameterList.size <= cdb.parameter_list_length <= MAX_PARAMETER_LIST_BYTES
+    return cdb.parameter_list_length if fits else 0
+
+
+def persistent_reserve_out(device: Device, cdb: PersistentReserveOut, call: Call) -> Change | Save:
+    """Answers PERSISTENT RESERVE OUT.
+
+    returns  Save when the change has to survive a power loss
+    raises   StatusError with the rule that refuses it
+    Source: SPC4r37 6.16
+    """
+    reader = _Reader(device, cdb, call)
+    if device.spc2_reservation.holder is not None:
+        reader.refuse(Rule.SPC2_RESERVATION_PRESENT)
+    request = reader.move_request() if reader.action is OutAction.REGISTER_AND_MOVE else reader.basic_request()
+    return _stored(device, reader, apply(device.reservations, call.nexus, request, device.personality))
+
+
+def overruling(device: Device, cdb: PersistentReserveOut, call: Call) -> Change | Save:
+    """Does what the operator wants: CLEAR, which ends an SPC-2 reservation too, PREEMPT or PREEMPT AND ABORT.
+
+    raises   ReservationConflict when nothing is registered with the key
+    """
+    assert call.nexus == OPERATOR
+    reader = _Reader(device, cdb, call)
+    transition = overrule(device.reservations, reader.basic_request())
+    if reader.action is OutAction.CLEAR:
+        device.spc2_reservation = Spc2Reservation()
+    return _stored(device, reader, transition)
+
+
+def _stored(device: Device, reader: "_Reader", transition: Transition) -> Change | Save:
+    """Returns how a transition is carried out: by way of the state file when what is to be stored changes.
+
+    Source: SPC4r37 5.13.5.1
+    """
+    change = Change(transition)
+    if transition.state.stored == device.reservations.stored:
+        return change
+    rule = NOT_STORED[reader.action]
+    return Save(
+        device.kept(reservations=transition.state),
+        finish=lambda: change,
+        failure=lambda: device.personality.refusal(rule, reader.action),
+    )
+
+
+class _Reader:
+    """Reads one parameter list."""
+
+    def __init__(self, device: Device, cdb: PersistentReserveOut, call: Call) -> None:
+        self.action = OutAction(cdb.service_action)
+        self._device = device
+        self._cdb = cdb
+        self._call = call
+        self._list = call.data_out
+
+    def refuse(self, rule: Rule, field: FieldPointer | None = None) -> NoReturn:
+        """Raises what the personality answers to a rule."""
+        raise self._device.personality.refusal(rule, self.action, field)
+
+    def _mind(self, rule: Rule, field: FieldPointer) -> None:
+        """Raises what the personality answers to a rule, unless it does not mind."""
+        if self._device.personality.answer(rule, self.action).status is not Status.GOOD:
+            self.refuse(rule, field)
+
+    @property
+    def _cause(self) -> Cause:
+        return Cause(command_name(self.action), self._call.nexus, self._call.received_s)
+
+    def _check_length(self) -> None:
+        complete = len(self._list) == self._cdb.parameter_list_length
+        if not complete or len(self._list) < BasicParameterList.size:
+            self.refuse(Rule.LIST_LENGTH_WRONG)
+
+    def basic_request(self) -> Request:
+        self._check_length()
+        fields = BasicParameterList.unpack(self._list)
+        self._check_flags(fields)
+        if not fields.spec_i_pt and len(self._list) != BasicParameterList.size:
+            self.refuse(Rule.LIST_LENGTH_WRONG)
+        registers = self.action in (OutAction.REGISTER, OutAction.REGISTER_AND_IGNORE_EXISTING_KEY)
+        here = self._call.nexus.target_port
+        ports = [here, *self._device.ports] if fields.all_tg_pt and registers else [here]
+        own = self._call.nexus.initiator_port
+        listed = list(self._listed()) if fields.spec_i_pt else []
+        return Request(
+            action=self.action,
+            cause=self._cause,
+            reservation_key=fields.reservation_key,
+            service_action_reservation_key=fields.service_action_reservation_key,
+            scope=self._cdb.scope,
+            type=self._cdb.type,
+            aptpl=fields.aptpl,
+            spec_i_pt=fields.spec_i_pt,
+            siblings=tuple(Nexus(own, port) for port in dict.fromkeys(ports) if port != here),
+            listed=tuple(Nexus(each, port) for each in dict.fromkeys(listed) if each != own for port in ports),
+        )
+
+    def _check_flags(self, fields: BasicParameterList) -> None:
+        personality = self._device.personality
+        registers = self.action in (OutAction.REGISTER, OutAction.REGISTER_AND_IGNORE_EXISTING_KEY)
+        if fields.spec_i_pt:
+            if self.action is not OutAction.REGISTER:
+                self.refuse(Rule.SPEC_I_PT_NOT_ALLOWED, FLAGS_FIELD)
+            elif not personality.specify_initiator_ports:
+                self.refuse(Rule.SPEC_I_PT_UNSUPPORTED, FLAGS_FIELD)
+        if fields.all_tg_pt:
+            if not registers:
+                self._mind(Rule.ALL_TG_PT_NOT_ALLOWED, FieldPointer(20, 2))
+            elif not personality.all_target_ports:
+                self.refuse(Rule.ALL_TG_PT_UNSUPPORTED, FieldPointer(20, 2))
+        if fields.aptpl:
+            if not registers and self.action is not OutAction.REPLACE_LOST_RESERVATION:
+                self._mind(Rule.APTPL_NOT_ALLOWED, FieldPointer(20, 0))
+            elif not personality.persists:
+                self.refuse(Rule.APTPL_UNSUPPORTED, FieldPointer(20, 0))
+
+    def _listed(self) -> Iterator[InitiatorPort]:
+        """Returns the initiator ports of the TransportIDs, those of a device name for the name.
+
+        Source: SPC4r37 6.16.3, 7.6.4.6
+        """
+        if len(self._list) < TRANSPORT_IDS_AT:
+            self.refuse(Rule.LIST_TRUNCATED)
+        length = TransportIdList.unpack(self._list, BasicParameterList.size).transportid_parameter_data_length
+        if TRANSPORT_IDS_AT + length != len(self._list):
+            self.refuse(Rule.LIST_TRUNCATED)
+        seen = set()
+        offset = TRANSPORT_IDS_AT
+        while offset < len(self._list):
+            found = self._transport_id(offset)
+            if (found.name, found.isid) in seen:
+                self.refuse(Rule.LISTED_TWICE, FieldPointer(offset, 7))
+            seen.add((found.name, found.isid))
+            yield from self._ports_of(found, offset)
+            offset += found.length_bytes
+
+    def _transport_id(self, offset: int) -> TransportId:
+        try:
+            return unpack_transport_id(self._list, offset)
+        except InvalidTransportId as error:
+            self.refuse(Rule.LIST_TRUNCATED if error.cut else Rule.TRANSPORT_ID_INVALID, FieldPointer(offset, 7))
+
+    def _ports_of(self, found: TransportId, offset: int) -> list[InitiatorPort]:
+        if found.isid is not None:
+            return [InitiatorPort(found.name, found.isid)]
+        known = [*self._call.attached, *self._device.reservations.registrations]
+        ports = list(dict.fromkeys(nexus.initiator_port for nexus in known if nexus.initiator_port.name == found.name))
+        if not ports:
+            self.refuse(Rule.TRANSPORT_ID_UNKNOWN, FieldPointer(offset, 7))
+        return ports
+
+    def move_request(self) -> Request:
+        self._check_length()
+        fields = MoveParameterList.unpack(self._list)
+        if fields.aptpl and not self._device.personality.persists:
+            self.refuse(Rule.APTPL_UNSUPPORTED, FieldPointer(17, 0))
+        length = fields.transportid_length
+        if length < MIN_TRANSPORT_ID_BYTES or length % 4:
+            self.refuse(Rule.TRANSPORT_ID_INVALID, TRANSPORT_ID_LENGTH_FIELD)
+        if MoveParameterList.size + length != len(self._list):
+            self.refuse(Rule.LIST_TRUNCATED)
+        found = self._transport_id(MoveParameterList.size)
+        if found.isid is None or found.length_bytes != length:
+            self.refuse(Rule.TRANSPORT_ID_INVALID, TRANSPORT_ID_FIELD)
+        return Request(
+            action=self.action,
+            cause=self._cause,
+            reservation_key=fields.reservation_key,
+            service_action_reservation_key=fields.service_action_reservation_key,
+            aptpl=fields.aptpl,
+            destination=Nexus(
+                InitiatorPort(found.name, found.isid), self._port(fields.relative_target_port_identifier)
+            ),
+            unregister=fields.unreg,
+        )
+
+    def _port(self, relative_identifier: int) -> TargetPort:
+        ports = {identity.relative_identifier: port for port, identity in self._device.ports.items()}
+        if relative_identifier not in ports:
+            self.refuse(Rule.TARGET_PORT_UNKNOWN, PORT_FIELD)
+        return ports[relative_identifier]
