@@ -309,7 +309,7 @@ class World:
     def out(self, nexus: Nexus, action: OutAction, parameters: bytes, **cdb: int) -> Told:
         """Sends PERSISTENT RESERVE OUT with these parameters; fields of the CDB by name."""
         values = {"service_action": int(action), "parameter_list_length": len(parameters)} | cdb
-        return self.send(nexus, PersistentReserveOut(**values), parameters)  # type: ignore[arg-type]
+        return self.send(nexus, PersistentReserveOut(**values), parameters)
 
     def start_out(self, nexus: Nexus, action: OutAction, parameters: bytes, **cdb: int) -> int:
         """Sends PERSISTENT RESERVE OUT that may take a while and returns its tag."""
