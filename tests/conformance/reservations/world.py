@@ -6,8 +6,9 @@
     N1Q, N2Q (the same initiator ports) --- port Q --- unit
 
 Every nexus is attached and has nothing to tell unless a test says otherwise. A command is answered at once: the medium
-performs and the state file stores when asked, unless `slow` leaves operations at the medium or `disk_fault` makes the
-state file fail. `Told` compares with what the tables of the specification write: `RC`, `G` or a sense triple.
+performs and the state file stores when asked, unless `slow` leaves operations at the medium, `hold_saves` leaves saves
+on their way to the state file, or `disk_fault` makes the state file fail. `Told` compares with what the tables of the
+specification write: `RC`, `G` or a sense triple.
 """
 
 from collections.abc import Iterable
@@ -150,6 +151,7 @@ class World:
     """The unit and everything around it.
 
     slow         True leaves operations at the medium until `finish`
+    hold_saves   True leaves saves on their way to the state file until `finish_save`
     disk_fault   what the state file fails with, or None
     stored       what the state file has
     ended        how every task ended, by tag; None for one that ended in silence
@@ -170,8 +172,10 @@ class World:
         self.unit = LogicalUnit("unit", make_device(personality, self.ports, self.stored))
         self.store = RamStore(BLOCK * BLOCKS)
         self.slow = False
+        self.hold_saves = False
         self.disk_fault: Fault | None = None
         self.at_medium: dict[Ticket, Operation] = {}
+        self.at_state_file: dict[Ticket, UnitState] = {}
         self.saves: list[UnitState] = []
         self.ended: dict[int, Told | None] = {}
         self.data: dict[int, bytes] = {}
@@ -253,6 +257,17 @@ class World:
         while self.at_medium:
             self.finish()
 
+    def finish_save(self) -> None:
+        """Lets the state file answer the save that is on its way; `disk_fault` says whether it is stored."""
+        ticket = next(iter(self.at_state_file))
+        state = self.at_state_file.pop(ticket)
+        if self.disk_fault is not None:
+            self._run(self.unit.finished(ticket, MediumError(self.disk_fault)))
+            return
+        self.saves.append(state)
+        self.stored = state
+        self._run(self.unit.finished(ticket, None))
+
     def manage(self, nexus: Nexus, function: Function, tag: int | None = None) -> int:
         """Starts a task management function and returns its number, which is in `managed` when it is over."""
         number = next(self._tags)
@@ -280,7 +295,9 @@ class World:
                     if not self.slow:
                         self.finish(ticket)
                 case Persist(ticket, state):
-                    self._persist(ticket, state)
+                    self.at_state_file[ticket] = state
+                    if not self.hold_saves:
+                        self.finish_save()
                 case Completed(task, status, sense, data_in):
                     self._end(task, _told(status, sense), data_in)
                 case Aborted(task):
@@ -289,14 +306,6 @@ class World:
                     self.managed.append(number)
                 case Noted(_, entry):
                     self.noted.append(entry)
-
-    def _persist(self, ticket: Ticket, state: UnitState) -> None:
-        if self.disk_fault is not None:
-            self._run(self.unit.finished(ticket, MediumError(self.disk_fault)))
-            return
-        self.saves.append(state)
-        self.stored = state
-        self._run(self.unit.finished(ticket, None))
 
     def _end(self, task: Task, told: Told | None, data_in: bytes) -> None:
         assert task.tag not in self.ended, "a task ended twice"
@@ -386,6 +395,11 @@ class World:
         header = ReservationHeader.unpack(data)
         assert header.additional_length == len(data) - header.size
         return list(descriptors(data[header.size :]))
+
+    @property
+    def state(self) -> Reservations:
+        """The reservations as the unit has them, to be compared before and after what must change nothing."""
+        return self.unit.device.reservations
 
     @property
     def registered(self) -> dict[Nexus, int]:
