@@ -358,13 +358,13 @@ async def log_in(
 
 @asynccontextmanager
 async def session(
-    url: str, keys: Mapping[str, str] = {}, *, isid: bytes = ISID, source: str = ""
+    url: str, keys: Mapping[str, str] = {}, *, isid: bytes = ISID, name: str = INITIATOR_NAME, source: str = ""
 ) -> AsyncIterator[Initiator]:
     """A session with the unit at a libiscsi URL; logs out at the end, unless an exception ends it or it has left."""
     place = place_of(url)
     wire = await Wire.open(place, source)
     try:
-        initiator = await log_in(wire, place, keys, isid=isid)
+        initiator = await log_in(wire, place, keys, isid=isid, name=name)
         yield initiator
         if not initiator.left:
             await initiator.logout()
