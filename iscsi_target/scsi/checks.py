@@ -26,7 +26,9 @@ def examine(nexus: Nexus, command: Command, cdb: Layout, device: Device, nexuses
     raises    StatusError when it may not
     Source: SAM5r21 5.3.3, 5.14, SPC4r37 5.13.1, 5.13.5.3.2
     """
-    access = device.personality.access.get(command.name) or command.columns(cdb)
+    access = device.personality.access.get(command.name)
+    if access is None:
+        access = command.columns(cdb)
     conflict = device.spc2_reservation.conflict(nexus, access) or device.reservations.conflict(nexus, access)
     if command.attention or isinstance(cdb, RequestSense):
         code = nexuses.first(nexus)
