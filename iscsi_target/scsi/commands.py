@@ -220,7 +220,7 @@ TABLE: tuple[Command, ...] = (
     _reserve_out(OutAction.PREEMPT_AND_ABORT, Access.AS_REGISTRANT),
     _reserve_out(OutAction.REGISTER_AND_IGNORE_EXISTING_KEY, ALWAYS),
     _reserve_out(OutAction.REGISTER_AND_MOVE, Access.HOLDER),
-    _reserve_out(OutAction.REPLACE_LOST_RESERVATION, Access.LOST),
+    _reserve_out(OutAction.REPLACE_LOST_RESERVATION, Access.AS_REGISTRANT | Access.LOST),
     command(_read("READ(16)", "SBC3r36 5.13"), sbc.Read16, block.read),
     command(
         _write("COMPARE AND WRITE", "SBC3r36 5.2"),

@@ -92,7 +92,7 @@ def start_stop_access(cdb: StartStopUnit) -> Access | None:
 
     Source: SBC3r36 4.17 table 13
     """
-    starts = cdb.start and cdb.power_condition == START_VALID and not cdb.loej
+    starts = cdb.start and cdb.power_condition == START_VALID
     return Access.SPC2 | Access.ALWAYS | Access.LOST if starts else None
 
 
