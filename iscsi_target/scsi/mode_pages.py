@@ -219,7 +219,7 @@ DEFAULTS: Mapping[PageKey, Layout] = {  # in the order in which MODE SENSE retur
 
 CHANGEABLE_FIELDS: Mapping[PageKey, Mapping[str, int]] = {  # with all ones; a page that has some can be saved
     CACHING: {"wce": 1},
-    CONTROL: {"d_sense": 1, "qerr": 3, "swp": 1, "tas": 1},
+    CONTROL: {"d_sense": 1, "nuar": 1, "qerr": 3, "swp": 1, "tas": 1},
 }
 
 HEADER_FIELDS = frozenset((*PageHeader.fields, *SubpageHeader.fields))
@@ -284,6 +284,11 @@ class ModePages:
     def task_aborted_status(self) -> bool:
         """TAS of the control page. Source: SPC4r37 7.5.8"""
         return self._control.tas
+
+    @property
+    def no_attention_on_release(self) -> bool:
+        """NUAR of the control page. Source: SPC4r37 7.5.8"""
+        return self._control.nuar
 
     @property
     def qerr(self) -> int:

@@ -140,7 +140,7 @@ class _Reader:
         here = self._call.nexus.target_port
         ports = [here, *self._device.ports] if fields.all_tg_pt and registers else [here]
         own = self._call.nexus.initiator_port
-        listed = list(self._listed()) if fields.spec_i_pt else []
+        listed = list(self._listed()) if self._registers_listed(fields) else []
         return Request(
             action=self.action,
             cause=self._cause,
@@ -150,9 +150,19 @@ class _Reader:
             type=self._cdb.type,
             aptpl=fields.aptpl,
             spec_i_pt=fields.spec_i_pt,
+            no_attention_on_release=self._device.modes.no_attention_on_release,
             siblings=tuple(Nexus(own, port) for port in dict.fromkeys(ports) if port != here),
             listed=tuple(Nexus(each, port) for each in dict.fromkeys(listed) if each != own for port in ports),
         )
+
+    def _registers_listed(self, fields: BasicParameterList) -> bool:
+        """Returns True when the TransportIDs matter; where the keys decide alone they are ignored, whatever they are.
+
+        Source: SPC4r37 5.13.7 table 67
+        """
+        registered = self._call.nexus in self._device.reservations.registrations
+        new_key = not fields.reservation_key and fields.service_action_reservation_key != 0
+        return fields.spec_i_pt and new_key and not registered
 
     def _check_flags(self, fields: BasicParameterList) -> None:
         personality = self._device.personality

@@ -37,7 +37,7 @@ from iscsi_target.scsi.reservations import LU_SCOPE, Cause, Reservation, Reserva
 from iscsi_target.scsi.rules import Rule
 from iscsi_target.wire.layout import FieldPointer
 
-MAX_REGISTRATIONS = 8192  # of one unit: as many as READ KEYS can tell; some 2 MiB of memory and of the state file
+MAX_REGISTRATIONS = 8190  # of one unit: as many as READ KEYS can tell; some 2 MiB of memory and of the state file
 GENERATIONS = 1 << 32  # PRGENERATION wraps; SPC4r37 6.15.2
 TYPES = frozenset(ReservationType)
 
@@ -47,6 +47,7 @@ class Request(NamedTuple):
 
     cause          the command itself
     scope, type    as in the CDB, whatever they are
+    no_attention_on_release   NUAR of the control mode page
     siblings       with ALL_TG_PT: the nexuses of the same initiator port through the other target ports
     listed         with SPEC_I_PT: the nexuses of the listed initiator ports, none twice
     destination    with REGISTER AND MOVE: the nexus that is to hold the reservation
@@ -62,6 +63,7 @@ class Request(NamedTuple):
     type: int = 0
     aptpl: bool = False
     spec_i_pt: bool = False
+    no_attention_on_release: bool = False
     siblings: tuple[Nexus, ...] = ()
     listed: tuple[Nexus, ...] = ()
     destination: Nexus | None = None
@@ -250,7 +252,7 @@ def _release(case: _Case) -> Transition:
     if request.scope != LU_SCOPE or request.type != kind:
         case.refuse(Rule.RELEASE_MISMATCH)
     told: tuple[Told, ...] = ()
-    if kind.registrants_only or kind.all_registrants:
+    if (kind.registrants_only or kind.all_registrants) and not request.no_attention_on_release:
         told = case.others(state.registrations, AttentionCode.RESERVATIONS_RELEASED)
     return Transition(replace(state, reservation=None), Rule.RELEASED, told)
 

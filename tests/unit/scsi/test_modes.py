@@ -77,7 +77,14 @@ def test_changeable_values_have_ones_where_select_may_change():
     control = ControlPage.unpack(pages_of(unit, 0x0A, page_control=1))
     assert caching == CachingPage(wce=True)
     assert control == ControlPage(
-        d_sense=True, gltsd=False, queue_algorithm_modifier=0, qerr=3, swp=True, tas=True, busy_timeout_period=0
+        d_sense=True,
+        gltsd=False,
+        queue_algorithm_modifier=0,
+        nuar=True,
+        qerr=3,
+        swp=True,
+        tas=True,
+        busy_timeout_period=0,
     )
 
 
