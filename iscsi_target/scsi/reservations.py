@@ -97,18 +97,13 @@ class Reservations:
         if self.reservation is None or self.holds(nexus):
             return None
         registered = nexus in self.registrations
-        kind = self.reservation.type
+        if access & _columns(self.reservation.type, registered=registered):
+            return None
         if Access.REGISTRANT in access:
-            return None if registered else Rule.NOT_REGISTERED
-        if kind.registrants_only or kind.all_registrants:
-            if registered:
-                return None if Access.REGISTERED in access else Rule.RESERVED_BY_ANOTHER
-            column = (
-                Access.UNREGISTERED_EXCLUSIVE_ACCESS if kind.exclusive_access else Access.UNREGISTERED_WRITE_EXCLUSIVE
-            )
-            return None if column in access else Rule.REGISTRANTS_ONLY
-        column = Access.EXCLUSIVE_ACCESS if kind.exclusive_access else Access.WRITE_EXCLUSIVE
-        return None if column in access else Rule.HOLDER_ONLY
+            return Rule.NOT_REGISTERED
+        if self.reservation.type.registrants_only or self.reservation.type.all_registrants:
+            return Rule.RESERVED_BY_ANOTHER if registered else Rule.REGISTRANTS_ONLY
+        return Rule.HOLDER_ONLY
 
     def permits(self, nexus: Nexus, access: Access) -> bool:
         """Returns True when a command of nexus with these columns is processed.
@@ -135,6 +130,19 @@ class Reservations:
         if self.lost:
             return Reservations(lost=True)
         return replace(self, generation=0) if self.aptpl else None
+
+
+def _columns(kind: ReservationType, *, registered: bool) -> Access:
+    """Returns the columns of which each lets in a nexus that does not hold a reservation of this type.
+
+    Source: SPC4r37 5.13.1 tables 65 and 66
+    """
+    if not (kind.registrants_only or kind.all_registrants):
+        column = Access.EXCLUSIVE_ACCESS if kind.exclusive_access else Access.WRITE_EXCLUSIVE
+        return column | Access.REGISTRANT if registered else column
+    if registered:
+        return Access.REGISTERED | Access.REGISTRANT
+    return Access.UNREGISTERED_EXCLUSIVE_ACCESS if kind.exclusive_access else Access.UNREGISTERED_WRITE_EXCLUSIVE
 
 
 # The SPC-2 reservation
