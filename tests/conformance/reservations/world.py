@@ -443,6 +443,12 @@ class World:
         } | changes
         return World(stored=stored, **values)
 
+    # What a refused command leaves alone
+
+    def snapshot(self) -> tuple[Reservations, dict[Nexus, list[int]], list[UnitState]]:
+        """Returns the reservations, the pending unit attentions and what was stored, to compare before and after."""
+        return self.unit.device.reservations, self.pending_of_all(), list(self.saves)
+
 
 def _told(status: Status, sense: bytes) -> Told:
     if status is not Status.CHECK_CONDITION:
