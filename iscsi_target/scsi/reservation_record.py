@@ -1,6 +1,7 @@
 """The one JSON form of persistent reservations: for the state file, the operator, simulators and failing examples.
 
-`to_record` and `from_record` are each other's inverse; what does not have this form is refused whole.
+`to_record` and `from_record` are each other's inverse; what does not have this form, to the last digit and letter, is
+refused whole.
 """
 
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from iscsi_target.scsi.reservations import Cause, Reservation, Reservations
 from iscsi_target.wire.names import iscsi_name
 
 MAX_KEY = (1 << 64) - 1
+MAX_TIME_S = 253_402_300_798  # the last whole second but one of the year 9999, which dates end with
 Record = dict[str, object]
 
 
@@ -65,8 +67,12 @@ def from_record(record: object) -> Reservations:
     """
     try:
         state = _state(_table(record))
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise InvalidRecord(f"not a record of reservations: {error!r}") from error
+    except InvalidRecord:
+        raise
+    except (KeyError, ValueError) as error:
+        raise InvalidRecord(f"not a record of reservations: {type(error).__name__}: {error}") from error
+    if to_record(state) != record:
+        raise InvalidRecord("written in another way than reservations are")
     return state
 
 
@@ -81,13 +87,16 @@ def _state(record: Mapping[str, object]) -> Reservations:
     reservation = None if found is None else _reservation(_table(found))
     if reservation is not None and not _has_holder(reservation, registrations):
         raise InvalidRecord("the holder is not registered")
-    return Reservations(
+    state = Reservations(
         registrations=registrations,
         reservation=reservation,
         generation=_number(record["generation"], 0xFFFF_FFFF),
         aptpl=_flag(record["aptpl"]),
         lost=_flag(record["lost"]),
     )
+    if state.lost and state != Reservations(lost=True):
+        raise InvalidRecord("of lost reservations nothing is known")
+    return state
 
 
 def _has_holder(reservation: Reservation, registrations: Mapping[Nexus, int]) -> bool:
@@ -103,9 +112,9 @@ def _reservation(record: Mapping[str, object]) -> Reservation:
 
 
 def _cause(record: Mapping[str, object]) -> Cause:
-    command, time_s, nexus = record["command"], record["time"], record["nexus"]
-    if not isinstance(command, str) or not isinstance(time_s, int | float) or isinstance(time_s, bool):
-        raise InvalidRecord("a command has no name or no time")
+    command, time_s, nexus = _text(record["command"]), record["time"], record["nexus"]
+    if not isinstance(time_s, int | float) or isinstance(time_s, bool) or not 0 <= time_s <= MAX_TIME_S:
+        raise InvalidRecord("a command has a time that is none")
     return Cause(command, OPERATOR if nexus is None else _nexus(_table(nexus)), float(time_s))
 
 
@@ -120,30 +129,31 @@ def _nexus(record: Mapping[str, object]) -> Nexus:
 
 def _table(found: object) -> Mapping[str, object]:
     if not isinstance(found, dict):
-        raise InvalidRecord(f"{found!r} is not an object")
+        raise InvalidRecord(f"{type(found).__name__} instead of an object")
     return found
 
 
 def _text(found: object) -> str:
     if not isinstance(found, str):
-        raise InvalidRecord(f"{found!r} is not a text")
+        raise InvalidRecord(f"{type(found).__name__} instead of a text")
+    found.encode()  # half a surrogate pair is no text, though JSON can say it
     return found
 
 
 def _flag(found: object) -> bool:
     if not isinstance(found, bool):
-        raise InvalidRecord(f"{found!r} is neither true nor false")
+        raise InvalidRecord(f"{type(found).__name__} instead of true or false")
     return found
 
 
 def _number(found: object, greatest: int) -> int:
     if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found <= greatest:
-        raise InvalidRecord(f"{found!r} is not in 0..{greatest}")
+        raise InvalidRecord(f"not a number of 0..{greatest}")
     return found
 
 
 def _key(found: object) -> int:
     key = int(_text(found), 16)
     if not 0 < key <= MAX_KEY:
-        raise InvalidRecord(f"{found!r} is no reservation key")
+        raise InvalidRecord("no reservation key")
     return key
