@@ -6,7 +6,7 @@ It keeps the books and decides nothing of commands: no handlers, no statuses, no
 from collections import deque
 from collections.abc import Iterable
 
-from iscsi_target.scsi.nexus import Nexus
+from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.open_task import OpenTask, Over, Performing, Ready, Saving, WaitingToSave
 from iscsi_target.scsi.task import Function, ManagementRequest, Task, Ticket
 from iscsi_target.scsi.task_set import TaskSet, Turn, Turns
@@ -115,8 +115,8 @@ class OpenTasks:
     # Scopes
 
     def all(self) -> list[OpenTask]:
-        """Returns every open task, oldest first."""
-        return list(self._open.values())
+        """Returns every open task of a nexus, oldest first; orders of the operator are out of everybody's reach."""
+        return [entry for entry in self._open.values() if entry.task.nexus != OPERATOR]
 
     def of(self, *nexuses: Nexus) -> list[OpenTask]:
         """Returns the open tasks of nexuses, oldest first."""

@@ -5,7 +5,7 @@ import pytest
 from iscsi_target.scsi import task_set
 from iscsi_target.scsi.block_cdb import Write10
 from iscsi_target.scsi.commands import find
-from iscsi_target.scsi.nexus import Nexus
+from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.open_task import (
     Collecting,
     OpenTask,
@@ -177,7 +177,8 @@ def scope(tasks: OpenTasks, function: Function, nexus: Nexus = A, tag: int | Non
 def test_tasks_are_listed_oldest_first_whatever_their_order(tasks: OpenTasks):
     first, second = enter(tasks, 1), enter(tasks, 1, B)
     third = enter(tasks, 2, attribute=HEAD)
-    assert tasks.all() == [first, second, third]
+    enter(tasks, 3, OPERATOR, attribute=HEAD)
+    assert tasks.all() == [first, second, third], "no nexus reaches an order of the operator"
     assert tasks.of(A) == [first, third]
     assert tasks.of(B, A) == [first, second, third]
     assert tasks.of() == []

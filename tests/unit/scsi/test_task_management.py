@@ -9,7 +9,7 @@ from iscsi_target.scsi.mode_pages import ControlPage
 from iscsi_target.scsi.operations import Fault, MediumError
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.task import Aborted, Completed, Function, Managed, TaskAttribute
-from tests.unit.scsi.unit_bench import BLOCK, READY, A, B, Bench
+from tests.unit.scsi.unit_bench import BLOCK, READY, A, B, Bench, give_page
 
 ORDERED = TaskAttribute.ORDERED
 CLEARED = AttentionCode.COMMANDS_CLEARED_BY_ANOTHER_INITIATOR
@@ -21,13 +21,6 @@ RESETS = [Function.LOGICAL_UNIT_RESET, Function.TARGET_RESET]
 @pytest.fixture
 def bench() -> Bench:
     return Bench()
-
-
-def give_page(bench: Bench, page: ControlPage) -> None:
-    """Sets the control mode page without any trace."""
-    bench.select(A, page.replace(ps=False).pack())
-    bench.attention(B)
-    bench.actions.clear()
 
 
 # The fencing law

@@ -11,7 +11,7 @@ from iscsi_target.scsi.block_cdb import CompareAndWrite, Read10, Write10
 from iscsi_target.scsi.cdb import ModeSelect10, RequestSense, TestUnitReady
 from iscsi_target.scsi.device import Device, Features, Geometry, Identity, PortIdentity, TransferLimits
 from iscsi_target.scsi.logical_unit import LogicalUnit
-from iscsi_target.scsi.mode_pages import ModePages
+from iscsi_target.scsi.mode_pages import ControlPage, ModePages
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.operations import Extent, MediumError, Operation, Outcome
 from iscsi_target.scsi.pages import ModeHeader10
@@ -202,3 +202,10 @@ class Bench:
     @property
     def managed(self) -> list[Managed]:
         return [action for action in self.actions if isinstance(action, Managed)]
+
+
+def give_page(bench: Bench, page: ControlPage) -> None:
+    """Sets the control mode page without any trace."""
+    bench.select(A, page.replace(ps=False).pack())
+    bench.attention(B)
+    bench.actions.clear()
