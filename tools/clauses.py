@@ -1,7 +1,7 @@
-"""Prints the conformance table: which test proves which clause of a standard, from the `clause` marks of the tests.
+"""Prints the conformance table: which test proves which clause of a standard, and which case of reservations.
 
-The table is made by collecting the tests, so it cannot fall behind them. It says nothing of outcomes: every test
-passes, or the change does not land.
+It is made of the `clause` and `case` marks by collecting the tests, so it cannot fall behind them; a test with several
+marks stands in a line for each pair. It says nothing of outcomes: every test passes, or the change does not land.
 """
 
 import io
@@ -16,7 +16,7 @@ import pytest
 USAGE = """\
 usage: tools/matrix [PYTEST ARGS]
 
-Prints which clause of a standard is proved by which test, as a Markdown table.
+Prints which clause of a standard, and which case, is proved by which test, as a Markdown table.
 The arguments choose the tests, as in: tools/matrix tests/unit/scsi"""
 
 
@@ -24,10 +24,12 @@ class Row(NamedTuple):
     """One line of the table.
 
     clause   revision and clause, as in the mark
+    case     the case of persistent reservations, as in its mark; empty when the test proves none
     test     path::name, without parameters
     """
 
     clause: str
+    case: str
     test: str
 
 
@@ -43,22 +45,27 @@ class Collector:
         self.test_count = len(session.items)
         for item in session.items:
             test = item.nodeid.partition("[")[0]
-            self.rows.update(Row(str(mark.args[0]), test) for mark in item.iter_markers("clause"))
+            cases = _marked(item, "case") or [""]
+            self.rows.update(Row(clause, case, test) for clause in _marked(item, "clause") for case in cases)
 
 
-def order(row: Row) -> tuple[str, list[tuple[int, str]], str]:
-    """Returns what to sort a row by: the standard, then the clause by its numbers, then the test."""
+def _marked(item: pytest.Item, name: str) -> list[str]:
+    return [str(mark.args[0]) for mark in item.iter_markers(name)]
+
+
+def order(row: Row) -> tuple[str, list[tuple[int, str]], str, str]:
+    """Returns what to sort a row by: the standard, then the clause by its numbers, then the case, then the test."""
     standard, _, clause = row.clause.partition(" ")
     numbers = [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"[.\s]+", clause)]
-    return standard, numbers, row.test
+    return standard, numbers, row.case, row.test
 
 
 def table(rows: Iterable[Row]) -> str:
     """Returns the rows as a Markdown table, in the standards' order; a clause stands once, with its first test."""
-    lines = ["| Clause | Test |", "|---|---|"]
+    lines = ["| Clause | Case | Test |", "|---|---|---|"]
     previous = ""
     for row in sorted(rows, key=order):
-        lines.append(f"| {row.clause if row.clause != previous else ''} | `{row.test}` |")
+        lines.append(f"| {row.clause if row.clause != previous else ''} | {row.case} | `{row.test}` |")
         previous = row.clause
     return "\n".join(lines)
 
@@ -77,8 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(exit_code)
     print(table(collector.rows))
     clauses = {row.clause for row in collector.rows}
+    cases = {row.case for row in collector.rows} - {""}
     tests = {row.test for row in collector.rows}
-    print(f"\n{len(clauses)} clauses, {len(tests)} tests of {collector.test_count} collected")
+    print(f"\n{len(clauses)} clauses, {len(cases)} cases, {len(tests)} tests of {collector.test_count} collected")
     return 0
 
 

@@ -126,8 +126,7 @@ def test_refusal_with_sense_tells_it():
 
 def test_equal_refusals_one_after_the_other_are_one_entry():
     found = Timeline()
-    for time_s in (1.0, 2.0, 3.0):
-        last = conflict(found, STATE, time_s=time_s)
+    *_, last = [conflict(found, STATE, time_s=time_s) for time_s in (1.0, 2.0, 3.0)]
     assert found.entries() == [last]
     assert (last.times, last.time_s, last.number) == (3, 3.0, 3)
 
