@@ -6,8 +6,8 @@ here; where the bytes come from is the business of `persistent_reserve_out`.
 
 What the standard leaves open, and what `strict` does, by case of `tests/conformance/reservations`:
 
-- RG-02, RG-05: REGISTER without a key from a nexus that is not registered changes nothing, but is a successful REGISTER
-  and counts: 6.15.2 names the service actions that count and makes no exception.
+- RG-02, RG-05: REGISTER without a key from a nexus that is not registered registers nobody, but is a successful REGISTER
+  and counts: 6.15.2 names the service actions that count and makes no exception. Its APTPL holds too (5.13.5.1).
 - RG-27: ALL_TG_PT on a nexus that is registered through one port only applies the key to every port; 6.16.3 asks for
   what the same request received through each port would do, and the key is verified on the port that it came through.
 - IN-16: a registration through every port is one registration for each of them, so READ FULL STATUS has one descriptor
@@ -16,6 +16,7 @@ What the standard leaves open, and what `strict` does, by case of `tests/conform
   registered. When none is known the list is refused, since GOOD would promise what did not happen.
 - TI-17, TI-19: a port listed twice is refused; the issuer's own port in the list is the entry that the request implies.
 - TI-03, TI-01, TI-02, TI-05, RM-14: a list that is longer or shorter than its lengths say is refused with 5/1A/00.
+- RL-12: NUAR of the control mode page can be set; it silences RELEASE alone (5.13.11.2.2), not unregistering.
 - PE-03: the key zero with no reservation matches no registration and conflicts (5.13.11.2.5).
 - PE-14: with an all registrants type the own key removes the own registration too (table 72 has no exception).
 - PA-07: PREEMPT AND ABORT with the key zero aborts the tasks of every registered nexus, the issuer's others included
