@@ -6,7 +6,7 @@ here; where the bytes come from is the business of `persistent_reserve_out`.
 
 What the standard leaves open, and what `strict` does, by case of `tests/conformance/reservations`:
 
-- RG-02, RG-05: REGISTER without a key from a nexus that is not registered registers nobody, but is a successful REGISTER
+- RG-02, RG-05: REGISTER without a key from a nexus that is not registered registers nobody, but is a successful one
   and counts: 6.15.2 names the service actions that count and makes no exception. Its APTPL holds too (5.13.5.1).
 - RG-27: ALL_TG_PT on a nexus that is registered through one port only applies the key to every port; 6.16.3 asks for
   what the same request received through each port would do, and the key is verified on the port that it came through.
