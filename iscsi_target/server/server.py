@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Self, TypeVar, TypeVarTuple
 
 from iscsi_target.config.address import Address
 from iscsi_target.config.values import WILDCARDS, ConfigError, Configuration, PortalGroup, TargetEntry, Unit
+from iscsi_target.scsi.nexus import TargetPort
 from iscsi_target.scsi.operations import Flush, MediumError
 from iscsi_target.scsi.task import UnitState
 from iscsi_target.server.driver import Driver
 from iscsi_target.server.listener import Listener, bind
 from iscsi_target.server.systemd import InheritedSocket
-from iscsi_target.server.units import OpenUnit, open_unit, ports_of
+from iscsi_target.server.units import OpenUnit, all_ports, open_unit, ports_of
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.medium import worker_threads
 from iscsi_target.storage.state import StateFile
@@ -65,6 +66,7 @@ class Server:
         self._inherited = inherited
         self._units: dict[str, OpenUnit] = {}
         self._listeners: Listeners = {}
+        self._port_identifiers: dict[TargetPort, int] = {}
         self._supplied: set[int] = set()  # tags of portal groups whose addresses the service manager chose
         self._cleanup = AsyncExitStack()
         self._changing = asyncio.Lock()
@@ -172,9 +174,11 @@ class Server:
         self, configuration: Configuration, units: Iterable[Unit], opened: dict[str, OpenUnit]
     ) -> None:
         """Opens units into a dictionary, which holds those that are open even when a later one fails."""
+        ports = all_ports(configuration)
+        self._port_identifiers.update(await self._blocking(self._state.port_identifiers, ports))
         for unit in units:
-            ports = ports_of(configuration, unit.name)
-            opened[unit.name] = await self._blocking(open_unit, unit, self._state, ports, self._executor)
+            ports_to_unit = ports_of(configuration, unit.name, self._port_identifiers)
+            opened[unit.name] = await self._blocking(open_unit, unit, self._state, ports_to_unit, self._executor)
 
     async def _bind(self, configuration: Configuration, inherited: Sequence[InheritedSocket] = ()) -> Listeners:
         """Returns listeners for all portals that have none yet."""
@@ -267,7 +271,7 @@ class Server:
     def _reconfigure(self, configuration: Configuration) -> None:
         self.configuration = configuration
         for name, opened in self._units.items():
-            opened.device.ports = ports_of(configuration, name)
+            opened.device.ports = ports_of(configuration, name, self._port_identifiers)
         self._driver.media = {name: opened.medium for name, opened in self._units.items()}
         self._driver.input(
             self._target.reconfigure,

@@ -3,8 +3,10 @@
 Everything here may block and runs on a thread.
 """
 
+import logging
 from collections.abc import Mapping
 from concurrent.futures import Executor
+from functools import partial
 from typing import NamedTuple
 
 from iscsi_target.config.values import Backing, ConfigError, Configuration, Unit
@@ -12,9 +14,12 @@ from iscsi_target.scsi.device import Device, Features, Geometry, Identity, PortI
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.mode_pages import ModePages
 from iscsi_target.scsi.nexus import TargetPort
+from iscsi_target.scsi.reservations import Reservations
 from iscsi_target.storage.file import FileStore
 from iscsi_target.storage.medium import Backend, Medium, RamStore
 from iscsi_target.storage.state import StateFile
+
+log = logging.getLogger(__name__)
 
 MAX_TRANSFER_BYTES = 8 << 20  # of a read, write or verify; with the task window it bounds a session's memory
 MAX_CAW_BLOCKS = 1  # of COMPARE AND WRITE; what VMware needs, and all that libiscsi's suite expects
@@ -43,15 +48,17 @@ def open_unit(unit: Unit, state: StateFile, ports: Mapping[TargetPort, PortIdent
     executor   for the medium's operations
     raises     StorageError, ConfigError when the medium has no block
     """
-    backend = open_backend(unit)
+    backend = open_backend(unit, state)
     try:
         geometry = _geometry(unit, backend.size_bytes)
+        saved = state.load(unit.name)
         device = Device(
             identity=_identity(unit, state),
             geometry=geometry,
             features=_features(unit, geometry, backend),
-            modes=ModePages.restore(state.load(unit.name).mode_pages),
+            modes=ModePages.restore(saved.mode_pages),
             ports=ports,
+            reservations=_restored(unit, saved.reservations),
         )
     except BaseException:
         backend.close()
@@ -59,24 +66,53 @@ def open_unit(unit: Unit, state: StateFile, ports: Mapping[TargetPort, PortIdent
     return OpenUnit(unit, device, LogicalUnit(unit.name, device), Medium(backend, executor))
 
 
-def open_backend(unit: Unit) -> Backend:
-    """Opens what a unit keeps its blocks in; raises StorageError."""
+def open_backend(unit: Unit, state: StateFile) -> Backend:
+    """Opens what a unit keeps its blocks in; raises StorageError.
+
+    A file that does not exist is a new unit, which inherits no reservations of an earlier one of its name; they are
+    gone before the file is there. RAM is always new, and keeps them: with it a laboratory tries what a restart does.
+    """
     if unit.backing is Backing.RAM:
         assert unit.size_bytes is not None
         return RamStore(unit.size_bytes)
     assert unit.path is not None
-    return FileStore.open(unit.path, size_bytes=unit.size_bytes, read_only=unit.read_only)
+    return FileStore.open(
+        unit.path,
+        size_bytes=unit.size_bytes,
+        read_only=unit.read_only,
+        creating=partial(state.forget_reservations, unit.name),
+    )
 
 
-def ports_of(configuration: Configuration, unit: str) -> dict[TargetPort, PortIdentity]:
-    """Returns the target ports that lead to a unit; relative identifiers count the ports of all targets from 1.
+def _restored(unit: Unit, stored: Reservations | None) -> Reservations:
+    if stored is None:
+        return Reservations()
+    if stored.lost:
+        log.error(
+            "unit %s: its stored persistent reservations are damaged; commands that they may have forbidden are refused"
+            " until an initiator replaces them or an operator clears them",
+            unit.name,
+        )
+    return stored
 
+
+def all_ports(configuration: Configuration) -> list[TargetPort]:
+    """Returns the target ports of all targets, in the order of the configuration."""
+    return [TargetPort(entry.name, tag) for entry in configuration.targets for tag in entry.portal_groups]
+
+
+def ports_of(
+    configuration: Configuration, unit: str, identifiers: Mapping[TargetPort, int]
+) -> dict[TargetPort, PortIdentity]:
+    """Returns the target ports that lead to a unit.
+
+    identifiers   the relative identifier of every target port
     Source: SPC4r37 7.8.6.8
     """
-    ports = [(entry, TargetPort(entry.name, tag)) for entry in configuration.targets for tag in entry.portal_groups]
     return {
-        port: PortIdentity(relative_identifier, TARGET_PORT_GROUP)
-        for relative_identifier, (entry, port) in enumerate(ports, start=1)
+        port: PortIdentity(identifiers[port], TARGET_PORT_GROUP)
+        for entry in configuration.targets
+        for port in (TargetPort(entry.name, tag) for tag in entry.portal_groups)
         if unit in entry.luns.values()
     }
 

@@ -23,6 +23,7 @@ import stat
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -52,6 +53,10 @@ _ZEROS = memoryview(bytes(ZEROS_BYTES))
 
 class _Deallocator(Protocol):
     def __call__(self, descriptor: int, offset_bytes: int, *, length_bytes: int) -> None: ...
+
+
+def _nothing() -> None:
+    """Does nothing."""
 
 
 class Kind(Enum):
@@ -88,11 +93,19 @@ class FileStore:
         self._flush_failure: MediumError | None = None
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, size_bytes: int | None, read_only: bool) -> "FileStore":
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        size_bytes: int | None,
+        read_only: bool,
+        creating: Callable[[], None] = _nothing,
+    ) -> "FileStore":
         """Opens an image or a block device; creates a sparse image when nothing is there and a size is given.
 
         size_bytes   1 or more: what must be there or is created; None takes the size of what is there
         read_only    True shares the lock with other readers and never creates
+        creating     called before a created image comes into being; what it raises prevents that
         returns      the store, locked; a created image is on stable storage, its directory entry included
         raises       StorageError when it is missing, in use, not accessible, of another size or kind
         """
@@ -103,7 +116,7 @@ class FileStore:
             if read_only or size_bytes is None:
                 remedy = "correct the path, or give a size (without read_only) to have it created"
                 raise StorageError("there is no such image", where, remedy)
-            return cls(_create(where, size_bytes))
+            return cls(_create(where, size_bytes, creating))
         except OSError as error:
             raise refusal("open it", where, error) from error
 
@@ -295,7 +308,7 @@ def _open(where: Path, size_bytes: int | None, read_only: bool) -> _Opened:
     return _Opened(descriptor, kind, found_bytes, read_only)
 
 
-def _create(where: Path, size_bytes: int) -> _Opened:
+def _create(where: Path, size_bytes: int, creating: Callable[[], None]) -> _Opened:
     """Builds the image under another name, so that no failure of the power leaves a half-made one."""
     descriptor, draft = tempfile.mkstemp(prefix=f".{where.name}.", dir=where.parent)
     with contextlib.ExitStack() as undo:
@@ -304,6 +317,7 @@ def _create(where: Path, size_bytes: int) -> _Opened:
             _take_lock(descriptor, where, Kind.REGULAR_FILE, False)
             os.ftruncate(descriptor, size_bytes)
             os.fsync(descriptor)
+            creating()
             os.link(draft, where)  # a rename would replace an image that came into being meanwhile
         finally:
             Path(draft).unlink()

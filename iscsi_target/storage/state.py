@@ -1,34 +1,46 @@
 """The state file: what of a server's logical units outlives the process, in one SQLite database.
 
-It holds who a unit is (serial number, NAA identifier) and what initiators have saved in it. A change is one
-transaction and is on stable storage when the call returns (write-ahead log, synchronous=FULL).
+It holds who a unit is (serial number, NAA identifier), what initiators have saved in it, and the relative identifiers
+of target ports. A change is one transaction and is on stable storage when the call returns (write-ahead log,
+synchronous=FULL).
 
 The NAA identifier is of type 3h, locally assigned, with 60 random bits. Types 5h and 6h begin with the IEEE
 company identifier of an organisation; this project has none, and a borrowed one would claim to be somebody
 else's device.
+
+Persistent reservations are a text (JSON) with a checksum over it and the name of its unit. A text that is not what was
+saved is never believed, not even in part: the unit then has lost its reservations, and says so until they are
+replaced. What no checksum covers, such as a row that is not there any more, shows when the database is opened: every
+table that counts here is also in an index, and the two are compared.
 
 A new kind of state is a step appended to `_STEPS` and a pair of functions beside `_replace_mode_pages` and
 `_mode_pages`, called in the same transaction; nothing saves in parts.
 """
 
 import contextlib
+import json
 import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from iscsi_target.scsi.nexus import TargetPort
 from iscsi_target.scsi.operations import Fault, MediumError
+from iscsi_target.scsi.reservation_record import from_record, to_record
+from iscsi_target.scsi.reservations import Reservations
 from iscsi_target.scsi.task import UnitState
 from iscsi_target.storage import host
 from iscsi_target.storage.faults import StorageError, refusal
+from iscsi_target.wire.crc32c import crc32c
 
 APPLICATION_ID = 0x69534373  # "iSCs", what file(1) and this module know the database by
 SERIAL_LENGTH = 16
 SERIAL_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # without I, L, O and U, which are misread
 NAA_LENGTH_BYTES = 8
+MAX_PORT_IDENTIFIER = 65535  # SPC4r37 7.8.6.8
 BUSY_TIMEOUT_S = 5.0  # for an operator who looks into the database with a tool
 
 # Step n brings a database from user_version n to n + 1. Steps are appended, never changed.
@@ -39,6 +51,13 @@ _STEPS: tuple[tuple[str, ...], ...] = (
         "CREATE UNIQUE INDEX unit_serial ON unit (substr(serial, 1, 8))",
         "CREATE TABLE mode_page (unit TEXT NOT NULL REFERENCES unit (name), page INTEGER NOT NULL,"
         " subpage INTEGER NOT NULL, contents BLOB NOT NULL, PRIMARY KEY (unit, page, subpage))",
+    ),
+    (
+        "CREATE TABLE reservations (unit TEXT PRIMARY KEY NOT NULL REFERENCES unit (name), record TEXT NOT NULL,"
+        " checksum INTEGER NOT NULL)",
+        "CREATE TABLE target_port (target TEXT NOT NULL, portal_group_tag INTEGER NOT NULL,"
+        f" identifier INTEGER NOT NULL UNIQUE CHECK (identifier BETWEEN 1 AND {MAX_PORT_IDENTIFIER}),"
+        " PRIMARY KEY (target, portal_group_tag))",
     ),
 )
 
@@ -94,6 +113,25 @@ class StateFile:
         with self._calls, _refusing(self._where), _transaction(self._database):
             return _ensure_unit(self._database, unit)
 
+    def port_identifiers(self, ports: Collection[TargetPort]) -> dict[TargetPort, int]:
+        """Returns the relative identifiers of target ports; the first call for a port stores the lowest that is free.
+
+        ports    in the order in which those without an identifier are given one
+        raises   StorageError, also when no identifier is free
+        Source: SPC4r37 7.8.6.8
+        """
+        with self._calls, _refusing(self._where), _transaction(self._database):
+            known = _port_identifiers(self._database)
+            missing = [port for port in dict.fromkeys(ports) if port not in known]
+            free = sorted(set(range(1, MAX_PORT_IDENTIFIER + 1)) - set(known.values())) if missing else []
+            if len(missing) > len(free):
+                what = f"each of the {MAX_PORT_IDENTIFIER} relative target port identifiers has been given to a port"
+                raise StorageError(what, self._where, "use another state directory, which gives units new identities")
+            for port, identifier in zip(missing, free, strict=False):
+                self._database.execute("INSERT INTO target_port VALUES (?, ?, ?)", (*port, identifier))
+                known[port] = identifier
+            return {port: known[port] for port in ports}
+
     def save(self, unit: str, state: UnitState) -> None:
         """Replaces the state of a unit; on stable storage when it returns, unchanged when it raises.
 
@@ -104,16 +142,25 @@ class StateFile:
                 with _transaction(self._database):
                     _ensure_unit(self._database, unit)
                     _replace_mode_pages(self._database, unit, state)
+                    _replace_reservations(self._database, unit, state)
             except sqlite3.Error as error:
                 raise MediumError(_FAULTS.get(_code(error), Fault.WRITE_FAILED)) from error
 
     def load(self, unit: str) -> UnitState:
-        """Returns what was saved last for a unit; an empty state when nothing was.
+        """Returns what was saved last for a unit; an empty state when nothing was, lost reservations when damaged.
 
         raises   StorageError
         """
         with self._calls, _refusing(self._where):
-            return UnitState(mode_pages=_mode_pages(self._database, unit))
+            return UnitState(_mode_pages(self._database, unit), _reservations(self._database, unit))
+
+    def forget_reservations(self, unit: str) -> None:
+        """Removes the reservations of a unit; on stable storage when it returns.
+
+        raises   StorageError
+        """
+        with self._calls, _refusing(self._where), _transaction(self._database):
+            _replace_reservations(self._database, unit, UnitState())
 
     def close(self) -> None:
         """Closes the database and unlocks the state directory."""
@@ -153,6 +200,41 @@ def _mode_pages(database: sqlite3.Connection, unit: str) -> dict[tuple[int, int]
     return {(page, subpage): contents for page, subpage, contents in rows}
 
 
+def _replace_reservations(database: sqlite3.Connection, unit: str, state: UnitState) -> None:
+    database.execute("DELETE FROM reservations WHERE unit = ?", (unit,))
+    if state.reservations is None:
+        return
+    assert state.reservations == state.reservations.stored, "only what outlives a power loss is stored"
+    record = json.dumps(to_record(state.reservations), separators=(",", ":"))
+    row = (unit, record, _checksum(unit, record.encode()))
+    database.execute("INSERT INTO reservations (unit, record, checksum) VALUES (?, ?, ?)", row)
+
+
+def _reservations(database: sqlite3.Connection, unit: str) -> Reservations | None:
+    # As bytes, because a damaged text may be of no encoding.
+    select = "SELECT CAST(record AS BLOB), checksum FROM reservations WHERE unit = ?"
+    row = database.execute(select, (unit,)).fetchone()
+    if row is None:
+        return None
+    record, checksum = row
+    if _checksum(unit, record) != checksum:
+        return Reservations(lost=True)
+    try:
+        state = from_record(json.loads(record))
+    except (ValueError, RecursionError):  # of JSON, of its encoding, or InvalidRecord
+        return Reservations(lost=True)
+    return state if state == state.stored else Reservations(lost=True)
+
+
+def _checksum(unit: str, record: bytes) -> int:
+    return crc32c(unit.encode(), b"\0", record)
+
+
+def _port_identifiers(database: sqlite3.Connection) -> dict[TargetPort, int]:
+    rows = database.execute("SELECT target, portal_group_tag, identifier FROM target_port")
+    return {TargetPort(target, tag): identifier for target, tag, identifier in rows}
+
+
 @contextlib.contextmanager
 def _transaction(database: sqlite3.Connection) -> Iterator[None]:
     """Commits what is done inside, or leaves the database as it was."""
@@ -172,6 +254,8 @@ def _refusing(where: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise _refusal(where, error) from error
+    except UnicodeDecodeError as error:  # of SQLite's own message about a damaged schema
+        raise _corrupt(where, "its schema is no text") from error
 
 
 def _refusal(where: Path, error: sqlite3.Error) -> StorageError:
@@ -191,7 +275,10 @@ def _refusal(where: Path, error: sqlite3.Error) -> StorageError:
 
 
 def _corrupt(where: Path, symptom: str) -> StorageError:
-    remedy = "restore a backup, or move it and its -wal file away, which gives every unit a new identity"
+    remedy = (
+        "stop the initiators; then restore a backup, whose persistent reservations are as old as it is, or move it and"
+        " its -wal file away, which gives every unit a new identity and no persistent reservations"
+    )
     return StorageError(f"it is corrupt ({symptom})", where, remedy)
 
 
@@ -240,14 +327,18 @@ def _open_database(where: Path) -> sqlite3.Connection:
 
 def _prepare(database: sqlite3.Connection, where: Path) -> None:
     version = _number(database, "PRAGMA user_version")
-    if version > len(_STEPS):
+    if not 0 <= version <= len(_STEPS):
         what = f"it is of schema version {version}, this server knows versions up to {len(_STEPS)}"
         raise StorageError(what, where, "use the newer server that wrote it, or another state directory")
     if _is_foreign(database):
         raise StorageError("it is the database of another program", where, "name another file as state file")
-    symptom = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if where.stat().st_size and not _number(database, "PRAGMA page_count"):
+        raise _corrupt(where, "it ends within its header")  # SQLite would take it for empty
+    symptom = database.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if symptom != "ok":
         raise _corrupt(where, symptom)
+    if database.execute("PRAGMA foreign_key_check").fetchone() is not None:
+        raise _corrupt(where, "something is stored of a unit that is not there")
     mode = database.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     if mode != "wal":
         raise StorageError("its file system cannot hold a write-ahead log", where, "use a local file system")

@@ -1,18 +1,26 @@
-"""Units as configured, and the devices that become of them."""
+"""Units as configured, and the devices that become of them.
 
+Node A is registered with the units of earlier lives.
+"""
+
+import logging
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
 from iscsi_target.config.values import Backing, ConfigError, TargetEntry, Unit, ram_configuration
-from iscsi_target.scsi.nexus import TargetPort
+from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
+from iscsi_target.scsi.reservations import Reservations
 from iscsi_target.scsi.task import UnitState
-from iscsi_target.server.units import open_unit, ports_of
+from iscsi_target.server.units import all_ports, open_unit, ports_of
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.state import StateFile
 
 RAM = Unit("r", Backing.RAM, None, 1 << 20)
+A = Nexus(InitiatorPort("iqn.2026-01.org.example:a", bytes(6)), TargetPort("iqn.2026-01.org.example:p", 1))
+REGISTERED = Reservations({A: 0xABC}, aptpl=True)
 
 
 @pytest.fixture
@@ -76,13 +84,109 @@ def test_image_of_less_than_a_block_is_a_mistake(opened, tmp_path):
         opened(Unit("f", Backing.FILE, tmp_path / "image"))
 
 
-def test_relative_port_identifiers_count_the_ports_of_all_targets(tmp_path):
+@pytest.mark.clause("SPC4r37 5.13.5.1")
+def test_stored_reservations_are_restored_with_generation_zero(opened, state):
+    state.save("r", UnitState({}, REGISTERED))
+    device = opened(RAM).device
+    assert device.reservations == REGISTERED
+    assert device.reservations.generation == 0
+
+
+def test_a_unit_without_stored_reservations_has_none(opened, state):
+    state.save("other", UnitState({}, REGISTERED))
+    assert opened(RAM).device.reservations == Reservations()
+
+
+def test_damaged_reservations_are_lost_and_reported(opened, state, tmp_path, caplog):
+    state.save("r", UnitState({}, REGISTERED))
+    with sqlite3.connect(tmp_path / "state.sqlite") as database:
+        database.execute("UPDATE reservations SET record = replace(record, 'abc', 'abd')")
+    database.close()
+    assert opened(RAM).device.reservations == Reservations(lost=True)
+    [record] = caplog.records
+    assert record.levelno == logging.ERROR
+    assert "unit r: its stored persistent reservations are damaged" in record.message
+
+
+# A unit that is deleted and made again
+
+
+@pytest.fixture
+def image(tmp_path):
+    return Unit("f", Backing.FILE, tmp_path / "f.img", 1 << 20)
+
+
+def test_a_file_that_is_there_keeps_its_reservations(opened, state, image):
+    image.path.write_bytes(bytes(1 << 20))
+    state.save("f", UnitState({}, REGISTERED))
+    assert opened(image).device.reservations == REGISTERED
+
+
+@pytest.mark.case("NX-14")
+def test_a_file_that_is_created_inherits_no_reservations_but_the_saved_mode_pages(opened, state, image):
+    saved = opened(RAM).device.modes.saved
+    state.save("f", UnitState(saved, REGISTERED))
+    state.save("other", UnitState({}, REGISTERED))
+    device = opened(image).device
+    assert device.reservations == Reservations()
+    assert device.modes.saved == saved
+    assert state.load("f") == UnitState(saved)
+    assert state.load("other").reservations == REGISTERED
+
+
+def test_reservations_are_gone_before_the_file_is_there(opened, state, image, monkeypatch):
+    state.save("f", UnitState({}, REGISTERED))
+    monkeypatch.setattr("os.link", lambda *_: pytest.fail(f"stored: {state.load('f')}"))
+    with pytest.raises(pytest.fail.Exception, match="reservations=None"):
+        opened(image)
+    assert not image.path.exists()
+
+
+def test_a_file_that_cannot_be_created_costs_no_reservations(opened, state, image, tmp_path):
+    state.save("f", UnitState({}, REGISTERED))
+    with pytest.raises(StorageError):
+        opened(replace(image, path=tmp_path / "not mounted" / "f.img"))
+    with pytest.raises(StorageError):
+        opened(replace(image, size_bytes=None))
+    assert state.load("f").reservations == REGISTERED
+
+
+def test_reservations_that_cannot_be_removed_prevent_the_creation(opened, state, image):
+    state.save("f", UnitState({}, REGISTERED))
+    state._database.execute("PRAGMA query_only = ON")
+    with pytest.raises(StorageError, match="cannot be written"):
+        opened(image)
+    assert not image.path.exists()
+
+
+# Target ports
+
+
+def test_ports_are_those_of_the_targets_that_have_the_unit(tmp_path):
     configuration = replace(
+        ram_configuration(tmp_path, 4096),
+        targets=(
+            TargetEntry("iqn.a", {0: "x"}, portal_groups=(1, 2)),
+            TargetEntry("iqn.b", {0: "disk0"}, portal_groups=(2, 1)),
+        ),
+    )
+    ports = all_ports(configuration)
+    assert ports == [TargetPort("iqn.a", 1), TargetPort("iqn.a", 2), TargetPort("iqn.b", 2), TargetPort("iqn.b", 1)]
+    identifiers = dict(zip(ports, (9, 8, 7, 6), strict=True))
+    found = ports_of(configuration, "disk0", identifiers)
+    assert {port: identity.relative_identifier for port, identity in found.items()} == {ports[2]: 7, ports[3]: 6}
+
+
+def test_ports_count_from_one_in_the_order_of_the_configuration_and_keep_their_number_when_it_changes(state, tmp_path):
+    first = replace(
         ram_configuration(tmp_path, 4096),
         targets=(
             TargetEntry("iqn.a", {0: "x"}, portal_groups=(1, 2)),
             TargetEntry("iqn.b", {0: "disk0"}, portal_groups=(2,)),
         ),
     )
-    [(port, identity)] = ports_of(configuration, "disk0").items()
-    assert (port, identity.relative_identifier) == (TargetPort("iqn.b", 2), 3)
+    [identity] = ports_of(first, "disk0", state.port_identifiers(all_ports(first))).values()
+    assert identity.relative_identifier == 3
+    later = replace(first, targets=(TargetEntry("iqn.c", {0: "disk0"}, portal_groups=(1,)), first.targets[1]))
+    identities = ports_of(later, "disk0", state.port_identifiers(all_ports(later))).values()
+    assert [identity.relative_identifier for identity in identities] == [4, 3]

@@ -13,6 +13,7 @@ import pytest
 
 from iscsi_target.scsi.operations import Extent, Fault, Flush, MediumError, Read, Write
 from iscsi_target.storage import host
+from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.file import ATTEMPT_LIMIT_BYTES, FileStore, Kind
 from iscsi_target.storage.medium import BLOCKS, Medium
 
@@ -65,6 +66,23 @@ def test_partial_reads_and_writes_are_continued(store, monkeypatch):
     monkeypatch.setattr(os, "pwrite", lambda fd, source, offset: pwrite(fd, source[:5], offset))
     store.write(100, bytearray(range(64)))
     assert store.read(98, 68) == bytes(2) + bytes(range(64)) + bytes(2)
+
+
+def test_whoever_asked_is_told_before_an_image_comes_into_being(image):
+    told = []
+    store = FileStore.open(image, size_bytes=4096, read_only=False, creating=lambda: told.append(image.exists()))
+    store.close()
+    FileStore.open(image, size_bytes=4096, read_only=False, creating=lambda: told.append(image.exists())).close()
+    assert told == [False]
+
+
+def test_an_image_that_is_objected_to_does_not_come_into_being(image):
+    def object_to_it() -> None:
+        raise StorageError("not now", image, "wait")
+
+    with pytest.raises(StorageError, match="not now"):
+        FileStore.open(image, size_bytes=4096, read_only=False, creating=object_to_it)
+    assert list(image.parent.iterdir()) == []
 
 
 def test_a_read_only_store_refuses_every_change(image):
