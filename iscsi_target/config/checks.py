@@ -227,6 +227,7 @@ def _unit(name: str, table: UnitTable, directory: Path) -> Unit:
         removable=table.removable,
         thin=table.thin,
         unmaps_any_pattern=table.write_same_unmap == "any",
+        personality=table.personality,
         vendor=table.vendor,
         product=table.product,
         revision=table.revision,

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from iscsi_target.config.address import Address
-from iscsi_target.config.values import DEFAULT_PORTAL_GROUP, ConfigError, parse_address
+from iscsi_target.config.values import DEFAULT_PERSONALITY, DEFAULT_PORTAL_GROUP, ConfigError, parse_address
+from iscsi_target.scsi.personalities import PERSONALITIES
 from iscsi_target.wire.names import InadmissibleValue, iscsi_name
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ REMEDIES: Mapping[str, str] = {
     "size": 'write bytes, or a text such as "512MiB" or "1GiB"',
     "block_size": "write 512 or 4096",
     "max_outstanding_r2t": "write a number of 1 to 16",
+    "personality": f"write one of {', '.join(PERSONALITIES)}",
 }
 
 # pydantic's type of an error -> what is wrong, and what to do when REMEDIES knows nothing better
@@ -139,10 +141,19 @@ def _naa(found: object) -> object:
     return bytes.fromhex(digits)
 
 
+def _personality(found: object) -> object:
+    if not isinstance(found, str) or found in PERSONALITIES:
+        return found
+    close = difflib.get_close_matches(found.lower(), PERSONALITIES, n=1)
+    remedy = f"did you mean {close[0]}?" if close else REMEDIES["personality"]
+    raise Wrong(f"{found!r} is no personality", remedy)
+
+
 Size = Annotated[int, BeforeValidator(_size), Field(gt=0, le=MAX_SIZE_BYTES)]
 PathText = Annotated[str, BeforeValidator(_path), Field(min_length=1)]
 PortalAddress = Annotated[Address, BeforeValidator(_address)]
 IscsiName = Annotated[str, BeforeValidator(_iscsi_name)]
+PersonalityName = Annotated[str, BeforeValidator(_personality)]
 Naa = Annotated[bytes, BeforeValidator(_naa)]
 SegmentLength = Annotated[int, BeforeValidator(_size), Field(ge=MIN_SEGMENT_BYTES, le=MAX_SEGMENT_BYTES)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
@@ -175,9 +186,10 @@ class UnitTable(Table):
     removable: bool = False
     thin: bool = True
     write_same_unmap: Literal["zeros", "any"] = "zeros"
-    vendor: str = Field(default="ISCSITGT", max_length=8, pattern=ASCII)
-    product: str = Field(default="Virtual disk", max_length=16, pattern=ASCII)
-    revision: str = Field(default="0001", max_length=4, pattern=ASCII)
+    personality: PersonalityName = DEFAULT_PERSONALITY
+    vendor: str | None = Field(default=None, max_length=8, pattern=ASCII)
+    product: str | None = Field(default=None, max_length=16, pattern=ASCII)
+    revision: str | None = Field(default=None, max_length=4, pattern=ASCII)
     serial: str | None = Field(default=None, min_length=1, max_length=252, pattern=ASCII)
     naa: Naa | None = None
     rotation_rate: int = Field(default=1, ge=0, le=0xFFFE)

@@ -21,6 +21,7 @@ from iscsi_target.target import Timeouts
 DEFAULT_PORT = 3260  # RFC7143 14.1
 DEFAULT_TARGET_NAME = "iqn.2026-11.org.iscsi-target:disk0"
 DEFAULT_UNIT = "disk0"
+DEFAULT_PERSONALITY = "strict"
 DEFAULT_SIZE_BYTES = 1 << 30
 DEFAULT_PORTAL_GROUP = 1
 MIN_UNIT_BYTES = 512  # one block
@@ -90,7 +91,8 @@ class Unit:
     physical_block_bytes    block_length_bytes times a power of two
     read_only, removable, thin   as in the device's features
     unmaps_any_pattern      as in the device's features
-    vendor, product, revision    for INQUIRY, ASCII of at most 8, 16 and 4 characters
+    personality             the name of the target that it answers like, of scsi.personalities
+    vendor, product, revision    for INQUIRY, ASCII of at most 8, 16 and 4 characters; None: the personality's
     serial, naa             None: made once and kept in the state directory
     rotation_rate           1 for non-rotating, else revolutions per minute
     Source: SPC4r37 6.6.2, SBC3r36 6.5.2
@@ -106,9 +108,10 @@ class Unit:
     removable: bool = False
     thin: bool = True
     unmaps_any_pattern: bool = False
-    vendor: str = "ISCSITGT"
-    product: str = "Virtual disk"
-    revision: str = "0001"
+    personality: str = DEFAULT_PERSONALITY
+    vendor: str | None = None
+    product: str | None = None
+    revision: str | None = None
     serial: str | None = None
     naa: bytes | None = None
     rotation_rate: int = 1

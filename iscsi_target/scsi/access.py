@@ -9,7 +9,8 @@ class Access(Flag):
     SPC2 is for SPC-2 reservations. The next five are the columns of the standard's table for persistent ones: the first
     two for any nexus, the third for a registered nexus under the registrants only and all registrants types, the last
     two for an unregistered nexus under those. REGISTRANT grants a registered nexus the first two columns as well, as
-    the table of the service actions of PERSISTENT RESERVE OUT has it. LOST is for a unit that has lost its persistent
+    the table of the service actions of PERSISTENT RESERVE OUT has it, and REGISTERED_WRITE_EXCLUSIVE the first one; no
+    command of the standard needs the latter, but real targets do. LOST is for a unit that has lost its persistent
     reservations.
 
     ALWAYS, AS_READ and AS_WRITE are the three classes of commands that the tables know; none of them says anything of
@@ -25,6 +26,7 @@ class Access(Flag):
     UNREGISTERED_EXCLUSIVE_ACCESS = 32
     REGISTRANT = 64
     LOST = 128
+    REGISTERED_WRITE_EXCLUSIVE = 256
     HOLDER = 0
     AS_WRITE = REGISTERED
     AS_REGISTRANT = REGISTERED | REGISTRANT

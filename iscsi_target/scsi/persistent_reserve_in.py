@@ -1,10 +1,13 @@
 """PERSISTENT RESERVE IN: parameter data of the state, cut to the allocation length."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import assert_never
 
 from iscsi_target.scsi.cdb import PersistentReserveIn
 from iscsi_target.scsi.device import Device
-from iscsi_target.scsi.personality import InAction, Personality
+from iscsi_target.scsi.nexus import Nexus
+from iscsi_target.scsi.personality import InAction, Personality, Quirk
 from iscsi_target.scsi.reservation_pages import (
     CapabilitiesData,
     FullStatusDescriptor,
@@ -15,10 +18,15 @@ from iscsi_target.scsi.reservation_pages import (
 from iscsi_target.scsi.reservations import LU_SCOPE, Reservations
 from iscsi_target.scsi.rules import Rule
 from iscsi_target.scsi.task import Call, Done
-from iscsi_target.scsi.transport_id import pack_transport_id
+from iscsi_target.scsi.transport_id import pack_device_transport_id, pack_transport_id
+from iscsi_target.wire.layout import FieldPointer
 
-# ALLOW COMMANDS: everything that the notes of table 65 leave open is allowed. Source: SPC4r37 6.15.4 table 208
-ALLOWS_ALL = 0b100
+# Which quirks leave a record out that the allocation length cuts
+WHOLE_RECORDS = {
+    InAction.READ_KEYS: {Quirk.KEYS_WHOLE, Quirk.KEYS_RECOUNTED},
+    InAction.READ_FULL_STATUS: {Quirk.STATUS_RECOUNTED, Quirk.STATUS_LAST_DROPPED},
+}
+RECOUNTED = {Quirk.KEYS_RECOUNTED, Quirk.STATUS_RECOUNTED}
 
 
 def persistent_reserve_in(device: Device, cdb: PersistentReserveIn, call: Call) -> Done:
@@ -28,21 +36,61 @@ def persistent_reserve_in(device: Device, cdb: PersistentReserveIn, call: Call) 
     Source: SPC4r37 6.15, SPC2r20 5.5.1
     """
     action = InAction(cdb.service_action)
-    if device.spc2_reservation.holder is not None:
-        raise device.personality.refusal(Rule.SPC2_RESERVATION_PRESENT, action)
+    personality = device.personality
+    exempt = call.nexus if personality.has(Quirk.SPC2_HOLDER_EXEMPT) else None
+    if device.spc2_reservation.holder not in (None, exempt):
+        raise personality.refusal(Rule.SPC2_RESERVATION_PRESENT, action)
+    if cdb.allocation_length < personality.shortest_allocations.get(action, 0):
+        raise personality.refusal(Rule.ALLOCATION_SHORT, action, FieldPointer(7, 7))
+    data = _parameter_data(device, action)
+    return Done(_truncated(data, action, cdb.allocation_length, personality))
+
+
+def _parameter_data(device: Device, action: InAction) -> bytes:
     state = device.reservations
     match action:
         case InAction.READ_KEYS:
-            data = read_keys(state)
+            listed = {nexus: state.registrations[nexus] for nexus in _listed(device)}
+            return read_keys(replace(state, registrations=listed))
         case InAction.READ_RESERVATION:
-            data = read_reservation(state)
+            return read_reservation(state)
         case InAction.REPORT_CAPABILITIES:
-            data = report_capabilities(state, device.personality)
+            return report_capabilities(state, device.personality)
         case InAction.READ_FULL_STATUS:
-            data = read_full_status(device)
+            return read_full_status(device)
         case _:
             assert_never(action)
-    return Done(data[: cdb.allocation_length])
+
+
+def _truncated(data: bytes, action: InAction, length: int, personality: Personality) -> bytes:
+    """Returns what fits into the allocation length; the standard cuts anywhere and changes nothing.
+
+    Source: SPC4r37 4.2.5.6
+    """
+    if length < ReservationHeader.size and personality.has(Quirk.NOTHING_WHEN_SHORT):
+        return b""
+    quirks = personality.quirks & WHOLE_RECORDS.get(action, set())
+    if not quirks or length < ReservationHeader.size:
+        return data[:length]
+    most = length - 1 if Quirk.STATUS_LAST_DROPPED in quirks else length
+    end = max(end for end in _record_ends(data, action) if end <= max(most, ReservationHeader.size))
+    header = ReservationHeader.unpack(data)
+    if quirks & RECOUNTED:
+        header = header.replace(additional_length=end - header.size)
+    return header.pack() + data[header.size : end]
+
+
+def _record_ends(data: bytes, action: InAction) -> Iterator[int]:
+    """Returns where the header and each key or descriptor ends."""
+    end = ReservationHeader.size
+    yield end
+    while end < len(data):
+        if action is InAction.READ_KEYS:
+            end += ReservationKey.size
+        else:
+            descriptor = FullStatusDescriptor.unpack(data, end)
+            end += descriptor.size + descriptor.additional_descriptor_length
+        yield end
 
 
 def read_keys(state: Reservations) -> bytes:
@@ -78,7 +126,7 @@ def report_capabilities(state: Reservations, personality: Personality) -> bytes:
         sip_c=personality.specify_initiator_ports,
         atp_c=personality.all_target_ports,
         ptpl_c=personality.persists,
-        allow_commands=ALLOWS_ALL,
+        allow_commands=personality.allow_commands,
         ptpl_a=state.aptpl,
     ).pack()
 
@@ -88,22 +136,51 @@ def read_full_status(device: Device) -> bytes:
 
     Source: SPC4r37 6.15.5
     """
-    state = device.reservations
-    descriptors = []
-    for nexus, key in state.registrations.items():
-        transport_id = pack_transport_id(nexus.initiator_port)
-        port = device.ports.get(nexus.target_port)
-        reservation = state.reservation if state.holds(nexus) else None
-        descriptor = FullStatusDescriptor(
-            reservation_key=key,
-            r_holder=reservation is not None,
-            scope=LU_SCOPE,
-            type=0 if reservation is None else reservation.type,
-            relative_target_port_identifier=0 if port is None else port.relative_identifier,
-            additional_descriptor_length=len(transport_id),
-        )
-        descriptors.append(descriptor.pack() + transport_id)
-    return _with_header(state, b"".join(descriptors))
+    descriptors = b"".join(_descriptor(device, nexus) for nexus in _listed(device))
+    return _with_header(device.reservations, descriptors)
+
+
+def _descriptor(device: Device, nexus: Nexus) -> bytes:
+    state, personality = device.reservations, device.personality
+    everywhere = _is_everywhere(device, nexus)
+    shown = _siblings(device, nexus) if everywhere and personality.has(Quirk.ALL_PORTS_ONCE) else [nexus]
+    reservation = state.reservation if any(map(state.holds, shown)) else None
+    by_bit = everywhere and personality.has(Quirk.ALL_PORTS_BY_BIT)
+    port = None if by_bit else device.ports.get(nexus.target_port)
+    number = 0 if port is None else port.relative_identifier
+    if personality.has(Quirk.PORT_NUMBER_SWAPPED):
+        number = int.from_bytes(number.to_bytes(2, "little"), "big")
+    names_device = personality.has(Quirk.DEVICE_TRANSPORT_IDS)
+    transport_id = (pack_device_transport_id if names_device else pack_transport_id)(nexus.initiator_port)
+    descriptor = FullStatusDescriptor(
+        reservation_key=state.registrations[nexus],
+        all_tg_pt=by_bit,
+        r_holder=reservation is not None,
+        scope=LU_SCOPE,
+        type=0 if reservation is None else reservation.type,
+        relative_target_port_identifier=number,
+        additional_descriptor_length=len(transport_id),
+    )
+    return descriptor.pack() + transport_id
+
+
+def _listed(device: Device) -> list[Nexus]:
+    """Returns the registered nexuses that have an entry of their own."""
+    registered = list(device.reservations.registrations)
+    if not device.personality.has(Quirk.ALL_PORTS_ONCE):
+        return registered
+    return [nexus for nexus in registered if not _is_everywhere(device, nexus) or nexus == _siblings(device, nexus)[0]]
+
+
+def _is_everywhere(device: Device, nexus: Nexus) -> bool:
+    """Returns True when an initiator port is registered with the same key through all of several target ports."""
+    keys = {device.reservations.registrations.get(each) for each in _siblings(device, nexus)}
+    return len(device.ports) > 1 and len(keys) == 1 and None not in keys
+
+
+def _siblings(device: Device, nexus: Nexus) -> list[Nexus]:
+    """Returns the nexuses of the same initiator port through every target port."""
+    return [Nexus(nexus.initiator_port, port) for port in device.ports]
 
 
 def _with_header(state: Reservations, data: bytes) -> bytes:

@@ -9,13 +9,22 @@ from typing import NoReturn
 from iscsi_target.scsi.cdb import PersistentReserveOut
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.nexus import OPERATOR, InitiatorPort, Nexus, TargetPort
-from iscsi_target.scsi.personality import OutAction
+from iscsi_target.scsi.personality import OutAction, Quirk
 from iscsi_target.scsi.reservation_pages import BasicParameterList, MoveParameterList, TransportIdList
-from iscsi_target.scsi.reservations import Cause, Spc2Reservation
+from iscsi_target.scsi.reservations import LU_SCOPE, Cause, Spc2Reservation
 from iscsi_target.scsi.rules import Rule
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.task import Call, Change, Save
-from iscsi_target.scsi.transitions import FLAGS_FIELD, TRANSPORT_ID_FIELD, Request, Transition, apply, overrule
+from iscsi_target.scsi.transitions import (
+    FLAGS_FIELD,
+    SCOPE_FIELD,
+    TRANSPORT_ID_FIELD,
+    Request,
+    TasksAborted,
+    Transition,
+    apply,
+    overrule,
+)
 from iscsi_target.scsi.transport_id import (
     MIN_TRANSPORT_ID_BYTES,
     InvalidTransportId,
@@ -67,10 +76,15 @@ def persistent_reserve_out(device: Device, cdb: PersistentReserveOut, call: Call
     Source: SPC4r37 6.16
     """
     reader = _Reader(device, cdb, call)
-    if device.spc2_reservation.holder is not None:
+    exempt = call.nexus if device.personality.has(Quirk.SPC2_HOLDER_EXEMPT) else None
+    if device.spc2_reservation.holder not in (None, exempt):
         reader.refuse(Rule.SPC2_RESERVATION_PRESENT)
     request = reader.move_request() if reader.action is OutAction.REGISTER_AND_MOVE else reader.basic_request()
-    return _stored(device, reader, apply(device.reservations, call.nexus, request, device.personality))
+    transition = apply(device.reservations, call.nexus, request, device.personality)
+    if request.action is OutAction.PREEMPT_AND_ABORT and device.personality.has(Quirk.EVERYBODY_ABORTED):
+        everybody = tuple(TasksAborted(nexus) for nexus in call.attached)
+        transition = transition._replace(consequences=transition.consequences + everybody)
+    return _stored(device, reader, transition)
 
 
 def overruling(device: Device, cdb: PersistentReserveOut, call: Call) -> Change | Save:
@@ -191,11 +205,15 @@ class _Reader:
         if len(self._list) < TRANSPORT_IDS_AT:
             self.refuse(Rule.LIST_TRUNCATED)
         length = TransportIdList.unpack(self._list, BasicParameterList.size).transportid_parameter_data_length
-        if TRANSPORT_IDS_AT + length != len(self._list):
+        end = TRANSPORT_IDS_AT + length
+        surplus = len(self._list) - end
+        if surplus < 0 or (surplus and not self._device.personality.has(Quirk.TRAILING_BYTES_IGNORED)):
             self.refuse(Rule.LIST_TRUNCATED)
+        if not length:
+            self._mind(Rule.LIST_EMPTY, FieldPointer(BasicParameterList.size, 7))
         seen = set()
         offset = TRANSPORT_IDS_AT
-        while offset < len(self._list):
+        while offset < end:
             found = self._transport_id(offset)
             if (found.name, found.isid) in seen:
                 self.refuse(Rule.LISTED_TWICE, FieldPointer(offset, 7))
@@ -220,6 +238,8 @@ class _Reader:
 
     def move_request(self) -> Request:
         self._check_length()
+        if self._cdb.scope != LU_SCOPE and self._device.personality.has(Quirk.SCOPE_ALWAYS_CHECKED):
+            self.refuse(Rule.SCOPE_INVALID, SCOPE_FIELD)
         fields = MoveParameterList.unpack(self._list)
         if fields.aptpl and not self._device.personality.persists:
             self.refuse(Rule.APTPL_UNSUPPORTED, FieldPointer(17, 0))

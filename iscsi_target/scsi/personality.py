@@ -1,14 +1,17 @@
 """What targets answer differently about reservations, as data: `strict` is the standard, the others are real ones.
 
-A personality never decides anything: it is a table from rules to answers, a set of quirks, and what the target says of
-itself. `reservations` and the command handlers ask it at the places that the rules name. Nothing depends on its name.
+A personality never decides anything: it is a table from rules to answers, a set of quirks, whom it tells of what, and
+what the target says of itself. `transitions` and the command handlers ask it at the places that the rules, quirks and
+events name. Nothing depends on its name. The real targets are in `personalities`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
+from typing import NamedTuple
 
 from iscsi_target.scsi.access import Access
+from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.rules import Answer, Rule, refusal
 from iscsi_target.scsi.status import StatusError
 from iscsi_target.wire.layout import FieldPointer
@@ -90,10 +93,111 @@ class ReservationType(IntEnum):
         )
 
 
+REGISTRANTS_ONLY_TYPES = frozenset(kind for kind in ReservationType if kind.registrants_only)
+ALL_REGISTRANTS_TYPES = frozenset(kind for kind in ReservationType if kind.all_registrants)
+SHARED_TYPES = REGISTRANTS_ONLY_TYPES | ALL_REGISTRANTS_TYPES
+SINGLE_TYPES = frozenset(ReservationType) - SHARED_TYPES
+
+
 class Quirk(Enum):
     """Something that a target does differently beyond its answers; the value says it, completing "this target ..."."""
 
+    # A command against a reservation
     ATTENTION_BEFORE_CONFLICT = "reports any unit attention before a reservation conflict"
+    ISID_IGNORED = (
+        "lets an initiator with another ISID do what its registered one may do, but for PERSISTENT RESERVE OUT"
+    )
+    SPC2_HOLDER_EXEMPT = "lets the nexus that reserved the unit with RESERVE use persistent reservations"
+
+    # What PERSISTENT RESERVE IN shows
+    NOTHING_WHEN_SHORT = "returns no data at all when the allocation length is less than 8"
+    KEYS_WHOLE = "returns whole keys only when READ KEYS is cut"
+    KEYS_RECOUNTED = "returns whole keys only when READ KEYS is cut, and ADDITIONAL LENGTH counts these"
+    STATUS_RECOUNTED = "returns whole descriptors only when READ FULL STATUS is cut, and ADDITIONAL LENGTH counts these"
+    STATUS_LAST_DROPPED = "returns only descriptors that end before the allocation length of READ FULL STATUS"
+    ALL_PORTS_BY_BIT = "shows a registration that is the same through all of several target ports with ALL_TG_PT"
+    ALL_PORTS_ONCE = "lists a registration that is the same through all of several target ports once"
+    DEVICE_TRANSPORT_IDS = (
+        "names initiators without ISID and NUL in READ FULL STATUS, padded to a multiple of eight bytes"
+    )
+    PORT_NUMBER_SWAPPED = "has the bytes of RELATIVE TARGET PORT IDENTIFIER the wrong way round in READ FULL STATUS"
+
+    # PRGENERATION
+    NOTHING_NOT_COUNTED = "does not count a REGISTER that neither registers nor unregisters"
+    UNREGISTERING_NOT_COUNTED = "does not count a REGISTER that unregisters"
+    EACH_REGISTRATION_COUNTED = "counts every registration that a REGISTER makes"
+    EACH_REMOVAL_COUNTED = "counts every registration that CLEAR and PREEMPT remove, and PREEMPT itself once more"
+    RELEASE_BY_UNREGISTERING_COUNTED = "counts a REGISTER twice that releases the reservation by unregistering"
+
+    # Registering
+    LISTED_SKIPPED = "passes over listed initiator ports that are registered already"
+    LISTED_OVERWRITTEN = "gives the new key to listed initiator ports that are registered already"
+    TRAILING_BYTES_IGNORED = "ignores what follows the TransportIDs of SPEC_I_PT"
+    ONE_PORT_UNREGISTERED = "ignores ALL_TG_PT when a nexus unregisters"
+
+    # Releasing
+    SCOPE_ALWAYS_CHECKED = "refuses every scope but the logical unit with RELEASE and REGISTER AND MOVE too"
+    ONLY_HOLDER_VERIFIED = "looks at the RESERVATION KEY of RELEASE only when the nexus holds the reservation"
+    RELEASE_BY_RESERVATION_KEY = (
+        "compares the RESERVATION KEY of RELEASE with the key that the reservation was made with"
+    )
+    ALL_REGISTRANTS_KEPT = "does not release an all registrants reservation while others are registered"
+
+    # Preempting
+    PREEMPT_TYPE_CHECKED = "refuses a reserved type with PREEMPT even when the type does not matter"
+    OWN_KEY_KEPT = "keeps a nexus registered that preempts its own key while no single nexus holds a reservation"
+    OWN_KEY_KEPT_UNDER_ANOTHER = (
+        "keeps a nexus registered that preempts its own key while another one holds the reservation"
+    )
+    CREATOR_HOLDS = "takes over an all registrants reservation with the key of the nexus that made it"
+    EVERYBODY_ABORTED = "aborts the tasks of every nexus with PREEMPT AND ABORT"
+
+    # Moving
+    MOVED_BETWEEN_PORTS = "lets a holder move its reservation to its own initiator port through another target port"
+
+
+class Event(Enum):
+    """Something that nexuses are told of by a unit attention; the value completes "when ..."."""
+
+    RELEASED = "RELEASE releases the reservation"
+    HOLDER_UNREGISTERED = "the reservation is released because its holder unregisters"
+    CLEARED = "CLEAR removes all registrations"
+    TAKEN_OVER = "PREEMPT takes the reservation over"
+    RENEWED = "the holder preempts its own key"
+    REMOVED = "PREEMPT removes registrations and the reservation stays"
+    TYPE_CHANGED = "PREEMPT changes the type of the reservation"
+
+
+class Audience(Enum):
+    """Whom an event is told to."""
+
+    NOBODY = "nobody"
+    CONCERNED = "those that the standard names"
+    OTHERS = "every other nexus, registered or not"
+    EVERYBODY = "every nexus, registered or not"
+
+
+class Notice(NamedTuple):
+    """What is told of an event.
+
+    types   of the reservation before the event; nothing is told with others. None: told without one, too
+    """
+
+    audience: Audience
+    code: AttentionCode
+    types: frozenset[ReservationType] | None = None
+
+
+# Source: SPC4r37 5.13.11.2
+NOTICES: Mapping[Event, Notice] = {
+    Event.RELEASED: Notice(Audience.CONCERNED, AttentionCode.RESERVATIONS_RELEASED, SHARED_TYPES),
+    Event.HOLDER_UNREGISTERED: Notice(Audience.CONCERNED, AttentionCode.RESERVATIONS_RELEASED, REGISTRANTS_ONLY_TYPES),
+    Event.CLEARED: Notice(Audience.CONCERNED, AttentionCode.RESERVATIONS_PREEMPTED),
+    Event.TAKEN_OVER: Notice(Audience.CONCERNED, AttentionCode.REGISTRATIONS_PREEMPTED),
+    Event.RENEWED: Notice(Audience.CONCERNED, AttentionCode.REGISTRATIONS_PREEMPTED),
+    Event.REMOVED: Notice(Audience.CONCERNED, AttentionCode.REGISTRATIONS_PREEMPTED),
+    Event.TYPE_CHANGED: Notice(Audience.CONCERNED, AttentionCode.RESERVATIONS_RELEASED),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +205,15 @@ class Personality:
     """How a target treats reservations.
 
     name                        as in the configuration
-    vendor, product, revision   for INQUIRY, unless the configuration says otherwise
+    vendor, product, revision   for INQUIRY, unless the configuration says otherwise; product None: the unit's name
     out_actions, in_actions     the service actions that it has; none at all: no persistent reservations
     compatible_handling         CRH of REPORT CAPABILITIES, and what it stands for
     specify_initiator_ports     SIP_C
     all_target_ports            ATP_C
     persists                    PTPL_C
+    allow_commands              ALLOW COMMANDS; 4: everything that the notes of the table leave open is allowed
+    shortest_allocations        the least allocation length, where one that is less than the data may be refused
+    notices                     an event -> what is told of it, where that is not what the standard says
     answers                     a rule, or a rule for one service action -> the answer instead of the rule's own
     quirks                      what it does differently
     access                      name of a command -> its columns instead of the table's own
@@ -116,7 +223,7 @@ class Personality:
 
     name: str
     vendor: str
-    product: str
+    product: str | None
     revision: str
     out_actions: frozenset[OutAction] = frozenset(OutAction)
     in_actions: frozenset[InAction] = frozenset(InAction)
@@ -124,8 +231,11 @@ class Personality:
     specify_initiator_ports: bool = True
     all_target_ports: bool = True
     persists: bool = True
+    allow_commands: int = 4
+    shortest_allocations: Mapping[InAction, int] = field(default_factory=dict)
     answers: Mapping[Rule | tuple[Rule, OutAction | InAction], Answer] = field(default_factory=dict)
     quirks: frozenset[Quirk] = frozenset()
+    notices: Mapping[Event, Notice] = field(default_factory=dict)
     access: Mapping[str, Access] = field(default_factory=dict)
     not_imitated: tuple[str, ...] = ()
 
@@ -143,6 +253,14 @@ class Personality:
             return self.answers[rule, action]
         return self.answers.get(rule, rule.answer)
 
+    def has(self, quirk: Quirk) -> bool:
+        """Returns True for a target with a quirk."""
+        return quirk in self.quirks
+
+    def notice(self, event: Event) -> Notice:
+        """Returns what this target tells of an event."""
+        return self.notices.get(event, NOTICES[event])
+
     def refusal(
         self, rule: Rule, action: OutAction | InAction | None = None, field: FieldPointer | None = None
     ) -> StatusError:
@@ -154,5 +272,3 @@ class Personality:
 
 
 STRICT = Personality("strict", "ISCSITGT", "Virtual disk", "0001")
-
-PERSONALITIES: Mapping[str, Personality] = {personality.name: personality for personality in (STRICT,)}

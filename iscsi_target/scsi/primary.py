@@ -22,6 +22,7 @@ from iscsi_target.scsi.status import (
     NotReadyInitialisingRequired,
     Sense,
     SenseKey,
+    Status,
 )
 from iscsi_target.scsi.task import Call, Done
 
@@ -124,6 +125,7 @@ def _is_exempt(device: Device, nexus: Nexus) -> bool:
     """
     if device.personality.compatible_handling and device.reservations.exempts(nexus):
         return True
-    if device.reservations.registrations:
+    answer = device.personality.answer(Rule.REGISTRATIONS_PRESENT)
+    if device.reservations.registrations and answer.status is not Status.GOOD:
         raise device.personality.refusal(Rule.REGISTRATIONS_PRESENT)
     return False

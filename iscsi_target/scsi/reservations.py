@@ -3,7 +3,8 @@
 A registration is a key of one I_T nexus, by names: initiator port (name and ISID) and target port (name and portal
 group tag). It outlives sessions, resets and logouts. At most one persistent reservation exists; one nexus holds it, or
 with the all registrants types every registered nexus does, and then `holder` is None. A unit has persistent
-reservations or an SPC-2 reservation, never both. How one state leads to the next is in `transitions`.
+reservations or an SPC-2 reservation, not both unless a personality lets it. How one state leads to the next is in
+`transitions`.
 """
 
 from collections.abc import Mapping

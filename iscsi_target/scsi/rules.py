@@ -77,6 +77,7 @@ class Rule(Enum):
     ALL_TG_PT_UNSUPPORTED = "ALL_TG_PT is not supported", "SPC4r37 6.16.3", IN_LIST
     APTPL_NOT_ALLOWED = "APTPL means nothing to this service action", "SPC4r37 6.16.3", GOOD
     APTPL_UNSUPPORTED = "APTPL is not supported", "SPC4r37 6.16.3", IN_LIST
+    LIST_EMPTY = "SPEC_I_PT comes without a TransportID", "SPC4r37 6.16.3", GOOD
     ALLOCATION_SHORT = "the allocation length is shorter than the data", "SPC4r37 4.2.5.6", GOOD
 
     # Who may use a service action
@@ -92,6 +93,11 @@ class Rule(Enum):
     REGISTERED_SPEC_I_PT = "a registered nexus cannot register others", "SPC4r37 5.13.7", IN_LIST
     LISTED_PORT_REGISTERED = "a listed initiator port is registered already", "SPC4r37 5.13.7", IN_LIST
     LISTED_TWICE = "an initiator port is listed twice", "SPC4r37 6.16.3", IN_LIST
+    ALL_TG_PT_CHANGED = (
+        "the nexus is registered through one target port and cannot change to all of them",
+        "SPC4r37 6.16.3",
+        GOOD,
+    )
     TABLE_FULL = "there is no room for another registration", "SPC4r37 5.13.7", NO_REGISTRATION_RESOURCES
     NOT_STORED = "the registrations could not be written to the state file", "SPC4r37 5.13.7", NO_REGISTRATION_RESOURCES
     RESERVATION_NOT_STORED = (
@@ -129,6 +135,7 @@ class Rule(Enum):
     ALL_REGISTRANTS_HOLD = "an all registrants reservation cannot be moved", "SPC4r37 5.13.8", CONFLICT
     MOVE_TO_NO_KEY = "the new holder cannot be registered with the key zero", "SPC4r37 5.13.8", IN_LIST
     MOVE_TO_SELF = "the reservation cannot be moved to the initiator port that holds it", "SPC4r37 5.13.8", IN_LIST
+    MOVE_TO_UNREGISTERED = "the new holder is not registered with its key yet", "SPC4r37 5.13.8", GOOD
     TARGET_PORT_UNKNOWN = "no target port has this relative identifier", "SPC4r37 6.16.4", IN_LIST
     MOVED = "the reservation is moved to another nexus", "SPC4r37 5.13.8", GOOD
 

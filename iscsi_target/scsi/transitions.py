@@ -29,13 +29,22 @@ What the standard leaves open, and what `strict` does, by case of `tests/conform
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, assert_never
 
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.nexus import Nexus
-from iscsi_target.scsi.personality import STRICT, OutAction, Personality, ReservationType
+from iscsi_target.scsi.personality import (
+    STRICT,
+    Audience,
+    Event,
+    OutAction,
+    Personality,
+    Quirk,
+    ReservationType,
+)
 from iscsi_target.scsi.reservations import LU_SCOPE, Cause, Reservation, Reservations
 from iscsi_target.scsi.rules import Rule
+from iscsi_target.scsi.status import Status
 from iscsi_target.wire.layout import FieldPointer
 
 MAX_REGISTRATIONS = 8190  # of one unit: as many as READ KEYS can tell; some 2 MiB of memory and of the state file
@@ -133,12 +142,24 @@ class _Case(NamedTuple):
     def refuse(self, rule: Rule, field: FieldPointer | None = None) -> NoReturn:
         raise self.personality.refusal(rule, self.request.action, field)
 
-    def verify_key(self) -> None:
-        """Raises unless the nexus is registered with the reservation key of the request."""
+    def mind(self, rule: Rule, field: FieldPointer | None = None) -> None:
+        """Raises what the personality answers to a rule, unless it does not mind."""
+        if self.personality.answer(rule, self.request.action).status is not Status.GOOD:
+            self.refuse(rule, field)
+
+    def has(self, quirk: Quirk) -> bool:
+        return self.personality.has(quirk)
+
+    def verify_registration(self) -> None:
+        """Raises unless the nexus is registered."""
         if self.nexus not in self.state.registrations:
             self.refuse(Rule.NOT_REGISTERED)
+
+    def verify_key(self) -> None:
+        """Raises unless the nexus is registered with the reservation key of the request."""
+        self.verify_registration()
         if self.state.registrations[self.nexus] != self.request.reservation_key:
-            self.refuse(Rule.KEY_MISMATCH)
+            self.mind(Rule.KEY_MISMATCH)
 
     def new_reservation(self) -> Reservation:
         """Returns the reservation that the request asks for; raises for a scope or type that there is not."""
@@ -149,9 +170,9 @@ class _Case(NamedTuple):
         kind = ReservationType(self.request.type)
         return Reservation(kind, None if kind.all_registrants else self.nexus, self.request.cause)
 
-    def counted(self, **changes: object) -> Reservations:
+    def counted(self, by: int = 1, **changes: object) -> Reservations:
         """Returns the state with changes and the next PRGENERATION."""
-        generation = (self.state.generation + 1) % GENERATIONS
+        generation = (self.state.generation + by) % GENERATIONS
         return replace(self.state, generation=generation, **changes)  # type: ignore[arg-type]  # fields of Reservations
 
     def matching(self, key: int) -> list[Nexus]:
@@ -161,12 +182,31 @@ class _Case(NamedTuple):
         """Returns what tells every one of these nexuses but the issuer."""
         return tuple(Told(nexus, code) for nexus in registrations if nexus != self.nexus)
 
+    def notify(self, event: Event, concerned: Iterable[Nexus]) -> tuple[Told | ToldAll, ...]:
+        """Returns what tells an event to those whom it concerns, or to whomever the personality tells it."""
+        audience, code, types = self.personality.notice(event)
+        before = self.state.reservation
+        if types is not None and (before is None or before.type not in types):
+            return ()
+        match audience:
+            case Audience.NOBODY:
+                return ()
+            case Audience.CONCERNED:
+                return self.others(concerned, code)
+            case Audience.OTHERS:
+                return (ToldAll(code, self.nexus),)
+            case Audience.EVERYBODY:
+                return (ToldAll(code, None),)
+            case _:
+                assert_never(audience)
+
 
 SCOPE_FIELD = FieldPointer(2, 7)
 TYPE_FIELD = FieldPointer(2, 3)
 RESERVATION_KEY_FIELD = FieldPointer(0, 7)
 SERVICE_ACTION_KEY_FIELD = FieldPointer(8, 7)
 FLAGS_FIELD = FieldPointer(20, 3)
+ALL_TG_PT_FIELD = FieldPointer(20, 2)
 TRANSPORT_ID_FIELD = FieldPointer(24, 7)
 
 
@@ -184,6 +224,14 @@ def _without(state: Reservations, removed: Iterable[Nexus]) -> tuple[dict[Nexus,
     return registrations, reservation
 
 
+def _made_with(state: Reservations) -> int | None:
+    """Returns the key of the nexus that holds the reservation or, for all registrants, that made it."""
+    reservation = state.reservation
+    if reservation is None:
+        return None
+    return state.registrations.get(reservation.holder or reservation.made_by.nexus)
+
+
 # Registering
 
 
@@ -196,6 +244,8 @@ def _register(case: _Case) -> Transition:
         case.verify_key()
         if request.spec_i_pt:
             case.refuse(Rule.REGISTERED_SPEC_I_PT, FLAGS_FIELD)
+        if any(state.registrations.get(each) != state.registrations[nexus] for each in request.siblings):
+            case.mind(Rule.ALL_TG_PT_CHANGED, ALL_TG_PT_FIELD)
     return _register_and_ignore(case)
 
 
@@ -203,27 +253,38 @@ def _register_and_ignore(case: _Case) -> Transition:
     if not case.request.service_action_reservation_key:
         return _unregister(case)
     state, nexus, request, _ = case
-    if any(listed in state.registrations for listed in request.listed):
+    listed = request.listed
+    if case.has(Quirk.LISTED_SKIPPED):
+        listed = tuple(each for each in listed if each not in state.registrations)
+    elif any(each in state.registrations for each in listed) and not case.has(Quirk.LISTED_OVERWRITTEN):
         case.refuse(Rule.LISTED_PORT_REGISTERED, TRANSPORT_ID_FIELD)
     key = request.service_action_reservation_key
-    registrations = {**state.registrations, **dict.fromkeys((nexus, *request.siblings, *request.listed), key)}
+    registrations = {**state.registrations, **dict.fromkeys((nexus, *request.siblings, *listed), key)}
     if len(registrations) > MAX_REGISTRATIONS:
         case.refuse(Rule.TABLE_FULL)
     rule = Rule.KEY_CHANGED if nexus in state.registrations else Rule.REGISTERED
-    return Transition(case.counted(registrations=registrations, aptpl=request.aptpl), rule)
+    made = len(registrations) - len(state.registrations) if case.has(Quirk.EACH_REGISTRATION_COUNTED) else 1
+    return Transition(case.counted(max(made, 1), registrations=registrations, aptpl=request.aptpl), rule)
 
 
 def _unregister(case: _Case) -> Transition:
     state, nexus, request, _ = case
-    removed = tuple(each for each in (nexus, *request.siblings) if each in state.registrations)
+    siblings = () if case.has(Quirk.ONE_PORT_UNREGISTERED) else request.siblings
+    removed = tuple(each for each in (nexus, *siblings) if each in state.registrations)
     registrations, reservation = _without(state, removed)
-    after = case.counted(registrations=registrations, reservation=reservation, aptpl=request.aptpl)
+    released = state.reservation is not None and reservation is None
+    by = _unregistering_count(case, removed=bool(removed), released=released)
+    after = case.counted(by, registrations=registrations, reservation=reservation, aptpl=request.aptpl)
     if not removed:
         return Transition(after, Rule.NOT_REGISTERED_BEFORE)
-    told: tuple[Told, ...] = ()
-    if state.reservation is not None and reservation is None and state.reservation.type.registrants_only:
-        told = case.others(registrations, AttentionCode.RESERVATIONS_RELEASED)
+    told = case.notify(Event.HOLDER_UNREGISTERED, registrations) if released else ()
     return Transition(after, Rule.UNREGISTERED, told, removed)
+
+
+def _unregistering_count(case: _Case, *, removed: bool, released: bool) -> int:
+    if case.has(Quirk.UNREGISTERING_NOT_COUNTED if removed else Quirk.NOTHING_NOT_COUNTED):
+        return 0
+    return 2 if released and case.has(Quirk.RELEASE_BY_UNREGISTERING_COUNTED) else 1
 
 
 # Reserving, releasing, clearing
@@ -244,25 +305,37 @@ def _reserve(case: _Case) -> Transition:
 
 def _release(case: _Case) -> Transition:
     state, nexus, request, _ = case
-    case.verify_key()
+    _verify_release(case)
     if state.reservation is None:
         return Transition(state, Rule.NOTHING_TO_RELEASE)
     if not state.holds(nexus):
         return Transition(state, Rule.NOT_HELD)
     kind = state.reservation.type
+    if request.scope != LU_SCOPE and case.has(Quirk.SCOPE_ALWAYS_CHECKED):
+        case.refuse(Rule.SCOPE_INVALID, SCOPE_FIELD)
     if request.scope != LU_SCOPE or request.type != kind:
         case.refuse(Rule.RELEASE_MISMATCH)
-    told: tuple[Told, ...] = ()
-    if (kind.registrants_only or kind.all_registrants) and not request.no_attention_on_release:
-        told = case.others(state.registrations, AttentionCode.RESERVATIONS_RELEASED)
+    if kind.all_registrants and len(state.registrations) > 1 and case.has(Quirk.ALL_REGISTRANTS_KEPT):
+        return Transition(state, Rule.NOT_HELD)
+    told = () if request.no_attention_on_release else case.notify(Event.RELEASED, state.registrations)
     return Transition(replace(state, reservation=None), Rule.RELEASED, told)
+
+
+def _verify_release(case: _Case) -> None:
+    case.verify_registration()
+    if case.has(Quirk.RELEASE_BY_RESERVATION_KEY):
+        if case.state.reservation is not None and case.request.reservation_key != _made_with(case.state):
+            case.refuse(Rule.KEY_MISMATCH)
+    elif case.state.holds(case.nexus) or not case.has(Quirk.ONLY_HOLDER_VERIFIED):
+        case.verify_key()
 
 
 def _clear(case: _Case) -> Transition:
     case.verify_key()
-    told = case.others(case.state.registrations, AttentionCode.RESERVATIONS_PREEMPTED)
     removed = tuple(case.state.registrations)
-    return Transition(case.counted(registrations={}, reservation=None), Rule.CLEARED, told, removed)
+    told = case.notify(Event.CLEARED, removed)
+    by = len(removed) if case.has(Quirk.EACH_REMOVAL_COUNTED) else 1
+    return Transition(case.counted(by, registrations={}, reservation=None), Rule.CLEARED, told, removed)
 
 
 # Preempting
@@ -274,17 +347,23 @@ def _preempt(case: _Case) -> Transition:
     reservation = case.state.reservation
     victims = case.matching(key)
     takes_over = False
+    if case.has(Quirk.PREEMPT_TYPE_CHECKED):
+        case.new_reservation()
     if reservation is not None and reservation.holder is not None:
         if not key:
             case.refuse(Rule.ZERO_KEY, SERVICE_ACTION_KEY_FIELD)
         takes_over = key == case.state.reservation_key
     elif not key:
         if reservation is None:
-            case.refuse(Rule.ZERO_KEY_UNRESERVED)
+            case.mind(Rule.ZERO_KEY_UNRESERVED)
+            return Transition(case.counted(), Rule.ZERO_KEY_UNRESERVED)
         takes_over = True
         victims = list(case.state.registrations)
+    elif case.has(Quirk.CREATOR_HOLDS):
+        takes_over = key == _made_with(case.state)
     if not victims:
-        case.refuse(Rule.KEY_UNKNOWN)
+        case.mind(Rule.KEY_UNKNOWN)
+        return Transition(case.counted(), Rule.KEY_UNKNOWN)
     return _take_over(case, victims) if takes_over else _remove(case, victims)
 
 
@@ -298,10 +377,10 @@ def _take_over(case: _Case, victims: list[Nexus]) -> Transition:
     assert before is not None
     removed = tuple(nexus for nexus in victims if nexus != case.nexus)
     registrations, _ = _without(case.state, removed)
-    told = case.others(removed, AttentionCode.REGISTRATIONS_PREEMPTED)
+    told = case.notify(Event.RENEWED if before.holder == case.nexus else Event.TAKEN_OVER, removed)
     if wanted.type is not before.type:
-        told += case.others(registrations, AttentionCode.RESERVATIONS_RELEASED)
-    after = case.counted(registrations=registrations, reservation=wanted)
+        told += case.notify(Event.TYPE_CHANGED, registrations)
+    after = case.counted(_removal_count(case, removed), registrations=registrations, reservation=wanted)
     return Transition(after, Rule.PREEMPTED, told + _aborts(case, victims), removed)
 
 
@@ -310,10 +389,18 @@ def _remove(case: _Case, victims: list[Nexus]) -> Transition:
 
     Source: SPC4r37 5.13.11.2.5
     """
-    registrations, reservation = _without(case.state, victims)
-    told = case.others(victims, AttentionCode.REGISTRATIONS_PREEMPTED)
-    after = case.counted(registrations=registrations, reservation=reservation)
-    return Transition(after, Rule.REGISTRATIONS_REMOVED, told + _aborts(case, victims), tuple(victims))
+    before = case.state.reservation
+    under_another = before is not None and before.holder is not None
+    kept = case.has(Quirk.OWN_KEY_KEPT_UNDER_ANOTHER if under_another else Quirk.OWN_KEY_KEPT)
+    removed = tuple(nexus for nexus in victims if nexus != case.nexus or not kept)
+    registrations, reservation = _without(case.state, removed)
+    told = case.notify(Event.REMOVED, removed)
+    after = case.counted(_removal_count(case, removed), registrations=registrations, reservation=reservation)
+    return Transition(after, Rule.REGISTRATIONS_REMOVED, told + _aborts(case, victims), removed)
+
+
+def _removal_count(case: _Case, removed: tuple[Nexus, ...]) -> int:
+    return len(removed) + 1 if case.has(Quirk.EACH_REMOVAL_COUNTED) else 1
 
 
 def _aborts(case: _Case, victims: Iterable[Nexus]) -> tuple[Consequence, ...]:
@@ -333,21 +420,26 @@ def _register_and_move(case: _Case) -> Transition:
     if state.reservation.holder is None:
         case.refuse(Rule.ALL_REGISTRANTS_HOLD)
     if state.reservation.holder != nexus:
-        case.refuse(Rule.NOT_HOLDER)
+        case.mind(Rule.NOT_HOLDER)
+        return Transition(state, Rule.NOT_HOLDER)
     if not request.service_action_reservation_key:
         case.refuse(Rule.MOVE_TO_NO_KEY, SERVICE_ACTION_KEY_FIELD)
     destination = request.destination
     assert destination is not None
-    if destination.initiator_port == nexus.initiator_port:
-        case.refuse(Rule.MOVE_TO_SELF, TRANSPORT_ID_FIELD)
+    elsewhere = destination != nexus and case.has(Quirk.MOVED_BETWEEN_PORTS)
+    if destination.initiator_port == nexus.initiator_port and not elsewhere:
+        case.mind(Rule.MOVE_TO_SELF, TRANSPORT_ID_FIELD)
+    if state.registrations.get(destination) != request.service_action_reservation_key:
+        case.mind(Rule.MOVE_TO_UNREGISTERED, TRANSPORT_ID_FIELD)
     registrations = {**state.registrations, destination: request.service_action_reservation_key}
-    if request.unregister:
+    leaves = request.unregister and destination != nexus
+    if leaves:
         del registrations[nexus]
     if len(registrations) > MAX_REGISTRATIONS:
         case.refuse(Rule.TABLE_FULL)
     moved = Reservation(state.reservation.type, destination, request.cause)
     after = case.counted(registrations=registrations, reservation=moved, aptpl=request.aptpl)
-    return Transition(after, Rule.MOVED, removed=(nexus,) if request.unregister else ())
+    return Transition(after, Rule.MOVED, removed=(nexus,) if leaves else ())
 
 
 def _replace_lost(case: _Case) -> Transition:

@@ -60,6 +60,17 @@ def pack_transport_id(port: InitiatorPort) -> bytes:
     return header.pack() + text.ljust(length, b"\0")
 
 
+def pack_device_transport_id(port: InitiatorPort) -> bytes:
+    """Returns the TransportID of an initiator device as COMSTAR has it: without NUL, a multiple of eight bytes long.
+
+    Source: SPC4r37 7.6.4.6, which demands a NUL and the format of a port
+    """
+    text = port.name.encode()
+    length = (len(text) + 7) // 8 * 8
+    header = TransportIdHeader(format_code=DEVICE_FORMAT, protocol_identifier=ISCSI, additional_length=length)
+    return header.pack() + text.ljust(length, b"\0")
+
+
 def unpack_transport_id(buffer: bytes, offset: int = 0) -> TransportId:
     """Reads the TransportID at offset; what follows its first NUL is ignored.
 
