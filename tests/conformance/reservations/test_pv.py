@@ -430,6 +430,23 @@ def test_pv_29_a_list_of_which_bytes_did_not_arrive_is_refused(action, arrived):
 
 
 @pytest.mark.clause("RFC7143 11.3.4")
+@pytest.mark.parametrize("promised", (25, 48, 280))
+@each(OutAction)
+def test_a_list_that_would_do_but_for_the_bytes_that_did_not_arrive_is_refused(action, promised):
+    whole = parameters(action, K1)
+    told = refuses(reserved(), N1, action, whole, parameter_list_length=len(whole) + promised - 24, type=WE)
+    assert told == LIST_LENGTH
+
+
+@pytest.mark.clause("RFC7143 11.3.4")
+def test_bytes_that_the_cdb_does_not_ask_for_are_ignored():
+    world = World()
+    cdb = PersistentReserveOut(service_action=OutAction.REGISTER, parameter_list_length=24)
+    assert world.send(N1, cdb, basic(0, K1) + basic(0, K9)) == G
+    assert world.registered == {N1: K1}
+
+
+@pytest.mark.clause("RFC7143 11.3.4")
 def test_transport_ids_that_did_not_arrive_are_not_guessed():
     whole = basic(0, K1, spec_i_pt=True) + listed(pack_transport_id(C))
     for arrived in range(len(whole)):
