@@ -83,7 +83,7 @@ def test_ua_01_a_reset_and_a_lost_nexus_come_before_the_conflict():
     world.attach(N2, quiet=False)
     assert world.write(N2) == attention(NEXUS_LOSS)
     assert world.write(N2) == RC
-    others = {nexus: [RESET] for nexus in world.nexuses if nexus != N2}
+    others: dict[Nexus, list[int]] = {nexus: [RESET] for nexus in world.nexuses if nexus != N2}
     assert seen(world) == Seen({N1: K1, N2: K2, N3: K3}, (WE, N1), 3, others)
 
 
