@@ -24,6 +24,7 @@ from iscsi_target.scsi.cdb import RequestSense, TestUnitReady
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.lun import pack_lun
 from iscsi_target.scsi.operations import MediumError, Outcome
+from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.task import Ticket
 from iscsi_target.storage.medium import RamStore
 from iscsi_target.target import (
@@ -31,6 +32,7 @@ from iscsi_target.target import (
     Announce,
     Close,
     Event,
+    Operated,
     Perform,
     Persist,
     Portal,
@@ -96,6 +98,8 @@ class Lab:
         self.saving: dict[Ticket, Persist] = {}
         self.performed: list[Perform] = []
         self.events: list[Event] = []
+        self.operated: dict[int, Status] = {}
+        self.remarked: list[tuple[object, bytes]] = []  # what is to be known of a PDU, and the PDU
         self.hosts: dict[int, Host] = {}
         self.portals = one_address((1, 2)) if portals is None else portals
         self.discovery = discovery or Authentication()
@@ -131,8 +135,10 @@ class Lab:
         """Executes actions as the driver does."""
         for action in actions:
             match action:
-                case Send(connection, buffers):
-                    self.hosts[connection].take_in(b"".join(bytes(buffer) for buffer in buffers))
+                case Send(connection, buffers, remarks):
+                    sent = b"".join(bytes(buffer) for buffer in buffers)
+                    self.hosts[connection].take_in(sent)
+                    self.remarked += [(about, sent[offset : offset + length]) for offset, length, about in remarks]
                 case Close(connection):
                     self.hosts[connection].closed = True
                 case Perform(ticket):
@@ -144,6 +150,8 @@ class Lab:
                     self.saving[ticket] = action
                 case Announce(event):
                     self.events.append(event)
+                case Operated(number, status):
+                    self.operated[number] = status
 
     def finish(self, ticket: Ticket | None = None, error: MediumError | None = None) -> None:
         """Lets the medium finish an operation, the oldest when none is named."""

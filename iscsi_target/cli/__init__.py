@@ -1,4 +1,4 @@
-"""The command line: `iscsi-target serve`, `iscsi-target check`.
+"""The command line: `iscsi-target serve`, `iscsi-target check`, `iscsi-target reservations`.
 
 What a person did wrong ends in one line on standard error and exit status 2, never in a traceback. Each command is a
 module of its own, imported only when it is the one to run.
@@ -22,8 +22,27 @@ examples:
       reports every mistake in a configuration
   iscsi-target serve /etc/iscsi-target.toml --trace session.pcapng
       serves it and lets Wireshark see what goes over the connections
+  iscsi-target reservations log disk0
+      says of every reservation conflict at disk0 who met it, which rule it was, and who holds what since when
 
 signals of serve: TERM logs initiators out and ends, again or INT ends at once, HUP reads the configuration again
+"""
+
+
+RESERVATIONS_EXAMPLES = """\
+examples:
+  iscsi-target reservations show disk0
+      registered keys and the reservation, as `sg_persist -k` and `sg_persist -r` print them
+  iscsi-target reservations show --full-status disk0
+      who is registered by which port, as `sg_persist -s`
+  iscsi-target reservations log --json disk0
+      what happened lately and why, an entry a line
+  iscsi-target reservations watch --config /etc/iscsi-target.toml disk0
+      what happens from now on, until interrupted
+  iscsi-target reservations preempt --abort disk0 0x1234
+      removes the registrations with this key; done when no command of theirs can change a block any more
+
+The server must run; it is asked by the socket `control` in its state directory. With exit status 2 nothing was done.
 """
 
 
@@ -41,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from iscsi_target.cli.check import check
 
             return check(given.configuration, given.state)
+        if given.command == "reservations":
+            return _reservations(given)
         from iscsi_target.cli.serve import Options, run
 
         return run(Options(given.configuration, given.state, given.listen, given.trace, given.json, given.verbose))
@@ -49,6 +70,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, StorageError) as error:
         print(f"iscsi-target: {error}", file=sys.stderr)
     return EXIT_MISTAKE
+
+
+def _reservations(given: argparse.Namespace) -> int:
+    from iscsi_target.cli.reservations import Options, Page, run
+
+    pages = {"full_status": Page.FULL_STATUS, "capabilities": Page.CAPABILITIES}
+    return run(
+        Options(
+            verb=given.verb,
+            unit=given.unit,
+            state=given.state,
+            configuration=given.configuration,
+            json=given.json,
+            page=pages.get(getattr(given, "page", None) or "", Page.KEYS_AND_RESERVATION),
+            key=getattr(given, "key", ""),
+            abort=getattr(given, "abort", False),
+        )
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,7 +125,57 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("configuration", type=Path, metavar="CONFIG.toml", help="see README.md")
     check.add_argument("--state", type=Path, metavar="DIR", help="state directory, instead of the configured one")
+    reservations = commands.add_parser(
+        "reservations",
+        help="show what is reserved at a running server and why, or overrule it",
+        description="Shows what a running server has reserved and why, and lets the operator overrule it.",
+        epilog=RESERVATIONS_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_verbs(reservations.add_subparsers(dest="verb", required=True, metavar="VERB"))
     return parser
+
+
+VERBS = {
+    "show": ("print registrations and reservation as sg_persist does", "Prints what sg_persist prints."),
+    "log": ("print what happened lately and why", "Prints the last changes and refusals, oldest first."),
+    "watch": ("print what happens from now on", "Prints changes and refusals as they come, until interrupted."),
+    "clear": (
+        "remove all registrations and the reservation",
+        "Removes all registrations and the reservation, an SPC-2 reservation too. Every initiator is told.",
+    ),
+    "preempt": (
+        "remove the registrations with a key",
+        "Removes the registrations with a key, and the reservation when one of them holds it. Every initiator is told.",
+    ),
+}
+
+
+def _add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    for name, (short, long) in VERBS.items():
+        verb = verbs.add_parser(name, help=short, description=long)
+        verb.add_argument("unit", metavar="UNIT", help="name of the unit in the configuration; without any: disk0")
+        place = verb.add_mutually_exclusive_group()
+        place.add_argument(
+            "--state", type=Path, metavar="DIR", help="state directory of the server; default as serve's"
+        )
+        place.add_argument(
+            "--config", dest="configuration", type=Path, metavar="CONFIG.toml", help="file that names it"
+        )
+        verb.add_argument("--json", action="store_true", help="JSON objects, one a line")
+        if name == "show":
+            page = verb.add_mutually_exclusive_group()
+            page.add_argument(
+                "--full-status", dest="page", action="store_const", const="full_status", help="as sg_persist -s"
+            )
+            page.add_argument(
+                "--capabilities", dest="page", action="store_const", const="capabilities", help="as sg_persist -c"
+            )
+        if name == "preempt":
+            verb.add_argument("key", metavar="KEY", help="reservation key in hexadecimal, with or without 0x")
+            verb.add_argument(
+                "--abort", action="store_true", help="abort their commands too, and wait until all are over"
+            )
 
 
 def _version() -> str:

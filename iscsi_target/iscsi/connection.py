@@ -5,7 +5,7 @@ every PDU to its `Session`. It closes itself after what is queued, never before.
 """
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from iscsi_target.iscsi.errors import LoginRefused, LoginStatus, ProtocolError, RejectReason, StreamLost
 from iscsi_target.iscsi.events import Event, LoginCompleted, LoginFailed, ProtocolViolated
@@ -16,6 +16,18 @@ from iscsi_target.iscsi.numbering import WINDOW_COMMANDS
 from iscsi_target.iscsi.requests import LoginRequest
 from iscsi_target.iscsi.responses import LoginResponse, NopIn, Reject, Response
 from iscsi_target.wire.serial import advance
+
+
+class Remark(NamedTuple):
+    """Says of which PDU in an output something is to be known.
+
+    offset, length   where the PDU is, in bytes from the beginning of the output
+    about            what is to be known; it is not looked at here
+    """
+
+    offset: int
+    length: int
+    about: object
 
 
 class Numbers(Protocol):
@@ -134,6 +146,7 @@ class Connection:
         self._header_digest = False
         self._data_digest = False
         self._output: list[Buffer] = []
+        self._remarks: list[Remark] = []
         self._touched = touched
 
     def receive(self, received: Buffer) -> Iterator[Event]:
@@ -149,10 +162,11 @@ class Connection:
             self.close()
             yield ProtocolViolated(self.number, error.text)
 
-    def send(self, header: Response, data: Buffer = b"", *, status: bool = True) -> None:
+    def send(self, header: Response, data: Buffer = b"", *, status: bool = True, about: object = None) -> None:
         """Queues one PDU, filling StatSN, ExpCmdSN and MaxCmdSN.
 
         status    False for a PDU that does not take a StatSN
+        about     what is to be known of the PDU where it goes out, or None
         Source: RFC7143 4.2.2.2
         """
         numbers = self.phase.numbers
@@ -160,7 +174,10 @@ class Connection:
         if status:
             self._stat_sn = advance(self._stat_sn)
         self._touched[self] = None
-        self._output += frame(numbered, data, header_digest=self._header_digest, data_digest=self._data_digest)
+        framed = frame(numbered, data, header_digest=self._header_digest, data_digest=self._data_digest)
+        if about is not None:
+            self._remarks.append(Remark(sum(map(len, self._output)), sum(map(len, framed)), about))
+        self._output += framed
 
     def close(self) -> None:
         """Lets the connection end after what is queued."""
@@ -171,6 +188,13 @@ class Connection:
         """Returns the queued buffers and forgets them."""
         output, self._output = self._output, []
         return output
+
+    def take_remarks(self) -> tuple[Remark, ...]:
+        """Returns what is to be known of PDUs in the output, which is taken with it, and forgets it."""
+        if not self._remarks:
+            return ()
+        remarks, self._remarks = tuple(self._remarks), []
+        return remarks
 
     def admit(self, phase: Phase, tsih: int) -> Negotiated:
         """Ends the login: sends the final response and hands the connection to its session.

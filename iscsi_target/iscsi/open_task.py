@@ -33,12 +33,14 @@ class Response(NamedTuple):
     sense      sense data, or empty
     data_in    all the data that the command returns; cut here to what the initiator expects
     wanted     bytes of Data-Out that the command asks for
+    about      what is to be known of it where it goes out, or None; it is not looked at here
     """
 
     status: int
     sense: bytes = b""
     data_in: Buffer = b""
     wanted: int = 0
+    about: object = None
 
 
 @dataclass(slots=True, eq=False)
@@ -101,6 +103,7 @@ class OpenTask:
                 exp_data_sn=data_sn,
             ),
             sense,
+            about=response.about,
         )
 
     def _send_data(self, data: memoryview, response: Response, parameters: Parameters, *, collapsed: bool) -> int:

@@ -127,7 +127,7 @@ class Rule(Enum):
     ZERO_KEY_UNRESERVED = "no nexus is registered with the key zero", "SPC4r37 5.13.11.2.5", CONFLICT
     ZERO_KEY = "the key zero preempts only all registrants reservations", "SPC4r37 5.13.11.2.4.1", IN_LIST
     PREEMPTED = "the reservation is taken over", "SPC4r37 5.13.11.2.4.3", GOOD
-    REGISTRATIONS_REMOVED = "registrations are removed, the reservation stays", "SPC4r37 5.13.11.2.5", GOOD
+    REGISTRATIONS_REMOVED = "the registrations with the key are removed", "SPC4r37 5.13.11.2.5", GOOD
 
     # Moving
     NOTHING_TO_MOVE = "there is no reservation to move", "SPC4r37 5.13.8", IN_CDB

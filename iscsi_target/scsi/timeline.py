@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from iscsi_target.scsi.nexus import Nexus
+from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.personality import ReservationType
 from iscsi_target.scsi.reservation_record import Record, cause_record, nexus_record
 from iscsi_target.scsi.reservations import Cause, Reservations
@@ -90,7 +90,8 @@ class Entry(NamedTuple):
     times: int = 1
 
     def __str__(self) -> str:
-        return f"{self.command} from {self.nexus.initiator_port}: {self.told}: {self.explanation}"
+        whose = "the operator" if self.nexus == OPERATOR else str(self.nexus.initiator_port)
+        return f"{self.command} from {whose}: {self.told}: {self.explanation}"
 
 
 def entry_record(entry: Entry) -> Record:

@@ -17,9 +17,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from itertools import count
 from typing import TYPE_CHECKING, TypeVarTuple, assert_never
 
+from iscsi_target.iscsi.connection import Remark
+from iscsi_target.scsi.nexus import OPERATOR
 from iscsi_target.scsi.operations import Buffer, Fault, MediumError
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.task import UnitState
+from iscsi_target.scsi.timeline import Entry
 from iscsi_target.server.journal import announce
 from iscsi_target.server.transport import RECEIVE_BUFFER_BYTES, Channel
 from iscsi_target.storage.medium import BLOCKS, Medium, Result
@@ -84,6 +87,7 @@ class Driver:
         self._drained = asyncio.Event()
         self._ended = False
         self._orders: dict[int, asyncio.Future[Status]] = {}
+        self._verdicts: dict[int, Entry] = {}  # the timeline's entries of orders
         self.observers: set[Callable[[ReservationNoted], None]] = set()
 
     # Connections
@@ -201,8 +205,8 @@ class Driver:
         self._input(None, self._target.drain)
         await self._drained.wait()
 
-    async def operate(self, order: Order) -> Status:
-        """Carries out an order of the operator and returns what came of it.
+    async def operate(self, order: Order) -> tuple[Status, Entry | None]:
+        """Carries out an order of the operator; returns its status and, unless it was aborted, the timeline's entry.
 
         raises    KeyError when there is no such unit
         """
@@ -211,9 +215,10 @@ class Driver:
         try:
             self._execute(self._target.operate(number, order, self._loop.time()), None)
             status: Status = await over
+            return status, self._verdicts.get(number)
         finally:
             del self._orders[number]
-        return status
+            self._verdicts.pop(number, None)
 
     def _settle(self, number: int, status: Status) -> None:
         over = self._orders.get(number)  # none when nobody waits any more
@@ -245,8 +250,11 @@ class Driver:
         while work:
             action = work.popleft()
             match action:
-                case Send(connection, buffers):
-                    output.setdefault(connection, []).extend(buffers)
+                case Send(connection, buffers, remarks):
+                    waiting = output.setdefault(connection, [])
+                    if remarks:
+                        self._comment(connection, waiting, remarks)
+                    waiting.extend(buffers)
                     if sum(map(len, buffers)) > LARGE_SEND_BYTES:  # a congested connection is to show before the next
                         self._send(connection, output.pop(connection))
                 case Perform():
@@ -266,6 +274,15 @@ class Driver:
         self._set_timer()
         if self._draining and self._target.drained:
             self._drained.set()
+
+    def _comment(self, number: int, waiting: list[Buffer], remarks: Iterable[Remark]) -> None:
+        """Lets the trace say something of PDUs that go out after those that are waiting."""
+        channel = self._channels.get(number)
+        if self._trace is None or channel is None:
+            return
+        ahead = channel.unsent_bytes + sum(map(len, waiting))
+        for offset, length, about in remarks:
+            self._trace.comment(number, ahead=ahead + offset, length=length, text=str(about))
 
     def _send(self, number: int, buffers: list[Buffer]) -> None:
         if number in self._channels:
@@ -290,8 +307,8 @@ class Driver:
         announce(event, str(channel.peer) if channel is not None else "")
 
     def _note(self, event: ReservationNoted) -> None:
-        if self._trace is not None and event.connection is not None:
-            self._trace.comment(event.connection, f"task {event.tag:#010x}: {event.entry}")
+        if event.entry.nexus == OPERATOR and event.tag in self._orders:
+            self._verdicts[event.tag] = event.entry
         for observer in tuple(self.observers):
             observer(event)
 

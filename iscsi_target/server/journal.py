@@ -1,7 +1,8 @@
 """Turns what a target announces into log records, and log records into lines: text for people, JSON for programs.
 
 A record carries the event's name and its fields as the attributes `event` and `fields`, so that any handler of an
-embedding program can use them. Secrets and user data never are fields of an event.
+embedding program can use them. Secrets and user data never are fields of an event. What happened to reservations is one
+sentence in text, and in JSON the record of the timeline's entry as the field `entry`.
 """
 
 import json
@@ -24,7 +25,8 @@ def announce(event: Event, peer: str) -> None:
     level = _level(event)
     if log.isEnabledFor(level):
         fields = _fields(event)
-        record(level, _words(type(event).__name__), fields | {"peer": peer} if peer else fields)
+        text = f"unit {event.unit}: {event.entry}" if isinstance(event, ReservationNoted) else ""
+        record(level, _words(type(event).__name__), fields | {"peer": peer} if peer else fields, text)
 
 
 def _level(event: Event) -> int:
@@ -35,13 +37,16 @@ def _level(event: Event) -> int:
 
 def _fields(event: Event) -> dict[str, object]:
     if isinstance(event, ReservationNoted):
-        return {"unit": event.unit, **entry_record(event.entry)}
+        return {"unit": event.unit, "entry": entry_record(event.entry)}
     return event._asdict()
 
 
-def record(level: int, words: str, fields: Mapping[str, object]) -> None:
-    """Logs words and fields as one event, whose name is the words joined by underscores."""
-    text = " ".join([words, *(f"{key}={_plain(found)}" for key, found in fields.items())])
+def record(level: int, words: str, fields: Mapping[str, object], text: str = "") -> None:
+    """Logs words and fields as one event, whose name is the words joined by underscores.
+
+    text    for people, instead of the words and fields
+    """
+    text = text or " ".join([words, *(f"{key}={_plain(found)}" for key, found in fields.items())])
     log.log(level, "%s", text, extra={"event": words.replace(" ", "_"), "fields": dict(fields)})
 
 

@@ -25,6 +25,7 @@ from iscsi_target.config.values import WILDCARDS, ConfigError, Configuration, Po
 from iscsi_target.scsi.nexus import TargetPort
 from iscsi_target.scsi.operations import Flush, MediumError
 from iscsi_target.scsi.task import UnitState
+from iscsi_target.server.control import Control
 from iscsi_target.server.driver import Driver
 from iscsi_target.server.listener import Listener, bind
 from iscsi_target.server.systemd import InheritedSocket
@@ -146,8 +147,18 @@ class Server:
         self._driver.media.update((name, opened.medium) for name, opened in self._units.items())
         self._cleanup.callback(self._driver.end)
         self._cleanup.callback(self._close_listeners)
+        await self._open_control(tasks)
         for listener in self._listeners.values():
             listener.start()
+
+    async def _open_control(self, tasks: asyncio.TaskGroup) -> None:
+        """Opens the control socket; a file system that has no sockets is no reason not to serve."""
+        control = Control(self.configuration.state, self._driver, self._units, tasks)
+        self._cleanup.callback(control.close)
+        try:
+            await control.open()
+        except StorageError as error:
+            log.error("there is no control socket, so nobody can ask this server: %s", error)
 
     async def _open_trace(self) -> "Trace | None":
         if self._trace_path is None:

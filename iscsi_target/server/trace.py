@@ -4,6 +4,9 @@ The target sees a stream of bytes, not packets, so the packets are made here: ea
 handshake and ends with FIN, sequence and acknowledgement numbers fit, checksums are left zero as with checksum offload.
 Wireshark knows iSCSI on port 3260; for another port N, `-d tcp.port==N,iscsi` tells it.
 
+A comment belongs to a range of the bytes that go to the peer. They become packets of their own, and the last of them,
+in which Wireshark shows the PDU that they are, has the comment.
+
 The event loop only copies bytes into a queue. A thread makes the packets and writes them, and brings the file up to
 date whenever the queue is empty, so that a running trace can be read. While the disk is `behind`, the driver reads less
 from the network. Should the queue fill all the same, what does not fit is left out: the sequence numbers show the gap,
@@ -14,8 +17,9 @@ Source: draft-ietf-opsawg-pcapng, RFC791 3.1, RFC8200 3, RFC9293 3.1
 
 import logging
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from enum import Enum, IntFlag
 from ipaddress import ip_address
 from pathlib import Path
@@ -38,7 +42,7 @@ BEHIND_BYTES = (
 )  # queued; from here on the driver reads less, so that a trace slows a target rather than lacks bytes
 MAX_QUEUED_BYTES = 256 << 20  # queued by what was under way then; what comes on top is left out of the trace
 RECORD_OVERHEAD_BYTES = 256  # of a queued record, so that many small ones are bounded too
-MAX_COMMENTS = 64  # on one packet
+MAX_COMMENTS = 4096  # that wait on one connection for their bytes; some megabyte of text
 MAX_SEGMENT_BYTES = 61_440  # of one packet; an IP packet ends at 65,535 with its headers
 FILE_BUFFER_BYTES = 1 << 20
 LINKTYPE_RAW = 101  # packets begin with an IPv4 or IPv6 header
@@ -125,8 +129,41 @@ class _Record(NamedTuple):
     number: int
     payload: bytes = b""
     missing_bytes: int = 0
-    comments: tuple[str, ...] = ()
+    comment: str = ""
     ends: "tuple[Address, Address] | None" = None
+
+
+class _Comment(NamedTuple):
+    """A text for the bytes from start to end, counted from the first byte that went to the peer."""
+
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(slots=True)
+class _Output:
+    """What has gone to a peer, and the comments on what is still to go, in its order."""
+
+    length_bytes: int = 0
+    comments: deque[_Comment] = field(default_factory=deque)
+
+    def cut(self, payload: bytes) -> Iterator[tuple[bytes, str]]:
+        """Yields what goes out now in parts, each with its comment or an empty text."""
+        position, self.length_bytes = self.length_bytes, self.length_bytes + len(payload)
+        view = memoryview(payload)
+        while self.comments and self.comments[0].start < self.length_bytes:
+            start, end, text = self.comments[0]
+            if start > position:
+                yield bytes(view[: start - position]), ""
+                view, position = view[start - position :], start
+            if end > self.length_bytes:
+                break
+            self.comments.popleft()
+            yield bytes(view[: end - position]), text
+            view, position = view[end - position :], end
+        if view:
+            yield bytes(view), ""
 
 
 @dataclass(slots=True)
@@ -163,7 +200,7 @@ class Trace:
         self._queue: SimpleQueue[_Record | None] = SimpleQueue()
         self._queued_bytes = 0  # counted up by the event loop only
         self._written_bytes = 0  # counted up by the thread only
-        self._comments: dict[int, list[str]] = {}
+        self._outputs: dict[int, _Output] = {}
         self._gaps: dict[tuple[int, _Moment], int] = {}
         self._thread = Thread(target=self._write_all, name="trace", daemon=True)
         self._thread.start()
@@ -175,27 +212,40 @@ class Trace:
 
     def opened(self, number: int, local: Address, peer: Address) -> None:
         """Notes a new connection."""
+        self._outputs[number] = _Output()
         self._queue.put(_Record(_now_us(), _Moment.OPENED, number, ends=(local, peer)))
 
     def received(self, number: int, received: Buffer) -> None:
         """Notes what came from the peer."""
-        self._put(number, _Moment.RECEIVED, [received])
+        self._put(number, _Moment.RECEIVED, bytes(received))
 
     def sent(self, number: int, sent: Iterable[Buffer]) -> None:
         """Notes what went to the peer."""
-        self._put(number, _Moment.SENT, sent)
+        payload = b"".join(sent)
+        output = self._outputs[number]
+        if not output.comments:
+            output.length_bytes += len(payload)
+            self._put(number, _Moment.SENT, payload)
+            return
+        for part, comment in output.cut(payload):
+            self._put(number, _Moment.SENT, part, comment)
 
-    def comment(self, number: int, text: str) -> None:
-        """Puts a comment on the packet that goes to the peer next; there is room for MAX_COMMENTS on one packet."""
-        waiting = self._comments.setdefault(number, [])
-        if len(waiting) < MAX_COMMENTS:
-            waiting.append(text)
+    def comment(self, number: int, *, ahead: int, length: int, text: str) -> None:
+        """Puts a comment on bytes that are still to go to the peer; one over MAX_COMMENTS is left out.
+
+        ahead    bytes that will go before them, and after all those that `sent` has told of
+        length   how many they are, at least 1; they begin where those of the comment before end, or later
+        """
+        output = self._outputs[number]
+        if len(output.comments) < MAX_COMMENTS:
+            start = output.length_bytes + ahead
+            output.comments.append(_Comment(start, start + length, text))
 
     def closed(self, number: int) -> None:
         """Notes the end of a connection."""
         for moment in (_Moment.RECEIVED, _Moment.SENT):
             self._gaps.pop((number, moment), None)
-        self._comments.pop(number, None)
+        del self._outputs[number]
         self._queue.put(_Record(_now_us(), _Moment.CLOSED, number))
 
     def close(self) -> None:
@@ -205,16 +255,14 @@ class Trace:
         if self.missing_bytes:
             log.warning("trace %s lacks %d bytes: the disk was too slow", self._path, self.missing_bytes)
 
-    def _put(self, number: int, moment: _Moment, buffers: Iterable[Buffer]) -> None:
-        payload = b"".join(buffers)
+    def _put(self, number: int, moment: _Moment, payload: bytes, comment: str = "") -> None:
         if self._queued_bytes - self._written_bytes > MAX_QUEUED_BYTES:
             self.missing_bytes += len(payload)
             self._gaps[number, moment] = self._gaps.get((number, moment), 0) + len(payload)
             return
         missing_bytes = self._gaps.pop((number, moment), 0) if self._gaps else 0
         self._queued_bytes += len(payload) + RECORD_OVERHEAD_BYTES
-        comments = tuple(self._comments.pop(number, ())) if moment is _Moment.SENT else ()
-        self._queue.put(_Record(_now_us(), moment, number, payload, missing_bytes, comments))
+        self._queue.put(_Record(_now_us(), moment, number, payload, missing_bytes, comment))
 
     def _write_all(self) -> None:
         try:
@@ -279,8 +327,8 @@ class _PacketWriter:
         payload = memoryview(entry.payload)
         for start in range(0, len(payload), MAX_SEGMENT_BYTES):
             part = payload[start : start + MAX_SEGMENT_BYTES]
-            comments = entry.comments if start == 0 else ()
-            self._packet(entry.time_us, (source, destination), TcpFlag.PSH | TcpFlag.ACK, part, comments)
+            comment = entry.comment if start + len(part) == len(payload) else ""
+            self._packet(entry.time_us, (source, destination), TcpFlag.PSH | TcpFlag.ACK, part, comment)
 
     def _packet(
         self,
@@ -288,7 +336,7 @@ class _PacketWriter:
         ends: tuple[_Side, _Side],
         flags: TcpFlag,
         payload: Buffer = b"",
-        comments: tuple[str, ...] = (),
+        comment: str = "",
     ) -> None:
         source, destination = ends
         segment = TcpHeader(
@@ -302,8 +350,8 @@ class _PacketWriter:
         source.advance(len(payload) + bool(flags & (TcpFlag.SYN | TcpFlag.FIN)))
         block = self._writer.current_section.new_member(EnhancedPacket, packet_data=header + segment.pack() + payload)
         block.timestamp_high, block.timestamp_low = divmod(time_us, TCP_MODULUS)
-        if comments:
-            block.options["opt_comment"] = list(comments)
+        if comment:
+            block.options["opt_comment"] = comment
         self._writer.write_block(block)
 
 

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from iscsi_target.iscsi.connection import Remark
 from iscsi_target.iscsi.framing import Buffer
 from iscsi_target.scsi.operations import Operation
 from iscsi_target.scsi.personality import OutAction
@@ -74,10 +75,14 @@ Event = SessionStarted | SessionEnded | LoginFailed | ProtocolViolated | Connect
 
 
 class Send(NamedTuple):
-    """The buffers are to go out on the connection in order; they are not changed afterwards."""
+    """The buffers are to go out on the connection in order; they are not changed afterwards.
+
+    remarks   what a trace is to say of some of the PDUs in the buffers, in their order
+    """
 
     connection: int
     buffers: list[Buffer]
+    remarks: tuple[Remark, ...] = ()
 
 
 class Close(NamedTuple):

@@ -76,6 +76,7 @@ class Dispatcher:
         self._numbers = count(1)
         self._performing: dict[Ticket, tuple[LogicalUnit, Ticket]] = {}
         self._orders: dict[Task, int] = {}
+        self._noted_of: dict[Task, Entry] = {}  # what the response of a task is to be remarked with
         self._relieved: dict[ActiveSession, None] = {}  # those whose parked commands may find room now
 
     @property
@@ -253,6 +254,8 @@ class Dispatcher:
         connections = [] if active is None else [each.number for each in active.session.connections.values()]
         event = ReservationNoted(connections[0] if connections else None, noted.tag, unit.name, entry)
         self._actions.append(Announce(event))
+        if active is not None:
+            self._noted_of[noted] = entry
 
     def _completed(self, ended: Task, response: Response) -> None:
         if ended in self._orders:
@@ -261,6 +264,8 @@ class Dispatcher:
         active = self.active[ended.nexus]
         del active.tasks[ended.tag]
         active.aborting.discard(ended.tag)
+        if self._noted_of:
+            response = response._replace(about=self._noted_of.pop(ended, None))
         active.session.respond(ended.tag, response)
         self.relieved(active)
 
@@ -271,6 +276,7 @@ class Dispatcher:
         active = self.active[ended.nexus]
         del active.tasks[ended.tag]
         active.aborting.discard(ended.tag)
+        self._noted_of.pop(ended, None)
         if ended.tag not in active.failed:
             active.session.discard(ended.tag)
         self.relieved(active)

@@ -295,7 +295,7 @@ class Target:
     def _flush(self, connection: Connection) -> None:
         output = connection.take_output()
         if output:
-            self._actions.append(Send(connection.number, output))
+            self._actions.append(Send(connection.number, output, connection.take_remarks()))
         if connection.closing:
             self._actions.append(Close(connection.number))
             self._drop(connection.number)

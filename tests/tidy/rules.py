@@ -36,8 +36,14 @@ SIBLINGS = ({"scsi", "iscsi"},)
 IMPURE_MODULES = {"asyncio", "socket", "time", "random", "secrets", "os", "logging", "threading"}
 
 # `except Exception` stands in the outermost loop of a driver, and nowhere else: module -> how many such loops it has.
-# The driver of the machine has three: a call into the machine, an operation and a save that run on their own.
-OUTERMOST_LOOPS = {"iscsi_target/server/driver.py": 3, "iscsi_target/server/server.py": 1, "iscsi_target/client.py": 1}
+# The driver of the machine has three: a call into the machine, an operation and a save that run on their own. The
+# control socket has one: the task of a client.
+OUTERMOST_LOOPS = {
+    "iscsi_target/server/driver.py": 3,
+    "iscsi_target/server/control.py": 1,
+    "iscsi_target/server/server.py": 1,
+    "iscsi_target/client.py": 1,
+}
 ANY_ALLOWED = {"iscsi_target/wire/layout.py"}
 
 PINNED_REVISIONS = {"SAM": "SAM5r21", "SPC": "SPC4r37", "SBC": "SBC3r36"}

@@ -209,3 +209,21 @@ def test_ping_has_a_transfer_tag_no_task_tag_and_takes_no_stat_sn():
     assert first.initiator_task_tag == 0xFFFFFFFF
     assert first.target_transfer_tag not in (0xFFFFFFFF, second.target_transfer_tag)
     assert first.stat_sn == second.stat_sn == 1
+
+
+@pytest.mark.parametrize("digests", [False, True])
+def test_remark_says_where_in_the_output_the_pdu_is(digests: bool):
+    side = Side()
+    side.admit()
+    side.connection.take_output()
+    side.connection._header_digest = side.connection._data_digest = digests
+    side.connection.send(NopIn(), b"before")
+    side.connection.send(NopIn(initiator_task_tag=7), b"meant", about="this one")
+    side.connection.send(NopIn(), b"after")
+    output = whole(side.connection.take_output())
+    [remark] = side.connection.take_remarks()
+    side.reader.enter_full_feature_phase(limit_bytes=LARGEST, header_digest=digests, data_digest=digests)
+    [pdu] = unpack_all(side.reader, output[remark.offset : remark.offset + remark.length])
+    assert isinstance(pdu.header, NopIn)
+    assert (pdu.header.initiator_task_tag, pdu.data, remark.about) == (7, b"meant", "this one")
+    assert side.connection.take_remarks() == ()

@@ -3,16 +3,34 @@
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from iscsi_target.iscsi.connection import Remark
+from iscsi_target.scsi.nexus import OPERATOR
 from iscsi_target.scsi.operations import Fault, Flush, MediumError, Read
+from iscsi_target.scsi.personality import OutAction
+from iscsi_target.scsi.rules import Rule
+from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.task import Ticket, UnitState
+from iscsi_target.scsi.timeline import GOOD, Entry, Explanation
 from iscsi_target.server import driver as driver_module
 from iscsi_target.server.driver import Driver
 from iscsi_target.storage.medium import BLOCKS
-from iscsi_target.target import Action, Announce, Close, Perform, Persist, Send, SessionStarted
+from iscsi_target.target import (
+    Action,
+    Announce,
+    Close,
+    Operated,
+    Order,
+    Perform,
+    Persist,
+    ReservationNoted,
+    Send,
+    SessionStarted,
+)
 
 TICKET = Ticket("disk0", 1)
 
@@ -23,6 +41,7 @@ class Machine:
     def __init__(self):
         self.calls: list[tuple[object, ...]] = []
         self.answers: dict[object, list[Action] | Exception] = {}
+        self.ordered: list[Callable[[int], Action]] = []
         self.wake: float | None = None
         self.drained = False
         self.changed = asyncio.Event()
@@ -50,6 +69,9 @@ class Machine:
     def elapsed(self, now):
         self.wake = None
         return self._answer("elapsed", "elapsed")
+
+    def operate(self, number, order, now):
+        return [action(number) for action in self.ordered]
 
     def drain(self, now):
         return self._answer("drain", "drain")
@@ -125,6 +147,9 @@ class Trace:
 
     def sent(self, number, sent):
         self._note("sent", number, b"".join(sent))
+
+    def comment(self, number, *, ahead, length, text):
+        self._note("comment", number, ahead, length, text)
 
     def closed(self, number):
         self._note("closed", number)
@@ -337,3 +362,65 @@ async def test_connection_is_not_read_while_the_trace_is_behind(setting, trace):
     assert [note for note in trace.notes if note[0] == "received"] == [("received", 1, b"first")]
     trace.behind = False
     await trace.until("received", 1, b"second")
+
+
+async def test_trace_is_told_where_the_remarks_of_a_batch_will_be(setting, trace):
+    setting.machine.answers[b"three"] = [
+        Send(1, [b"ab", b"CC"], (Remark(2, 2, "on CC"),)),
+        Send(1, [b"de", b"F"], (Remark(2, 1, "on F"),)),
+    ]
+    peer = setting.connect()
+    peer.send(b"three")
+    assert await receive(peer) == b"abCCdeF"
+    told = [note for note in trace.notes if note[0] in ("comment", "sent")]
+    assert told == [("comment", 1, 2, 2, "on CC"), ("comment", 1, 6, 1, "on F"), ("sent", 1, b"abCCdeF")]
+
+
+async def test_remark_counts_the_output_that_a_congested_peer_has_not_taken(setting, trace):
+    much = bytes(32 << 20)  # more than any socket buffer
+    setting.machine.answers[b"much"] = [Send(1, [much])]
+    setting.machine.answers["drain"] = [Send(1, [b"say"], (Remark(0, 3, "on say"),))]
+    peer = setting.connect()
+    peer.send(b"much")
+    await setting.machine.until("received")
+    setting.driver.input(setting.machine.drain)
+    [(_, _, ahead, _, _)] = [note for note in trace.notes if note[0] == "comment"]
+    gone = sum(len(note[2]) for note in trace.notes if note[0] == "sent")
+    assert 0 < ahead == len(much) - gone
+
+
+async def test_remark_on_a_connection_that_is_gone_is_dropped(setting, trace):
+    setting.machine.answers["drain"] = [Send(7, [b"say"], (Remark(0, 3, "on say"),))]
+    setting.driver.input(setting.machine.drain)
+    assert not trace.notes
+
+
+ORDER = Order("disk0", OutAction.CLEAR)
+CLEARED = Entry(1, 0.0, OPERATOR, "CLEAR", GOOD, Explanation(Rule.CLEARED, 1))
+
+
+async def test_order_returns_its_status_and_its_entry(setting):
+    setting.machine.ordered = [
+        lambda number: Announce(ReservationNoted(None, number, "disk0", CLEARED)),
+        lambda number: Announce(ReservationNoted(None, number + 1, "disk0", CLEARED._replace(number=2))),
+        lambda number: Operated(number, Status.GOOD),
+    ]
+    assert await setting.driver.operate(ORDER) == (Status.GOOD, CLEARED)
+    assert not setting.driver._orders
+    assert not setting.driver._verdicts
+
+
+async def test_order_that_was_aborted_has_no_entry(setting):
+    setting.machine.ordered = [lambda number: Operated(number, Status.TASK_ABORTED)]
+    assert await setting.driver.operate(ORDER) == (Status.TASK_ABORTED, None)
+
+
+async def test_observers_are_told_of_new_entries(setting):
+    event = ReservationNoted(None, 1, "disk0", CLEARED)
+    setting.machine.answers["drain"] = [Announce(event)]
+    told: list[ReservationNoted] = []
+    setting.driver.observers.add(told.append)
+    setting.driver.input(setting.machine.drain)
+    setting.driver.observers.discard(told.append)
+    setting.driver.input(setting.machine.drain)
+    assert told == [event]

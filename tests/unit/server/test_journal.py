@@ -6,14 +6,23 @@ import sys
 
 import pytest
 
+from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
+from iscsi_target.scsi.rules import Rule
+from iscsi_target.scsi.status import Status
+from iscsi_target.scsi.timeline import GOOD, Answered, Entry, Explanation, entry_record
+from iscsi_target.server import journal
 from iscsi_target.server.journal import JsonFormatter, TextFormatter, announce, record
-from iscsi_target.target import ProtocolViolated, SessionEnded
+from iscsi_target.target import ProtocolViolated, ReservationNoted, SessionEnded
 
 VIOLATED = ProtocolViolated(connection=3, reason="no Login Request")
+NEXUS = Nexus(InitiatorPort("iqn.a", bytes(6)), TargetPort("iqn.b", 1))
+CHANGE = ReservationNoted(3, 1, "disk0", Entry(7, 99.5, NEXUS, "RESERVE", GOOD, Explanation(Rule.RESERVED, 2)))
+REFUSED = Answered(Status.RESERVATION_CONFLICT)
+CONFLICT = CHANGE._replace(entry=CHANGE.entry._replace(told=REFUSED, explanation=Explanation(Rule.HOLDER_ONLY, 2)))
 ENDED = SessionEnded(initiator="iqn.a", isid="80", target="iqn.b", tsih=1)
 
 
-@pytest.mark.parametrize("event, level", [(VIOLATED, logging.WARNING), (ENDED, logging.INFO)])
+@pytest.mark.parametrize("event, level", [(VIOLATED, logging.WARNING), (ENDED, logging.INFO), (CHANGE, logging.INFO)])
 def test_errors_of_initiators_are_warnings_and_sessions_are_not(event, level, caplog):
     caplog.set_level(logging.INFO)
     announce(event, "")
@@ -54,3 +63,31 @@ def test_bytes_are_written_as_hexadecimal(caplog):
     record(logging.WARNING, "seen", {"isid": b"\x80\x01"})
     assert "isid=8001" in caplog.text
     assert json.loads(JsonFormatter().format(caplog.records[0]))["isid"] == "8001"
+
+
+def test_conflict_is_the_system_working_and_costs_nothing_unless_it_is_asked_for(caplog, monkeypatch):
+    caplog.set_level(logging.DEBUG)
+    announce(CONFLICT, "")
+    assert [found.levelno for found in caplog.records] == [logging.DEBUG]
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(journal, "entry_record", None)
+    announce(CONFLICT, "")
+    assert len(caplog.records) == 1
+
+
+def test_text_line_of_a_reservation_is_a_sentence(caplog):
+    caplog.set_level(logging.INFO)
+    announce(CHANGE, "192.0.2.1:1234")
+    line = TextFormatter().format(caplog.records[0])
+    assert line.endswith(f"INFO    unit disk0: {CHANGE.entry}")
+    assert "RESERVE from iqn.a,i,0x000000000000: GOOD: the nexus holds the reservation" in line
+
+
+def test_json_line_of_a_reservation_has_the_entry_of_the_timeline(caplog):
+    caplog.set_level(logging.INFO)
+    announce(CHANGE, "192.0.2.1:1234")
+    found = json.loads(JsonFormatter().format(caplog.records[0]))
+    assert (found["event"], found["unit"], found["peer"]) == ("reservation_noted", "disk0", "192.0.2.1:1234")
+    assert found["entry"] == entry_record(CHANGE.entry)
+    assert found["time"].endswith("+00:00")
+    assert found["message"] == f"unit disk0: {CHANGE.entry}"

@@ -29,6 +29,14 @@ def packets(path):
     return found
 
 
+def commented(path):
+    """Returns the comments of every packet that has a payload, with the payload."""
+    with path.open("rb") as file:
+        blocks = [block for block in FileScanner(file) if isinstance(block, EnhancedPacket)]
+    found = [(block.options.get_all("opt_comment"), block.packet_data[Ipv4Header.size + 20 :]) for block in blocks]
+    return [(comments, payload) for comments, payload in found if payload]
+
+
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "trace.pcapng"
@@ -80,6 +88,65 @@ def test_bytes_that_are_too_many_for_a_packet_are_cut(path):
     assert b"".join(part for _, _, part in parts) == payload
     assert all(len(part) <= MAX_SEGMENT_BYTES for _, _, part in parts)
     assert all(ip.total_length == 40 + len(part) for ip, _, part in parts)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        [b"aaBBBccDDee"],
+        [b"a", b"aBBBccDDee"],
+        [b"aaB", b"B", b"BccD", b"Dee"],
+        [b"aaBBB", b"ccDDee"],
+        [bytes([letter]) for letter in b"aaBBBccDDee"],
+    ],
+)
+def test_comment_is_on_the_packet_that_completes_its_bytes_however_they_are_sent(path, sent):
+    trace = Trace(path)
+    trace.opened(1, LOCAL, PEER)
+    trace.sent(1, [b"before"])
+    trace.comment(1, ahead=2, length=3, text="about B")
+    trace.comment(1, ahead=7, length=2, text="about D")
+    for part in sent:
+        trace.sent(1, [part])
+    trace.close()
+    found = commented(path)
+    assert b"".join(payload for _, payload in found) == b"beforeaaBBBccDDee"
+    carrying = [(*comments, payload[-1:]) for comments, payload in found if comments]
+    assert carrying == [("about B", b"B"), ("about D", b"D")]
+    assert not [payload for _, payload in found if {*b"BD"} & {*payload} and {*b"abcde"} & {*payload}]
+
+
+def test_comments_on_bytes_side_by_side_are_on_packets_of_their_own(path):
+    trace = Trace(path)
+    trace.opened(1, LOCAL, PEER)
+    trace.comment(1, ahead=0, length=1, text="one")
+    trace.comment(1, ahead=1, length=1, text="two")
+    trace.sent(1, [b"12"])
+    trace.close()
+    assert commented(path) == [(["one"], b"1"), (["two"], b"2")]
+
+
+def test_comment_on_bytes_that_never_go_ends_with_the_connection(path):
+    trace = Trace(path)
+    trace.opened(1, LOCAL, PEER)
+    trace.comment(1, ahead=10, length=5, text="lost")
+    trace.sent(1, [b"0123456789ab"])
+    trace.closed(1)
+    trace.opened(1, LOCAL, PEER)
+    trace.sent(1, [b"c" * 20])
+    trace.close()
+    assert [comments for comments, _ in commented(path)] == [[], [], []]
+
+
+def test_comment_past_the_limit_is_left_out(path, monkeypatch):
+    monkeypatch.setattr(trace_module, "MAX_COMMENTS", 1)
+    trace = Trace(path)
+    trace.opened(1, LOCAL, PEER)
+    trace.comment(1, ahead=0, length=1, text="one")
+    trace.comment(1, ahead=1, length=1, text="two")
+    trace.sent(1, [b"12"])
+    trace.close()
+    assert commented(path) == [(["one"], b"1"), ([], b"2")]
 
 
 def test_connections_are_kept_apart(path):

@@ -3,16 +3,21 @@
 import pytest
 
 from iscsi_target.iscsi.header import Opcode
-from iscsi_target.iscsi.responses import ReadyToTransfer
+from iscsi_target.iscsi.responses import ReadyToTransfer, ScsiResponse
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.block_cdb import Write10
-from iscsi_target.scsi.cdb import ModeSelect10, ReportLuns
+from iscsi_target.scsi.cdb import ModeSelect10, PersistentReserveOut, ReportLuns
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.mode_pages import ControlPage
 from iscsi_target.scsi.operations import Fault, MediumError
 from iscsi_target.scsi.pages import ModeHeader10
-from iscsi_target.target import Target
+from iscsi_target.scsi.personality import OutAction, ReservationType
+from iscsi_target.scsi.reservation_pages import BasicParameterList
+from iscsi_target.scsi.rules import Rule
+from iscsi_target.scsi.status import Status
+from iscsi_target.scsi.timeline import Entry
+from iscsi_target.target import Order, ReservationNoted, Target
 from tests.initiator import READY, Host, Lab, disk_node
 from tests.unit.scsi.unit_bench import BLOCK, make_device
 
@@ -212,3 +217,162 @@ def test_write_whose_initiator_has_less_than_it_says_ends_without_data(a: Host, 
     tag = a.command(Write10(lba=0, transfer_length=2), write=bytes(length), data=bytes(length))
     assert a.ended(tag) is not None
     assert a.outcome(a.command(READY)).status == 0
+
+
+# Reservations: what the operator orders, and what is to be known of a response
+
+CONFLICT = Status.RESERVATION_CONFLICT
+
+
+def reserve_out(host: Host, action: OutAction, kind: int = 0, **fields) -> int:
+    parameters = BasicParameterList(**fields).pack()
+    cdb = PersistentReserveOut(service_action=action, type=kind, parameter_list_length=len(parameters))
+    return host.command(cdb, write=parameters, data=parameters)
+
+
+def register(host: Host, key: int, aptpl: bool = False) -> None:
+    tag = reserve_out(host, OutAction.REGISTER, service_action_reservation_key=key, aptpl=aptpl)
+    if aptpl:
+        host.lab.persist()
+    assert host.outcome(tag).status == Status.GOOD
+
+
+def reserve(host: Host, key: int) -> None:
+    tag = reserve_out(host, OutAction.RESERVE, ReservationType.WRITE_EXCLUSIVE, reservation_key=key)
+    assert host.outcome(tag).status == Status.GOOD
+
+
+def preempt_and_abort(host: Host, key: int, victim: int) -> int:
+    fields = {"reservation_key": key, "service_action_reservation_key": victim}
+    return reserve_out(host, OutAction.PREEMPT_AND_ABORT, ReservationType.WRITE_EXCLUSIVE, **fields)
+
+
+def operate(lab: Lab, action: OutAction, key: int = 0) -> int:
+    number = 1000 + len(lab.operated)
+    lab.run(lab.target.operate(number, Order("disk0", action, key), lab.now))
+    return number
+
+
+def remarks(lab: Lab) -> list[tuple[Rule, int, int]]:
+    """Returns rule, tag and status of the responses of which something is to be known, and forgets them."""
+    found = []
+    for about, pdu in lab.remarked:
+        assert isinstance(about, Entry)
+        header = ScsiResponse.unpack(pdu)
+        assert header.opcode == Opcode.SCSI_RESPONSE
+        found.append((about.explanation.rule, header.initiator_task_tag, header.status))
+    lab.remarked.clear()
+    return found
+
+
+def test_conflict_is_noted_and_its_response_carries_the_entry(lab: Lab, a: Host, b: Host):
+    register(a, 0xA)
+    reserve(a, 0xA)
+    lab.remarked.clear()
+    tag = b.write(1, ONES)
+    assert b.outcome(tag).status == CONFLICT
+    noted = lab.announced(ReservationNoted)[-1]
+    assert (noted.connection, noted.tag, noted.unit) == (b.number, tag, "disk0")
+    assert remarks(lab) == [(Rule.HOLDER_ONLY, tag, CONFLICT)]
+    assert not lab.target._dispatcher._noted_of
+
+
+def test_each_response_of_a_batch_carries_its_own_entry_and_others_none(lab: Lab, a: Host, b: Host):
+    register(a, 0xA)
+    reserve(a, 0xA)
+    lab.remarked.clear()
+    feed, batch = b.feed, bytearray()
+    b.feed = batch.extend  # type: ignore[method-assign, assignment]  # so that all commands come at once
+    first, read, second = b.write(1, ONES), b.read(1), b.write(2, TWOS)
+    b.feed = feed  # type: ignore[method-assign]  # as it was
+    b.feed(batch)
+    assert b.outcome(read).status == Status.GOOD
+    assert remarks(lab) == [(Rule.HOLDER_ONLY, first, CONFLICT), (Rule.HOLDER_ONLY, second, CONFLICT)]
+
+
+@pytest.mark.clause("SPC4r37 5.13.11.2.6")
+def test_entry_waits_for_the_response_of_a_preempt_and_abort_that_waits(lab: Lab, a: Host, b: Host):
+    register(a, 0xA)
+    register(b, 0xB)
+    lab.slow = True
+    b.write(1, ONES)
+    lab.remarked.clear()
+    tag = preempt_and_abort(a, 0xA, victim=0xB)
+    assert lab.announced(ReservationNoted)[-1].tag == tag
+    assert a.ended(tag) is None
+    assert not remarks(lab)
+    lab.finish_all()
+    assert remarks(lab) == [(Rule.REGISTRATIONS_REMOVED, tag, Status.GOOD)]
+
+
+def test_entry_of_a_command_that_ends_without_a_response_is_forgotten(lab: Lab, a: Host, b: Host):
+    register(a, 0xA)
+    register(b, 0xB)
+    lab.slow = True
+    b.write(1, ONES)
+    lab.remarked.clear()
+    tag = preempt_and_abort(a, 0xA, victim=0xB)
+    a.abort(tag)
+    lab.finish_all()
+    assert a.ended(tag) is None
+    a.command(READY, tag=tag)
+    assert not remarks(lab)
+    assert not lab.target._dispatcher._noted_of
+
+
+@pytest.mark.clause("SPC4r37 5.13.11.2.7")
+def test_operator_clears_and_the_registrants_are_told(lab: Lab, a: Host, b: Host):
+    register(a, 0xA)
+    register(b, 0xB)
+    reserve(a, 0xA)
+    number = operate(lab, OutAction.CLEAR)
+    assert lab.operated == {number: Status.GOOD}
+    noted = lab.announced(ReservationNoted)[-1]
+    assert (noted.connection, noted.tag, noted.entry.explanation.rule) == (None, number, Rule.CLEARED)
+    assert [a.attention(), b.attention()] == [AttentionCode.RESERVATIONS_PREEMPTED] * 2
+    assert b.outcome(b.write(1, ONES)).status == Status.GOOD
+
+
+def test_operator_who_preempts_an_unknown_key_is_refused_and_changes_nothing(lab: Lab, a: Host):
+    register(a, 0xA)
+    before = lab.units["disk0"].device.reservations
+    number = operate(lab, OutAction.PREEMPT, 0xC)
+    assert lab.operated == {number: CONFLICT}
+    assert lab.announced(ReservationNoted)[-1].entry.explanation.rule is Rule.KEY_UNKNOWN
+    assert lab.units["disk0"].device.reservations == before
+
+
+@pytest.mark.clause("SPC4r37 5.13.11.2.6")
+def test_operator_who_aborts_waits_for_what_is_at_the_medium(lab: Lab, a: Host):
+    register(a, 0xA)
+    lab.slow = True
+    a.write(1, ONES)
+    number = operate(lab, OutAction.PREEMPT_AND_ABORT, 0xA)
+    assert not lab.operated
+    lab.finish_all()
+    assert lab.operated == {number: Status.GOOD}
+
+
+def test_order_goes_before_what_waits_in_the_task_set(lab: Lab, a: Host):
+    register(a, 0xA)
+    lab.slow = True
+    a.read(1)
+    waiting = a.write(2, ONES, attributes=2)  # ORDERED
+    number = operate(lab, OutAction.PREEMPT, 0xA)
+    assert lab.operated == {number: Status.GOOD}
+    assert a.ended(waiting) is None
+
+
+def test_order_is_out_of_reach_of_a_reset(lab: Lab, a: Host):
+    register(a, 0xA, aptpl=True)
+    number = operate(lab, OutAction.CLEAR)
+    a.manage(TaskManagement.LOGICAL_UNIT_RESET)
+    assert not lab.operated
+    lab.persist()
+    assert lab.operated == {number: Status.GOOD}
+    assert not lab.units["disk0"].device.reservations.registrations
+
+
+def test_order_for_a_unit_that_does_not_exist_is_an_error(lab: Lab):
+    with pytest.raises(KeyError):
+        lab.target.operate(1, Order("disk9", OutAction.CLEAR), lab.now)

@@ -1,0 +1,399 @@
+"""Lets an operator ask a running server: a Unix socket named `control` in the state directory.
+
+Who may open the socket may use it: its mode is 0600. The state directory is locked by the server that uses it, so a
+socket that is found there is one that a dead server left, and is replaced. A socket's address has room for 107 bytes
+only, so it is bound, and connected to, by way of /proc/self/fd: any state directory will do.
+
+A connection carries one request, a JSON object on a line, and the answer, which is one or more of them; then the server
+closes it. An answer that is an error has `error`, what is wrong, and `remedy`, what to do about it. With UNIT the name
+of a unit and KEY a reservation key in hexadecimal as a text:
+
+    {"request": "units"}                            {"units": [UNIT, ...]}
+    {"request": "reservations", "unit": UNIT}       who is registered and who holds what, on one line
+    {"request": "log", "unit": UNIT}                the timeline, an entry a line, and then {"entries": COUNT}
+    {"request": "watch", "unit": UNIT}              {"watching": UNIT}, and then every new entry as it comes, until the
+                                                    client closes its side; {"left_out": COUNT} where it read too slowly
+    {"request": "clear", "unit": UNIT}              what was done: status, the timeline's entry, who was removed,
+                                                    and whether the reservation was released
+    {"request": "preempt", "unit": UNIT, "key": KEY}             likewise
+    {"request": "preempt_and_abort", "unit": UNIT, "key": KEY}   likewise, when all aborted commands are over
+
+Nobody who connects can hold up the server or make it grow: there is a limit to clients, to the length of a request, to
+the time it takes to come and to be read, and to what waits for one who watches.
+
+A bug here must not take the initiators down, so the task of a client catches `Exception`, as the driver's tasks do.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import re
+import socket
+import stat
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+
+from iscsi_target.scsi.nexus import Nexus
+from iscsi_target.scsi.persistent_reserve_in import report_capabilities
+from iscsi_target.scsi.personality import OutAction
+from iscsi_target.scsi.reservation_pages import CapabilitiesData
+from iscsi_target.scsi.reservation_record import Record, nexus_record, to_record
+from iscsi_target.scsi.rules import Rule
+from iscsi_target.scsi.status import Status
+from iscsi_target.scsi.timeline import Entry, entry_record
+from iscsi_target.server.driver import Driver
+from iscsi_target.server.units import OpenUnit
+from iscsi_target.storage.faults import refusal
+from iscsi_target.target import Order, ReservationNoted
+
+log = logging.getLogger(__name__)
+
+SOCKET_NAME = "control"
+MAX_CLIENTS = 16  # at one time; some that watch, and an operator
+MAX_REQUEST_BYTES = 4096  # of the line of a request
+REQUEST_S = 10.0  # for a request to come
+STALL_S = 10.0  # for a client to read what waits for it
+MAX_WAITING_ENTRIES = 1024  # for one who watches; about a megabyte
+ENTRIES_PER_WRITE = 32  # of a log; between two writes the initiators have their turn
+
+ORDERS = {
+    "clear": OutAction.CLEAR,
+    "preempt": OutAction.PREEMPT,
+    "preempt_and_abort": OutAction.PREEMPT_AND_ABORT,
+}
+REQUESTS = ("units", "reservations", "log", "watch", *ORDERS)
+
+_KEY = re.compile(r"(?:0[xX])?([0-9a-fA-F]{1,16})")
+
+
+class _Refused(Exception):
+    """Says why a request is not carried out, and what to do about it."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what}; {remedy}")
+        self.what = what
+        self.remedy = remedy
+
+
+class Control:
+    """The control socket of one server.
+
+    directory   the state directory, locked by the server
+    driver      carries orders out and tells of new entries
+    units       the units that are served now, by name; the server changes it
+    tasks       owns the tasks of the clients
+    """
+
+    def __init__(
+        self, directory: Path, driver: Driver, units: Mapping[str, OpenUnit], tasks: asyncio.TaskGroup
+    ) -> None:
+        self._directory = directory
+        self._driver = driver
+        self._units = units
+        self._tasks = tasks
+        self._clients: set[asyncio.Task[None]] = set()
+        self._descriptor = -1  # of the state directory while the socket is open
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> None:
+        """Listens.
+
+        raises    StorageError when the directory cannot hold a socket
+        """
+        try:
+            self._descriptor, bound = await asyncio.to_thread(_bind, self._directory)
+        except OSError as error:
+            raise refusal("make the control socket", self._directory / SOCKET_NAME, error) from error
+        self._server = await asyncio.start_unix_server(self._accept, sock=bound, limit=MAX_REQUEST_BYTES)
+
+    def close(self) -> None:
+        """Removes the socket and cuts every client; does nothing when it is not open."""
+        if self._server is None:
+            return
+        self._server.close()
+        self._server = None
+        try:
+            os.unlink(SOCKET_NAME, dir_fd=self._descriptor)
+        except FileNotFoundError:  # somebody has tidied up
+            pass
+        except OSError as error:
+            log.warning("%s stays: %s", self._directory / SOCKET_NAME, error.strerror)
+        os.close(self._descriptor)
+        for client in self._clients:
+            client.cancel()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:
+            writer.transport.abort()
+        elif len(self._clients) >= MAX_CLIENTS:
+            refused = _Refused(f"{MAX_CLIENTS} clients are connected", "end one of them")
+            writer.write(_line(_error(refused)))
+            writer.close()
+        else:
+            client = self._tasks.create_task(self._serve(_Client(reader, writer)))
+            self._clients.add(client)
+            client.add_done_callback(self._clients.discard)
+
+    async def _serve(self, client: "_Client") -> None:
+        try:
+            await self._answer(client)
+        except OSError as error:  # it is gone, or reads nothing
+            log.debug("control client cut: %s", error)
+        except Exception:
+            log.exception("internal error; the control client is cut")
+        finally:
+            client.cut()
+
+    async def _answer(self, client: "_Client") -> None:
+        try:
+            request = await client.request()
+            if request is not None:
+                await self._carry_out(client, request)
+        except _Refused as refused:
+            await client.send(_error(refused))
+
+    async def _carry_out(self, client: "_Client", request: Record) -> None:
+        wanted = request.get("request")
+        if wanted == "units":
+            await client.send({"units": list(self._units)})
+            return
+        if wanted not in REQUESTS:
+            raise _Refused(f"there is no request {wanted!r}", f"ask for one of {', '.join(REQUESTS)}")
+        name, opened = self._unit(request)
+        if wanted == "reservations":
+            await client.send({"unit": name, **_described(opened)})
+        elif wanted == "log":
+            await client.send_entries(opened.logical_unit.timeline)
+        elif wanted == "watch":
+            await self._watch(client, name)
+        else:
+            key = 0 if wanted == "clear" else _key(request)
+            await client.send(await self._order(Order(name, ORDERS[str(wanted)], key), opened))
+
+    def _unit(self, request: Record) -> tuple[str, OpenUnit]:
+        name = request.get("unit")
+        if not isinstance(name, str) or name not in self._units:
+            served = ", ".join(self._units) or "none"
+            raise _Refused(f"there is no unit {name!r}" if name is not None else "no unit is named", f"units: {served}")
+        return name, self._units[name]
+
+    async def _watch(self, client: "_Client", unit: str) -> None:
+        feed = _Feed(unit)
+        self._driver.observers.add(feed.noted)
+        try:
+            await client.send({"watching": unit})
+            async with asyncio.TaskGroup() as tasks:
+                leaving = tasks.create_task(client.leave(feed))
+                await client.send_feed(feed)
+                leaving.cancel()
+        finally:
+            self._driver.observers.discard(feed.noted)
+
+    async def _order(self, order: Order, opened: OpenUnit) -> Record:
+        had = opened.device.reservations
+        try:
+            status, entry = await self._driver.operate(order)
+        except KeyError:
+            raise _Refused(f"unit {order.unit} is about to be opened", "try again") from None
+        if status is not Status.GOOD:
+            raise _failure(order, status, entry)
+        has = opened.device.reservations
+        removed = {
+            nexus: key
+            for nexus, key in had.registrations.items()
+            if nexus not in has.registrations and order.key in (0, key)
+        }
+        return {
+            "unit": order.unit,
+            "status": status.name,
+            "entry": None if entry is None else entry_record(entry),
+            "removed": [_registration(nexus, key) for nexus, key in removed.items()],
+            "released": had.reservation is not None and has.reservation is None,
+        }
+
+
+class _Feed:
+    """New entries of one unit on their way to a client, and how many had no room."""
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+        self._waiting: deque[Entry | int] = deque()  # a number: so many are left out here
+        self._changed = asyncio.Event()
+        self._ended = False
+
+    def noted(self, event: ReservationNoted) -> None:
+        """Takes in what happened to any unit."""
+        if event.unit != self._unit:
+            return
+        last = self._waiting[-1] if self._waiting else None
+        if len(self._waiting) < MAX_WAITING_ENTRIES:
+            self._waiting.append(event.entry)
+        elif isinstance(last, int):
+            self._waiting[-1] = last + 1
+        else:
+            self._waiting.append(1)
+        self._changed.set()
+
+    def end(self) -> None:
+        """Lets `next` return None from now on."""
+        self._ended = True
+        self._changed.set()
+
+    async def next(self) -> Record | None:
+        """Returns what is to be told next when there is something; None when it has ended."""
+        while not self._waiting and not self._ended:
+            self._changed.clear()
+            await self._changed.wait()
+        if self._ended:
+            return None
+        first = self._waiting.popleft()
+        return {"left_out": first} if isinstance(first, int) else entry_record(first)
+
+
+class _Client:
+    """One connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        writer.transport.set_write_buffer_limits(high=0)  # so that drain returns when the kernel has all
+
+    async def request(self) -> Record | None:
+        """Returns the request, None when the client leaves without any.
+
+        raises    _Refused, OSError
+        """
+        try:
+            async with asyncio.timeout(REQUEST_S):
+                line = await self._reader.readuntil(b"\n")
+        except asyncio.IncompleteReadError:
+            return None
+        except asyncio.LimitOverrunError:
+            raise _Refused(f"the request has more than {MAX_REQUEST_BYTES} bytes", "send a shorter one") from None
+        try:
+            request = json.loads(line)
+        except (ValueError, RecursionError):
+            request = None
+        if not isinstance(request, dict):
+            raise _Refused("the request is not a JSON object", 'send a line such as {"request": "units"}')
+        return request
+
+    async def send(self, *records: Record) -> None:
+        """Sends records and returns when the client has fetched them, or the kernel has them for it.
+
+        raises    OSError when the client is gone, TimeoutError, which is one, when it does not read
+        """
+        self._writer.write(b"".join(map(_line, records)))
+        async with asyncio.timeout(STALL_S):
+            await self._writer.drain()
+
+    async def send_entries(self, entries: list[Entry]) -> None:
+        """Sends entries and how many they are."""
+        for start in range(0, len(entries), ENTRIES_PER_WRITE):
+            await self.send(*map(entry_record, entries[start : start + ENTRIES_PER_WRITE]))
+            await asyncio.sleep(0)
+        await self.send({"entries": len(entries)})
+
+    async def send_feed(self, feed: _Feed) -> None:
+        """Sends what a feed has until the feed ends or the client is gone."""
+        try:
+            while (record := await feed.next()) is not None:
+                await self.send(record)
+        except OSError as error:
+            log.debug("control client cut: %s", error)
+
+    async def leave(self, feed: _Feed) -> None:
+        """Ends a feed when the client closes its side, or says anything, which it has no reason to."""
+        try:
+            await self._reader.read(1)
+        except OSError as error:
+            log.debug("control client lost: %s", error)
+        feed.end()
+
+    def cut(self) -> None:
+        """Ends the connection at once; what was sent still reaches the client."""
+        self._writer.transport.abort()
+
+
+def _bind(directory: Path) -> tuple[int, socket.socket]:
+    """Returns a descriptor of the directory and a socket that is bound in it, for its owner only.
+
+    raises    OSError
+    """
+    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(descriptor)
+        bound.bind(f"/proc/self/fd/{descriptor}/{SOCKET_NAME}")
+        # Nobody can connect before it listens, so it is never open to others.
+        os.chmod(SOCKET_NAME, stat.S_IRUSR | stat.S_IWUSR, dir_fd=descriptor)
+    except BaseException:
+        bound.close()
+        os.close(descriptor)
+        raise
+    return descriptor, bound
+
+
+def _remove_stale(descriptor: int) -> None:
+    """Removes the socket of a dead server; anything else by its name is not ours and makes bind fail."""
+    try:
+        found = os.stat(SOCKET_NAME, dir_fd=descriptor, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if stat.S_ISSOCK(found.st_mode):
+        os.unlink(SOCKET_NAME, dir_fd=descriptor)
+
+
+def _line(record: Record) -> bytes:
+    return json.dumps(record).encode() + b"\n"
+
+
+def _error(refused: _Refused) -> Record:
+    return {"error": refused.what, "remedy": refused.remedy}
+
+
+def _key(request: Record) -> int:
+    found = request.get("key")
+    match = _KEY.fullmatch(found) if isinstance(found, str) else None
+    key = int(match[1], 16) if match else 0
+    if not key:
+        raise _Refused(f"{found!r} is no reservation key", "give 1 to 16 hexadecimal digits that are not all zero")
+    return key
+
+
+def _described(opened: OpenUnit) -> Record:
+    """Returns everything there is to know of a unit's reservations at this moment."""
+    device = opened.device
+    identity, personality, holder = device.identity, device.personality, device.spc2_reservation.holder
+    capabilities = CapabilitiesData.unpack(report_capabilities(device.reservations, personality))
+    return {
+        "identity": {"vendor": identity.vendor, "product": identity.product, "revision": identity.revision},
+        "personality": personality.name,
+        "has_persistent_reservations": bool(personality.in_actions),
+        "capabilities": {name: getattr(capabilities, name) for name in CapabilitiesData.fields},
+        "ports": [
+            {
+                "target": port.name,
+                "portal_group_tag": port.portal_group_tag,
+                "relative_identifier": numbers.relative_identifier,
+            }
+            for port, numbers in device.ports.items()
+        ],
+        "spc2_holder": None if holder is None else nexus_record(holder),
+        "reservations": to_record(device.reservations),
+    }
+
+
+def _registration(nexus: Nexus, key: int) -> Record:
+    return {**(nexus_record(nexus) or {}), "key": f"{key:#x}"}
+
+
+def _failure(order: Order, status: Status, entry: Entry | None) -> _Refused:
+    if entry is not None and entry.explanation.rule is Rule.KEY_UNKNOWN:
+        what = f"unit {order.unit}: no nexus is registered with the key {order.key:#x}, so nothing is changed"
+        return _Refused(what, f"`iscsi-target reservations show {order.unit}` lists the keys")
+    why = f"it ended with {status.name}" if entry is None else entry.explanation.rule.text
+    what = f"unit {order.unit}: {why}, so nothing is changed"
+    return _Refused(what, "see what the server's log says about it, and give it again")
