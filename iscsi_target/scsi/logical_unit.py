@@ -213,7 +213,7 @@ class LogicalUnit:
         return self._run()
 
     def operate(self, task: Task, command: Command, data_out: bytes) -> list[UnitAction]:
-        """Takes in a command of the operator, which is ordered and serialised like those of the nexuses.
+        """Takes in a command of the operator: ordered and serialised like those of the nexuses, and aborted by none.
 
         command    of `commands.OVERRULING`
         """
