@@ -70,6 +70,9 @@ class Machine:
         self.wake = None
         return self._answer("elapsed", "elapsed")
 
+    def congested(self, connection):
+        self.calls.append(("congested", connection))
+
     def operate(self, number, order, now):
         return [action(number) for action in self.ordered]
 
@@ -387,6 +390,7 @@ async def test_remark_counts_the_output_that_a_congested_peer_has_not_taken(sett
     [(_, _, ahead, _, _)] = [note for note in trace.notes if note[0] == "comment"]
     gone = sum(len(note[2]) for note in trace.notes if note[0] == "sent")
     assert 0 < ahead == len(much) - gone
+    assert ("congested", 1) in setting.machine.calls
 
 
 async def test_remark_on_a_connection_that_is_gone_is_dropped(setting, trace):
