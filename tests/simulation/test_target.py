@@ -118,9 +118,9 @@ class Simulation:
 
     # The schedule
 
-    def run(self) -> list[str]:
+    def run(self, steps: int = STEPS) -> list[str]:
         weights = [weight for weight, _ in self.deeds]
-        for _ in range(STEPS):
+        for _ in range(steps):
             if self.random.random() < 0.3:
                 self.perform()
             else:
