@@ -442,8 +442,8 @@ class LogicalUnit:
         if rule is None and command.layout is PersistentReserveOut:
             rule = Rule.ATTENTION_FIRST if isinstance(error, UnitAttention) else Rule.CDB_INVALID
         if rule is not None:
-            entry = self._timeline.refused(_cause(task, command), rule, error, self.device.reservations)
-            self._outbox.append(Noted(task, entry))
+            states = self.device.reservations, self.device.spc2_reservation
+            self._outbox.append(Noted(task, self._timeline.refused(_cause(task, command), rule, error, *states)))
 
     # Aborting
 

@@ -3,7 +3,7 @@
 What a request leads to is in `transitions`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NoReturn
 
 from iscsi_target.scsi.cdb import PersistentReserveOut
@@ -33,9 +33,7 @@ from iscsi_target.scsi.transport_id import (
 )
 from iscsi_target.wire.layout import FieldPointer
 
-MAX_PARAMETER_LIST_BYTES = (
-    1 << 16
-)  # bounds what an initiator can make us hold; room for 260 of the longest TransportIDs
+MAX_PARAMETER_LIST_BYTES = 1 << 16  # bounds what an initiator can make us hold; 260 of the longest TransportIDs
 TRANSPORT_IDS_AT = BasicParameterList.size + TransportIdList.size
 PORT_FIELD = FieldPointer(18, 7)
 TRANSPORT_ID_LENGTH_FIELD = FieldPointer(20, 7)
@@ -95,23 +93,33 @@ def overruling(device: Device, cdb: PersistentReserveOut, call: Call) -> Change 
     assert call.nexus == OPERATOR
     reader = _Reader(device, cdb, call)
     transition = overrule(device.reservations, reader.basic_request())
-    if reader.action is OutAction.CLEAR:
-        device.spc2_reservation = Spc2Reservation()
-    return _stored(device, reader, transition)
+
+    def end_spc2_reservation() -> None:
+        if reader.action is OutAction.CLEAR:
+            device.spc2_reservation = Spc2Reservation()
+
+    return _stored(device, reader, transition, end_spc2_reservation)
 
 
-def _stored(device: Device, reader: "_Reader", transition: Transition) -> Change | Save:
+def _stored(
+    device: Device, reader: "_Reader", transition: Transition, then: Callable[[], None] = lambda: None
+) -> Change | Save:
     """Returns how a transition is carried out: by way of the state file when what is to be stored changes.
 
+    then    what else changes when it is on disk
     Source: SPC4r37 5.13.5.1
     """
-    change = Change(transition)
+
+    def finish() -> Change:
+        then()
+        return Change(transition)
+
     if transition.state.stored == device.reservations.stored:
-        return change
+        return finish()
     rule = NOT_STORED[reader.action]
     return Save(
         device.kept(reservations=transition.state),
-        finish=lambda: change,
+        finish=finish,
         failure=lambda: device.personality.refusal(rule, reader.action),
     )
 
@@ -241,6 +249,8 @@ class _Reader:
         if self._cdb.scope != LU_SCOPE and self._device.personality.has(Quirk.SCOPE_ALWAYS_CHECKED):
             self.refuse(Rule.SCOPE_INVALID, SCOPE_FIELD)
         fields = MoveParameterList.unpack(self._list)
+        if self._call.nexus not in self._device.reservations.registrations:
+            self.refuse(Rule.NOT_REGISTERED)  # whatever else the list has: SPC4r37 5.13.8 table 70
         if fields.aptpl and not self._device.personality.persists:
             self.refuse(Rule.APTPL_UNSUPPORTED, FieldPointer(17, 0))
         length = fields.transportid_length

@@ -15,6 +15,7 @@ from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.lun import pack_lun
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.pages import LunListHeader
+from iscsi_target.scsi.reservations import Cause
 from iscsi_target.scsi.rules import Rule
 from iscsi_target.scsi.status import (
     InvalidFieldInCdb,
@@ -103,7 +104,8 @@ def reserve(device: Device, cdb: Reserve6 | Reserve10, call: Call) -> Done:
     Source: SPC2r20 5.5.1, 7.21, SPC4r37 5.13.3
     """
     if not _is_exempt(device, call.nexus):
-        device.spc2_reservation = device.spc2_reservation.reserve(call.nexus)
+        name = "RESERVE(6)" if isinstance(cdb, Reserve6) else "RESERVE(10)"
+        device.spc2_reservation = device.spc2_reservation.reserve(Cause(name, call.nexus, call.received_s))
     return Done()
 
 

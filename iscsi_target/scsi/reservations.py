@@ -139,8 +139,10 @@ def _columns(kind: ReservationType, *, registered: bool) -> Access:
     Source: SPC4r37 5.13.1 tables 65 and 66
     """
     if not (kind.registrants_only or kind.all_registrants):
-        column = Access.EXCLUSIVE_ACCESS if kind.exclusive_access else Access.WRITE_EXCLUSIVE
-        return column | Access.REGISTRANT if registered else column
+        if kind.exclusive_access:
+            return Access.EXCLUSIVE_ACCESS | Access.REGISTRANT if registered else Access.EXCLUSIVE_ACCESS
+        more = Access.REGISTRANT | Access.REGISTERED_WRITE_EXCLUSIVE if registered else Access.HOLDER
+        return Access.WRITE_EXCLUSIVE | more
     if registered:
         return Access.REGISTERED | Access.REGISTRANT
     return Access.UNREGISTERED_EXCLUSIVE_ACCESS if kind.exclusive_access else Access.UNREGISTERED_WRITE_EXCLUSIVE
@@ -153,21 +155,23 @@ def _columns(kind: ReservationType, *, registered: bool) -> Access:
 class Spc2Reservation:
     """The SPC-2 reservation of one logical unit.
 
-    holder   the nexus that reserved it, or None
+    holder    the nexus that reserved it, or None
+    made_by   the command that did
     Source: SPC2r20 5.5.1
     """
 
     holder: Nexus | None = None
+    made_by: Cause | None = None
 
-    def reserve(self, nexus: Nexus) -> "Spc2Reservation":
-        """Returns the state in which nexus holds the reservation.
+    def reserve(self, cause: Cause) -> "Spc2Reservation":
+        """Returns the state in which the nexus of a RESERVE command holds the reservation.
 
         raises   ReservationConflict when another nexus holds it
         Source: SPC2r20 7.21
         """
-        if self.holder not in (None, nexus):
+        if self.holder not in (None, cause.nexus):
             raise refusal(Rule.SPC2_RESERVED, Rule.SPC2_RESERVED.answer)
-        return Spc2Reservation(nexus)
+        return self if self.holder else Spc2Reservation(cause.nexus, cause)
 
     def release(self, nexus: Nexus) -> "Spc2Reservation":
         """Returns the state in which nexus holds nothing; what another nexus holds stays and is no error.

@@ -6,13 +6,13 @@ repeats the one before takes its place and counts it.
 """
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.personality import ReservationType
 from iscsi_target.scsi.reservation_record import Record, cause_record, nexus_record
-from iscsi_target.scsi.reservations import Cause, Reservations
+from iscsi_target.scsi.reservations import Cause, Reservations, Spc2Reservation
 from iscsi_target.scsi.rules import Rule
 from iscsi_target.scsi.status import CheckCondition, Sense, Status, StatusError
 from iscsi_target.scsi.transitions import Transition
@@ -28,7 +28,8 @@ class Explanation:
 
     rule             the rule that decided
     generation       PRGENERATION, after the command
-    type, holder     of the reservation, after the command; no holder with the all registrants types
+    type, holder     of the reservation, after the command; no holder with the all registrants types, no type with an
+                     SPC-2 reservation
     key              the holder's, zero where there is none
     made_by          the command that made the reservation, if there is one
     removed_by       the command that removed the registration of this nexus, if one did and it has none since
@@ -47,6 +48,8 @@ class Explanation:
         if self.type is not None:
             held_by = f"{self.holder.initiator_port} with key {self.key:#x}" if self.holder else "all registrants"
             said.append(f"{self.type}, held by {held_by}")
+        elif self.holder is not None:
+            said.append(f"reserved by {self.holder.initiator_port}")
         if self.made_by is not None:
             said.append(f"made by {self.made_by}")
         if self.removed_by is not None:
@@ -137,10 +140,15 @@ class Timeline:
         self._changes.append(entry)
         return entry
 
-    def refused(self, cause: Cause, rule: Rule, error: StatusError, state: Reservations) -> Entry:
+    def refused(
+        self, cause: Cause, rule: Rule, error: StatusError, state: Reservations, spc2: Spc2Reservation
+    ) -> Entry:
         """Adds a command that a rule refused in a state, or counts it when it is the last one over again."""
         told = Answered(error.status, error.sense if isinstance(error, CheckCondition) else None)
-        entry = self._entry(cause, told, self._explain(rule, state, cause.nexus))
+        explanation = self._explain(rule, state, cause.nexus)
+        if spc2.holder is not None:
+            explanation = replace(explanation, holder=spc2.holder, made_by=spc2.made_by)
+        entry = self._entry(cause, told, explanation)
         last = self._refusals[-1] if self._refusals else None
         if last is not None and _equal(last, entry):
             self._refusals.pop()

@@ -8,8 +8,9 @@ What the standard leaves open, and what `strict` does, by case of `tests/conform
 
 - RG-02, RG-05: REGISTER without a key from a nexus that is not registered registers nobody, but is a successful one
   and counts: 6.15.2 names the service actions that count and makes no exception. Its APTPL holds too (5.13.5.1).
-- RG-27: ALL_TG_PT on a nexus that is registered through one port only applies the key to every port; 6.16.3 asks for
-  what the same request received through each port would do, and the key is verified on the port that it came through.
+- RG-27: ALL_TG_PT on a nexus that is registered through one port only applies the key to every port, as if the request
+  came through each of them (6.16.3), so a registration through another port with another key conflicts; that a port
+  without a registration would want the key zero is left out, because no request could be GOOD then.
 - IN-16: a registration through every port is one registration for each of them, so READ FULL STATUS has one descriptor
   for each port and never ALL_TG_PT, and READ KEYS one key for each.
 - TI-07: a TransportID of a device name registers every initiator port of that name that is known: it is attached or
@@ -33,15 +34,7 @@ from typing import NamedTuple, NoReturn, assert_never
 
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.nexus import Nexus
-from iscsi_target.scsi.personality import (
-    STRICT,
-    Audience,
-    Event,
-    OutAction,
-    Personality,
-    Quirk,
-    ReservationType,
-)
+from iscsi_target.scsi.personality import STRICT, Audience, Event, OutAction, Personality, Quirk, ReservationType
 from iscsi_target.scsi.reservations import LU_SCOPE, Cause, Reservation, Reservations
 from iscsi_target.scsi.rules import Rule
 from iscsi_target.scsi.status import Status
@@ -246,6 +239,8 @@ def _register(case: _Case) -> Transition:
             case.refuse(Rule.REGISTERED_SPEC_I_PT, FLAGS_FIELD)
         if any(state.registrations.get(each) != state.registrations[nexus] for each in request.siblings):
             case.mind(Rule.ALL_TG_PT_CHANGED, ALL_TG_PT_FIELD)
+    if any(state.registrations.get(each) not in (None, request.reservation_key) for each in request.siblings):
+        case.refuse(Rule.KEY_MISMATCH)
     return _register_and_ignore(case)
 
 

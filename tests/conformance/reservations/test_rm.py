@@ -173,6 +173,7 @@ def test_rm_09_a_nexus_that_is_not_registered_cannot_move_the_reservation(kind: 
     world = World() if kind is None else held(kind)
     before = seen(world)
     assert world.move(N3, 0, K9, N4) == RC
+    assert world.move(N3, 0, K9, N4, transportid_length=8) == RC  # whatever the list has: table 70
     assert seen(world) == before
 
 

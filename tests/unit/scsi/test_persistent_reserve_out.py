@@ -198,6 +198,16 @@ def test_operator_ends_an_spc_2_reservation_by_clearing():
     assert found.spc2_reservation == Spc2Reservation()
 
 
+def test_operator_ends_an_spc_2_reservation_only_when_the_change_is_stored():
+    found = unit()  # APTPL is on
+    found.spc2_reservation = Spc2Reservation(B)
+    reply = order(found, OutAction.CLEAR)
+    assert isinstance(reply, Save)
+    assert found.spc2_reservation == Spc2Reservation(B)
+    reply.finish()
+    assert found.spc2_reservation == Spc2Reservation()
+
+
 def test_operator_ends_the_loss_of_reservations_by_clearing():
     found = device()
     found.reservations = Reservations(lost=True)

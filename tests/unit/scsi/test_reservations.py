@@ -22,6 +22,12 @@ KEY_A, KEY_B = 0xA, 0xB
 CAUSE = Cause("PERSISTENT RESERVE OUT, RESERVE", A, 1.5)
 FREE = Spc2Reservation()
 
+
+def by(nexus: Nexus) -> Cause:
+    """RESERVE(6) of a nexus."""
+    return Cause("RESERVE(6)", nexus, 1.0)
+
+
 SINGLE = (ReservationType.WRITE_EXCLUSIVE, ReservationType.EXCLUSIVE_ACCESS)
 REGISTRANTS_ONLY = (
     ReservationType.WRITE_EXCLUSIVE_REGISTRANTS_ONLY,
@@ -40,7 +46,11 @@ def reserved(kind, **changes):
 
 # (type, registered) -> the columns that let somebody in who holds nothing
 COLUMNS = {
-    (ReservationType.WRITE_EXCLUSIVE, True): {Access.WRITE_EXCLUSIVE, Access.REGISTRANT},
+    (ReservationType.WRITE_EXCLUSIVE, True): {
+        Access.WRITE_EXCLUSIVE,
+        Access.REGISTRANT,
+        Access.REGISTERED_WRITE_EXCLUSIVE,
+    },
     (ReservationType.WRITE_EXCLUSIVE, False): {Access.WRITE_EXCLUSIVE},
     (ReservationType.EXCLUSIVE_ACCESS, True): {Access.EXCLUSIVE_ACCESS, Access.REGISTRANT},
     (ReservationType.EXCLUSIVE_ACCESS, False): {Access.EXCLUSIVE_ACCESS},
@@ -169,33 +179,33 @@ def test_a_cause_says_which_command_of_whom_and_when():
 
 
 def test_reserve_gives_the_reservation_to_the_nexus():
-    assert FREE.reserve(A).holder == A
+    assert FREE.reserve(by(A)).holder == A
 
 
 def test_reserve_again_by_the_holder_is_good():
-    assert FREE.reserve(A).reserve(A).holder == A
+    assert FREE.reserve(by(A)).reserve(by(A)).holder == A
 
 
 @pytest.mark.clause("SPC2r20 7.21")
 def test_reserve_by_another_nexus_conflicts():
     with pytest.raises(ReservationConflict) as raised:
-        FREE.reserve(A).reserve(B)
+        FREE.reserve(by(A)).reserve(by(B))
     assert rule_of(raised.value) is Rule.SPC2_RESERVED
 
 
 @pytest.mark.clause("SPC2r20 7.17")
 def test_release_by_another_nexus_releases_nothing():
-    assert FREE.reserve(A).release(B).holder == A
+    assert FREE.reserve(by(A)).release(B).holder == A
 
 
 def test_release_by_the_holder_frees():
-    assert FREE.reserve(A).release(A) == FREE
+    assert FREE.reserve(by(A)).release(A) == FREE
     assert FREE.release(A) == FREE
 
 
 @pytest.mark.clause("SPC2r20 5.5.1")
 def test_reservation_excludes_others_from_what_is_not_granted():
-    held = FREE.reserve(A)
+    held = FREE.reserve(by(A))
     assert held.permits(A, Access.AS_WRITE)
     assert not held.permits(B, Access.AS_WRITE)
     assert not held.permits(B, Access.ALWAYS)
@@ -206,7 +216,7 @@ def test_reservation_excludes_others_from_what_is_not_granted():
 
 
 def test_no_flag_grants_nothing():
-    assert not FREE.reserve(A).permits(B, Access(0))
+    assert not FREE.reserve(by(A)).permits(B, Access(0))
 
 
 def test_the_classes_of_commands_grant_more_and_more():

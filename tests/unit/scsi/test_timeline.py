@@ -8,7 +8,7 @@ import pytest
 from iscsi_target.scsi import timeline
 from iscsi_target.scsi.nexus import OPERATOR, InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.personality import STRICT, OutAction, ReservationType
-from iscsi_target.scsi.reservations import Cause, Reservation, Reservations
+from iscsi_target.scsi.reservations import Cause, Reservation, Reservations, Spc2Reservation
 from iscsi_target.scsi.rules import Rule, refusal
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.timeline import Answered, Entry, Explanation, Timeline, entry_record
@@ -36,7 +36,7 @@ def register(state: Reservations, nexus: Nexus, time_s: float = 300.0) -> tuple[
 
 def conflict(found: Timeline, state: Reservations, nexus: Nexus = C, time_s: float = 400.0, name="WRITE(10)") -> Entry:
     rule = Rule.REGISTRANTS_ONLY
-    return found.refused(Cause(name, nexus, time_s), rule, refusal(rule, rule.answer), state)
+    return found.refused(Cause(name, nexus, time_s), rule, refusal(rule, rule.answer), state, Spc2Reservation())
 
 
 def test_change_says_what_was_done_and_what_holds_then():
@@ -113,11 +113,20 @@ def test_operator_is_named_as_such():
     assert entry_record(entry)["nexus"] is None
 
 
+def test_conflict_with_an_spc_2_reservation_names_its_holder_and_command():
+    rule = Rule.SPC2_RESERVED
+    reserved = Spc2Reservation().reserve(Cause("RESERVE(6)", B, 3.0))
+    cause = Cause("READ(10)", A, 5.0)
+    entry = Timeline().refused(cause, rule, refusal(rule, rule.answer), Reservations(), reserved)
+    assert entry.explanation.holder == B
+    assert f"reserved by {B.initiator_port}; made by RESERVE(6) from {B.initiator_port} at 1970-01-01" in str(entry)
+
+
 def test_refusal_with_sense_tells_it():
     found = Timeline()
     rule = Rule.RELEASE_MISMATCH
     cause = Cause("PERSISTENT RESERVE OUT, RELEASE", A, 5.0)
-    entry = found.refused(cause, rule, refusal(rule, rule.answer), STATE)
+    entry = found.refused(cause, rule, refusal(rule, rule.answer), STATE, Spc2Reservation())
     assert entry.told.status is Status.CHECK_CONDITION
     assert entry.told.sense is not None
     assert (entry.told.sense.key, entry.told.sense.code) == (5, 0x2604)

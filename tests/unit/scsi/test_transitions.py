@@ -435,3 +435,13 @@ def test_an_operator_removes_nobody_with_a_key_that_nobody_has(state, action):
         with pytest.raises(StatusError) as raised:
             overrule(state, order(action, key))
         assert (raised.value.status, rule_of(raised.value)) == (Status.RESERVATION_CONFLICT, Rule.KEY_UNKNOWN)
+
+
+@pytest.mark.clause("SPC4r37 6.16.3")
+@pytest.mark.parametrize("keys, key", [({B2: KEY_C}, 0), ({B: KEY_B, B2: KEY_C}, KEY_B)])
+def test_all_tg_pt_does_not_take_over_a_registration_with_another_key(keys, key):
+    state = reserved(None, keys)
+    for new in (NEW, 0):
+        assert refused(state, B, request(REGISTER, key, new, siblings=(B2,))) == (Rule.KEY_MISMATCH, None)
+    after = apply(state, B, request(IGNORE, key, NEW, siblings=(B2,)), STRICT)
+    assert dict(after.state.registrations) == {B: NEW, B2: NEW}
