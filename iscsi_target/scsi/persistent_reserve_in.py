@@ -19,6 +19,7 @@ from iscsi_target.scsi.reservations import LU_SCOPE, Reservations
 from iscsi_target.scsi.rules import Rule
 from iscsi_target.scsi.task import Call, Done
 from iscsi_target.scsi.transport_id import pack_device_transport_id, pack_transport_id
+from iscsi_target.wire.bits import swapped
 from iscsi_target.wire.layout import FieldPointer
 
 # Which quirks leave a record out that the allocation length cuts
@@ -149,7 +150,7 @@ def _descriptor(device: Device, nexus: Nexus) -> bytes:
     port = None if by_bit else device.ports.get(nexus.target_port)
     number = 0 if port is None else port.relative_identifier
     if personality.has(Quirk.PORT_NUMBER_SWAPPED):
-        number = int.from_bytes(number.to_bytes(2, "little"), "big")
+        number = swapped(number)
     names_device = personality.has(Quirk.DEVICE_TRANSPORT_IDS)
     transport_id = (pack_device_transport_id if names_device else pack_transport_id)(nexus.initiator_port)
     descriptor = FullStatusDescriptor(

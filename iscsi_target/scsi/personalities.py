@@ -158,7 +158,7 @@ COMSTAR = Personality(
         "LOGICAL UNIT RESET removes registrations and the reservation unless they persist: a fenced node could write"
         " after a reset, which it may send itself",
         "a holder that preempts its own key leaves other nexuses registered that have it: what is fenced could write",
-        "START STOP UNIT stops the unit whoever sends it, and starts it only for some: a fenced node could stop it",
+        "START STOP UNIT passes with START=0 in place of START=1: columns are those of a whole command",
         "lengths of eight bits take a parameter list of 280 bytes for one of 24, and lose names: memory is corrupted",
         "a registration through all target ports is one object, so any of its nexuses releases what one of them holds:"
         " registrations are one for each nexus",

@@ -6,7 +6,8 @@ listening, so that whoever is told "ready" can connect.
 
 A reload changes what it can without touching sessions that have no part in the change. New units are opened and new
 portals bound first; when that fails, nothing has changed. A unit whose settings changed is closed before it is opened
-again, because its file is locked; initiators see it disappear and come back.
+again, because its file is locked; initiators see it disappear and come back. Only what it answers like and is called
+changes while it is in use.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ from iscsi_target.server.control import Control
 from iscsi_target.server.driver import Driver
 from iscsi_target.server.listener import Listener, bind
 from iscsi_target.server.systemd import InheritedSocket
-from iscsi_target.server.units import OpenUnit, all_ports, open_unit, ports_of
+from iscsi_target.server.units import OpenUnit, all_ports, differ_in_looks, open_unit, personality_of, ports_of, restyle
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.medium import worker_threads
 from iscsi_target.storage.state import StateFile
@@ -240,6 +241,8 @@ class Server:
         """
         async with self._changing:
             self._refuse_restart_only_changes(configuration)
+            for unit in configuration.units:
+                personality_of(unit)
             fresh = [unit for unit in configuration.units if unit.name not in self._units]
             opened: dict[str, OpenUnit] = {}
             try:
@@ -255,6 +258,9 @@ class Server:
     async def _switch(self, configuration: Configuration, bound: Listeners) -> None:
         """Changes over to a configuration whose new units and portals are open."""
         wanted = {unit.name: unit for unit in configuration.units}
+        for name, had in list(self._units.items()):
+            if name in wanted and differ_in_looks(had.configured, wanted[name]):
+                self._units[name] = restyle(had, wanted[name])
         leaving = {name: had for name, had in self._units.items() if had.configured != wanted.get(name)}
         changed = [(had.configured, wanted[name]) for name, had in leaving.items() if name in wanted]
         for name in leaving:

@@ -6,14 +6,18 @@ Everything here may block and runs on a thread.
 import logging
 from collections.abc import Mapping
 from concurrent.futures import Executor
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 from iscsi_target.config.values import Backing, ConfigError, Configuration, Unit
+from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.device import Device, Features, Geometry, Identity, PortIdentity, TransferLimits
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.mode_pages import ModePages
 from iscsi_target.scsi.nexus import TargetPort
+from iscsi_target.scsi.personalities import PERSONALITIES
+from iscsi_target.scsi.personality import Personality
 from iscsi_target.scsi.reservations import Reservations
 from iscsi_target.storage.file import FileStore
 from iscsi_target.storage.medium import Backend, Medium, RamStore
@@ -58,6 +62,7 @@ def open_unit(unit: Unit, state: StateFile, ports: Mapping[TargetPort, PortIdent
             features=_features(unit, geometry, backend),
             modes=ModePages.restore(saved.mode_pages),
             ports=ports,
+            personality=personality_of(unit),
             reservations=_restored(unit, saved.reservations),
         )
     except BaseException:
@@ -117,14 +122,50 @@ def ports_of(
     }
 
 
+def differ_in_looks(one: Unit, other: Unit) -> bool:
+    """Returns True for two units that differ only in what `restyle` changes."""
+    looks = ("personality", "vendor", "product", "revision")
+    return one != other and one == replace(other, **{name: getattr(one, name) for name in looks})
+
+
+def restyle(opened: OpenUnit, unit: Unit) -> OpenUnit:
+    """Gives an open unit another personality and other names, and tells every attached nexus.
+
+    Sessions go on, and what is registered and reserved stays and is enforced whatever the personality can show of it.
+
+    unit     differs in looks from what is configured, and has a personality that there is
+    Source: SPC4r37 6.6.1 (INQUIRY DATA HAS CHANGED)
+    """
+    device = opened.device
+    device.personality = personality_of(unit)
+    device.identity = _named(unit, serial=device.identity.serial, naa=device.identity.naa)
+    opened.logical_unit.attention(AttentionCode.INQUIRY_DATA_HAS_CHANGED)
+    return opened._replace(configured=unit)
+
+
+def personality_of(unit: Unit) -> Personality:
+    """Returns the personality that a unit is configured with; raises ConfigError when there is none of that name."""
+    if unit.personality not in PERSONALITIES:
+        what = f"{unit.personality!r} is no personality"
+        raise ConfigError(f"unit {unit.name}", what, remedy=f"take one of {', '.join(PERSONALITIES)}")
+    return PERSONALITIES[unit.personality]
+
+
 def _identity(unit: Unit, state: StateFile) -> Identity:
     stored = state.unit_identity(unit.name)
+    return _named(unit, serial=unit.serial or stored.serial, naa=unit.naa or stored.naa)
+
+
+def _named(unit: Unit, *, serial: str, naa: bytes) -> Identity:
+    """Returns the identity of a unit; what the configuration does not name is the personality's."""
+    personality = personality_of(unit)
+    product = unit.name if personality.product is None else personality.product
     return Identity(
-        vendor=unit.vendor,
-        product=unit.product,
-        revision=unit.revision,
-        serial=unit.serial or stored.serial,
-        naa=unit.naa or stored.naa,
+        vendor=personality.vendor if unit.vendor is None else unit.vendor,
+        product=product if unit.product is None else unit.product,
+        revision=personality.revision if unit.revision is None else unit.revision,
+        serial=serial,
+        naa=naa,
     )
 
 

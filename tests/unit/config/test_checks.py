@@ -19,6 +19,7 @@ file = "disk0.img"
 size = "1MiB"
 block_size = 4096
 serial = "0001"
+personality = "scst"
 
 [units.ram0]
 ram = true
@@ -72,6 +73,7 @@ def test_correct_file_becomes_a_configuration(write, tmp_path):
     disk0, ram0 = configuration.units
     assert (disk0.backing, disk0.path, disk0.size_bytes) == (Backing.FILE, tmp_path / "state" / "disk0.img", 1 << 20)
     assert (disk0.block_length_bytes, disk0.physical_block_bytes, disk0.serial) == (4096, 4096, "0001")
+    assert (disk0.personality, disk0.vendor) == ("scst", None)
     assert (ram0.backing, ram0.path, ram0.naa) == (Backing.RAM, None, bytes.fromhex("3000000000000001"))
     [group] = configuration.portal_groups
     assert group.listen == (Address("127.0.0.1", 3260), Address("::1", 3260))

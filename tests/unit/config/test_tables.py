@@ -82,3 +82,23 @@ def test_targets_that_are_no_array_are_a_mistake(document):
     found = document("[targets]\nname = 'a'\n")
     assert found.listed(TargetTable, "targets") == {}
     assert found.mistakes[0].remedy == "write [[targets]]"
+
+
+def test_unit_answers_like_the_personality_that_it_names_and_is_called_like_it(document):
+    found = document('[units.a]\n[units.b]\npersonality = "comstar"\nvendor = "ME"\n').named(UnitTable, "units")
+    assert (found["a"].personality, found["a"].vendor) == ("strict", None)
+    assert (found["b"].personality, found["b"].vendor, found["b"].product) == ("comstar", "ME", None)
+
+
+@pytest.mark.parametrize(
+    "written, what, remedy",
+    [
+        ('"Lio"', "'Lio' is no personality", "did you mean lio?"),
+        ('"nexenta"', "'nexenta' is no personality", "write one of strict, lio, comstar, scst, tgt, spdk, openfiler"),
+        ("1", "is not a text", "write one of strict, lio, comstar, scst, tgt, spdk, openfiler"),
+    ],
+)
+def test_personality_that_there_is_not_is_a_mistake(document, written, what, remedy):
+    found = document(f"[units.a]\npersonality = {written}\n")
+    assert found.named(UnitTable, "units") == {}
+    assert found.mistakes == [Mistake(("units", "a", "personality"), what, remedy)]

@@ -19,10 +19,19 @@ from iscsi_target.config.values import (
     default_configuration,
     ram_configuration,
 )
+from iscsi_target.scsi.attention import AttentionCode
+from iscsi_target.scsi.block_cdb import Read10
+from iscsi_target.scsi.cdb import Inquiry, PersistentReserveOut
+from iscsi_target.scsi.inquiry_pages import StandardInquiryData
+from iscsi_target.scsi.personality import OutAction
+from iscsi_target.scsi.reservation_pages import BasicParameterList
+from iscsi_target.scsi.status import Status
 from iscsi_target.server.server import Server
 from iscsi_target.server.systemd import InheritedSocket
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.state import StateFile
+from tests.endtoend.wire_initiator import session
+from tests.initiator import READY
 
 ANY = Address("127.0.0.1", 0)
 TARGET = "iqn.2026-11.org.example:t"
@@ -280,3 +289,69 @@ async def test_trace_is_complete_when_the_server_has_ended(configuration, tmp_pa
 
 def test_default_and_ram_units_have_the_same_name(tmp_path):
     assert default_configuration(tmp_path).units[0].name == ram_configuration(tmp_path, BLOCKS).units[0].name
+
+
+async def inquire(initiator):
+    """Standard INQUIRY data: vendor, product and revision."""
+    outcome = await initiator.execute(Inquiry(allocation_length=96), b"", 96)
+    data = StandardInquiryData.unpack(outcome.data_in)
+    return [name.decode().rstrip() for name in (data.vendor, data.product, data.revision)]
+
+
+async def reserve(initiator, action, key=0, new=0):
+    """PERSISTENT RESERVE OUT for Exclusive Access; returns (status, sense key, code)."""
+    parameters = BasicParameterList(reservation_key=key, service_action_reservation_key=new).pack()
+    cdb = PersistentReserveOut(service_action=action, type=3, parameter_list_length=len(parameters))
+    return (await initiator.execute(cdb, parameters))[:3]
+
+
+READ, GOOD, CONFLICT = Read10(transfer_length=1), Status.GOOD, Status.RESERVATION_CONFLICT
+INQUIRY_DATA_CHANGED = (Status.CHECK_CONDITION, 6, AttentionCode.INQUIRY_DATA_HAS_CHANGED)
+
+
+@pytest.mark.clause("SPC4r37 6.6.1")
+async def test_personality_changes_in_place_under_live_sessions_and_reservations_stay_enforced(configuration, tmp_path):
+    def answering_like(name):
+        return replace(configuration, units=(disk(tmp_path, "a", personality=name),))
+
+    async with Server(configuration) as server:
+        url = server.url("a")
+        before = server._units["a"]
+        async with session(url) as holder, session(url, name=f"{TARGET}:b") as other:
+            for initiator in (holder, other):
+                assert (await initiator.execute(READY)).key == 6
+            assert await reserve(holder, OutAction.REGISTER, new=1) == (GOOD, 0, 0)
+            assert await reserve(holder, OutAction.RESERVE, key=1) == (GOOD, 0, 0)
+            for name, names in (("openfiler", ["OPNFILER", "VIRTUAL-DISK", "0"]), ("lio", ["LIO-ORG", "a", "4.0"])):
+                await server.reload(answering_like(name))
+                assert len(server.sessions) == 2
+                for initiator in (holder, other):
+                    assert (await initiator.execute(READY))[:3] == INQUIRY_DATA_CHANGED
+                    assert (await initiator.execute(READY)).status == GOOD
+                    assert await inquire(initiator) == names
+                assert (await holder.execute(READ, b"", 512)).status == GOOD
+                assert (await other.execute(READ, b"", 512)).status == CONFLICT
+                if name == "openfiler":
+                    assert await reserve(holder, OutAction.RELEASE, key=1) == (Status.CHECK_CONDITION, 5, 0x2000)
+            assert await reserve(other, OutAction.REGISTER, new=2) == (GOOD, 0, 0)
+            assert await reserve(holder, OutAction.RELEASE, key=1) == (GOOD, 0, 0)
+            assert (await other.execute(READ, b"", 512)).status == GOOD
+        after = server._units["a"]
+        assert (after.device, after.logical_unit, after.medium) == before[1:]
+
+
+async def test_reload_that_changes_nothing_of_a_unit_tells_nobody(configuration):
+    async with Server(configuration) as server, session(server.url("a")) as initiator:
+        await initiator.execute(READY)
+        await server.reload(configuration)
+        assert (await initiator.execute(READY)).status == GOOD
+
+
+async def test_reload_with_a_personality_that_there_is_not_changes_nothing(configuration, tmp_path):
+    async with Server(configuration) as server:
+        wrong = with_unit(configuration, disk(tmp_path, "b", personality="iscsi"))
+        renamed = replace(wrong, units=(disk(tmp_path, "a", vendor="ME"), wrong.units[1]))
+        with pytest.raises(ConfigError, match="'iscsi' is no personality"):
+            await server.reload(renamed)
+        assert server._units["a"].device.identity.vendor == "ISCSITGT"
+        assert list(server._units) == ["a"]

@@ -11,10 +11,13 @@ from dataclasses import replace
 import pytest
 
 from iscsi_target.config.values import Backing, ConfigError, TargetEntry, Unit, ram_configuration
+from iscsi_target.scsi.attention import AttentionCode
+from iscsi_target.scsi.device import Identity
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
+from iscsi_target.scsi.personality import STRICT
 from iscsi_target.scsi.reservations import Reservations
 from iscsi_target.scsi.task import UnitState
-from iscsi_target.server.units import all_ports, open_unit, ports_of
+from iscsi_target.server.units import all_ports, differ_in_looks, open_unit, ports_of, restyle
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.state import StateFile
 
@@ -190,3 +193,50 @@ def test_ports_count_from_one_in_the_order_of_the_configuration_and_keep_their_n
     later = replace(first, targets=(TargetEntry("iqn.c", {0: "disk0"}, portal_groups=(1,)), first.targets[1]))
     identities = ports_of(later, "disk0", state.port_identifiers(all_ports(later))).values()
     assert [identity.relative_identifier for identity in identities] == [4, 3]
+
+
+def test_unit_is_called_as_its_personality_unless_the_configuration_names_it(opened):
+    def names(**changes):
+        identity = opened(replace(RAM, **changes)).device.identity
+        return identity.vendor, identity.product, identity.revision
+
+    assert names() == ("ISCSITGT", "Virtual disk", "0001")
+    assert names(personality="tgt") == ("IET", "VIRTUAL-DISK", "0001")
+    assert names(personality="tgt", vendor="ME", product="") == ("ME", "", "0001")
+    assert names(personality="lio", revision="9") == ("LIO-ORG", RAM.name, "9")
+
+
+def test_device_has_the_configured_personality(opened):
+    assert opened(RAM).device.personality is STRICT
+    assert opened(replace(RAM, personality="scst")).device.personality.name == "scst"
+
+
+def test_personality_that_there_is_not_is_refused_with_those_that_there_are(opened):
+    with pytest.raises(ConfigError, match="'iscsi' is no personality; take one of strict, lio") as refused:
+        opened(replace(RAM, personality="iscsi"))
+    assert refused.value.where == "unit r"
+
+
+def test_units_differ_in_looks_only_when_nothing_else_differs():
+    assert differ_in_looks(RAM, replace(RAM, personality="lio"))
+    assert differ_in_looks(RAM, replace(RAM, vendor="ME", product="DISK", revision="2"))
+    assert not differ_in_looks(RAM, RAM)
+    assert not differ_in_looks(RAM, replace(RAM, personality="lio", thin=False))
+    assert not differ_in_looks(RAM, replace(RAM, vendor="ME", serial="2"))
+
+
+@pytest.mark.clause("SPC4r37 6.6.1")
+def test_restyled_unit_is_the_same_unit_and_tells_every_nexus(opened):
+    before = opened(RAM)
+    nexuses = [Nexus(InitiatorPort(f"iqn.2026-11.org.example:{name}", bytes(6)), A.target_port) for name in "ab"]
+    for nexus in nexuses:
+        before.logical_unit.attach(nexus)
+        before.logical_unit.withdraw_attention(AttentionCode.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED, nexus)
+    serial, naa = before.device.identity.serial, before.device.identity.naa
+    wanted = replace(RAM, personality="spdk")
+    after = restyle(before, wanted)
+    assert after == before._replace(configured=wanted)
+    assert after.device.personality.name == "spdk"
+    assert after.device.identity == Identity("INTEL", "Malloc disk", "0001", serial, naa)
+    table = after.logical_unit._nexuses
+    assert [table.first(nexus) for nexus in nexuses] == [AttentionCode.INQUIRY_DATA_HAS_CHANGED] * 2
