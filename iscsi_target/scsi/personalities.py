@@ -100,6 +100,7 @@ LIO = Personality(
         " register the same key through every path would be refused for nothing",
         "TransportIDs count only for initiators with an ACL: a logical unit knows no ACLs",
         "registrations go with the ACL of their initiator: a reservation would be lost",
+        "a new unit inherits what was stored for an old one with its serial number: it would be reserved by strangers",
     ),
 )
 
@@ -155,14 +156,15 @@ COMSTAR = Personality(
         **dict.fromkeys(("RELEASE(6)", "RELEASE(10)"), Access.SPC2 | Access.AS_WRITE),
     },
     not_imitated=(
-        "LOGICAL UNIT RESET removes registrations and the reservation unless they persist: a fenced node could write"
-        " after a reset, which it may send itself",
+        "LOGICAL UNIT RESET, and taking the unit offline, remove registrations and the reservation unless they persist:"
+        " a fenced node could write after a reset, which it may send itself",
         "a holder that preempts its own key leaves other nexuses registered that have it: what is fenced could write",
         "START STOP UNIT passes with START=0 in place of START=1: columns are those of a whole command",
         "lengths of eight bits take a parameter list of 280 bytes for one of 24, and lose names: memory is corrupted",
         "a registration through all target ports is one object, so any of its nexuses releases what one of them holds:"
         " registrations are one for each nexus",
         "ALL_TG_PT is forgotten when power is lost: registrations are stored one for each nexus",
+        "names in TransportIDs need no NUL and are compared byte by byte: one initiator would be two",
     ),
 )
 
