@@ -86,6 +86,7 @@ class Driver:
         self._draining = False
         self._drained = asyncio.Event()
         self._ended = False
+        self._saving: dict[str, set[asyncio.Task[None]]] = {}
         self._orders: dict[int, asyncio.Future[Status]] = {}
         self._verdicts: dict[int, Entry] = {}  # the timeline's entries of orders
         self.observers: set[Callable[[ReservationNoted], None]] = set()
@@ -260,7 +261,9 @@ class Driver:
                 case Perform():
                     work.extend(self._perform(action, number))
                 case Persist():
-                    self._tasks.create_task(self._persist(action, number))
+                    saving = self._tasks.create_task(self._persist(action, number))
+                    self._saving.setdefault(action.unit, set()).add(saving)
+                    saving.add_done_callback(self._saving[action.unit].discard)
                 case Close(connection):
                     self._close(connection, output.pop(connection, []))
                 case Announce(event):
@@ -346,6 +349,11 @@ class Driver:
             log.exception("state of unit %s is not saved; the command that changed it fails", action.unit)
             result = MediumError(Fault.WRITE_FAILED)
         self._input(number, self._target.finished, action.ticket, result)
+
+    async def saved(self, unit: str) -> None:
+        """Returns when no save of a unit is under way any more."""
+        while saving := self._saving.get(unit):
+            await asyncio.wait(saving)
 
     # Time and the end
 

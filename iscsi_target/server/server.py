@@ -269,6 +269,8 @@ class Server:
         self._close_listeners(except_for=self._retag(configuration))
         for listener in bound.values():
             listener.start()
+        for name in leaving:  # what is being saved must be there before the unit is opened again
+            await self._driver.saved(name)
         await self._close_units(leaving)
         for old, new in changed:
             await self._reopen(configuration, old, new)

@@ -115,6 +115,8 @@ class Setting:
         self.driver = driver
         self.listening = listening
         self.peers: list[socket.socket] = []
+        self.disk = asyncio.Event()  # set while the disk answers
+        self.disk.set()
 
     def connect(self) -> socket.socket:
         peer = socket.create_connection(self.listening.getsockname())
@@ -170,6 +172,7 @@ async def setting(trace):
     async def save(unit, state):
         if state.mode_pages:
             raise RuntimeError("disk full")
+        await found.disk.wait()
         found.saved.append((unit, state))
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -231,6 +234,19 @@ async def test_saved_state_is_reported_with_none(setting):
     setting.machine.answers[b"save"] = [Persist(TICKET, "disk0", UnitState())]
     setting.connect().send(b"save")
     assert await setting.machine.until("finished") == ("finished", TICKET, None)
+    assert setting.saved == [("disk0", UnitState())]
+
+
+async def test_unit_is_saved_when_nothing_of_it_is_under_way(setting):
+    await setting.driver.saved("disk0")
+    setting.disk.clear()
+    setting.driver.input(lambda now: [Persist(TICKET, "disk0", UnitState())])
+    waiting = asyncio.ensure_future(setting.driver.saved("disk0"))
+    await setting.driver.saved("disk1")
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    setting.disk.set()
+    await waiting
     assert setting.saved == [("disk0", UnitState())]
 
 
