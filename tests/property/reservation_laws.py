@@ -185,12 +185,12 @@ def _verdict_on_register(before: Reservations, key: int, request: Request) -> st
     """Table 67; a key of zero is that of a nexus that is not registered."""
     if request.reservation_key != key:
         return CONFLICT
-    if not request.spec_i_pt:
-        return GOOD
-    if key:
+    if key and request.spec_i_pt:
         return IN_LIST
-    listed_before = bool(set(request.listed) & set(before.registrations))
-    return IN_LIST if request.service_action_reservation_key and listed_before else GOOD
+    if any(before.registrations.get(other, key) != key for other in request.siblings):
+        return CONFLICT  # as it would be through that port: 6.16.3
+    registers = request.service_action_reservation_key != 0
+    return IN_LIST if registers and set(request.listed) & set(before.registrations) else GOOD
 
 
 def _verdict_on_reserve(before: Reservations, nexus: Nexus, request: Request) -> str:

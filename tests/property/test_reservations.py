@@ -52,6 +52,8 @@ types = legal_types | st.sampled_from((0, 2, 15))
 rarely = st.sampled_from((False, False, False, True))
 often = st.sampled_from((True, True, True, False))
 blocks = st.integers(0, 3)
+functions = st.sampled_from([each for each in Function if each is not Function.ABORT_TASK])
+faults = st.sampled_from((*[None] * 5, Fault.NO_SPACE, Fault.READ_ONLY))
 
 
 class Ask(NamedTuple):
@@ -343,7 +345,7 @@ class ReservationMachine(RuleBasedStateMachine):
         else:
             self.world.finish_save()
 
-    @rule(slow=rarely, holds=rarely, fault=st.sampled_from((*[None] * 5, Fault.NO_SPACE, Fault.READ_ONLY)))
+    @rule(slow=rarely, holds=rarely, fault=faults)
     def give_trouble(self, slow, holds, fault):
         """The medium becomes slow or quick again, saves are held or not any more, and the state file fails or not."""
         self.world.slow, self.world.disk_fault = slow, fault
@@ -373,7 +375,7 @@ class ReservationMachine(RuleBasedStateMachine):
         cdb = ModeSelect10(pf=True, sp=save, parameter_list_length=len(parameters))
         self.world.issue(Sent(nexus), cdb, parameters)
 
-    @rule(nexus=nexuses, function=st.sampled_from([each for each in Function if each is not Function.ABORT_TASK]))
+    @rule(nexus=nexuses, function=functions)
     def manage(self, nexus, function):
         """Law: no task management function changes a persistent reservation, and resets end an SPC-2 reservation.
 
@@ -386,6 +388,25 @@ class ReservationMachine(RuleBasedStateMachine):
             assert self.world.unit.device.spc2_reservation.holder is None
             for each, codes in self.world.told.items():
                 codes &= set(self.world.pending(each))
+
+    @rule(nexus=nexuses, new=new_keys, by=nexuses, function=functions, fault=faults)
+    def interrupt_a_save(self, nexus, new, by, function, fault):
+        """A function comes while a registration is on its way to the state file."""
+        self.poll(None)
+        self.world.hold_saves = True
+        self.send(nexus, OutAction.REGISTER_AND_IGNORE_EXISTING_KEY, new, aptpl=True)
+        self.manage(by, function)
+        self.world.disk_fault = fault
+        self.finish_saves()
+        self.world.disk_fault = None
+
+    @rule(nexus=nexuses, by=nexuses, function=functions)
+    def reserve_afresh(self, nexus, by, function):
+        """The operator clears everything, a nexus uses RESERVE(6), and a function comes."""
+        self.order(OutAction.CLEAR, nexus, False)
+        self.poll(None)
+        self.use_spc2(nexus, Reserve6())
+        self.manage(by, function)
 
     @rule(nexus=nexuses)
     def log_in_again(self, nexus):
