@@ -9,9 +9,9 @@ from iscsi_target.scsi.cdb import PersistentReserveIn, PersistentReserveOut
 from iscsi_target.scsi.commands import OVERRULING
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.logical_unit import LogicalUnit
-from iscsi_target.scsi.nexus import OPERATOR, Nexus
+from iscsi_target.scsi.nexus import OPERATOR, InitiatorPort, Nexus
 from iscsi_target.scsi.open_task import Fate, OpenTask
-from iscsi_target.scsi.personality import STRICT, InAction
+from iscsi_target.scsi.personality import STRICT, InAction, OutAction
 from iscsi_target.scsi.reservations import Reservations
 from iscsi_target.scsi.task import Task, TaskAttribute, UnitState
 from iscsi_target.scsi.transitions import Request, Transition
@@ -31,6 +31,34 @@ from tests.property.reservation_laws import (
 )
 
 NEXUSES = (N1, N2, N3, N1Q, N2Q)
+
+
+class Ask(NamedTuple):
+    """A basic parameter list and its CDB, right or wrong.
+
+    wrong   "scope" for a scope that there is not, "long" or "short" for a list with a byte too many or too few
+    """
+
+    action: OutAction
+    key: int
+    new: int
+    type: int
+    all_tg_pt: bool
+    spec_i_pt: bool
+    aptpl: bool
+    wrong: str
+    ports: list[InitiatorPort]
+
+
+class Move(NamedTuple):
+    """The parameter list of REGISTER AND MOVE; `cut` ends it within its TransportID."""
+
+    key: int
+    new: int
+    to: Nexus
+    unregister: bool
+    aptpl: bool
+    cut: bool
 
 
 class Sent(NamedTuple):

@@ -4,8 +4,6 @@ The world is that of the conformance cases: five nexuses over the ports P and Q 
 way to the state file and may fail, operations may be left at the medium, nexuses come and go, and power is lost.
 """
 
-from typing import NamedTuple
-
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -14,7 +12,7 @@ from iscsi_target.scsi.block_cdb import Read10, Write10
 from iscsi_target.scsi.cdb import ModeSelect10, PersistentReserveOut, Release6, Release10, Reserve6, Reserve10
 from iscsi_target.scsi.cdb import TestUnitReady as UnitReady
 from iscsi_target.scsi.mode_pages import ControlPage
-from iscsi_target.scsi.nexus import OPERATOR, InitiatorPort, Nexus
+from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.operations import Fault
 from iscsi_target.scsi.pages import ModeHeader10
 from iscsi_target.scsi.personality import InAction, OutAction
@@ -37,7 +35,7 @@ from tests.property.reservation_laws import (
     state_is_sound,
     state_survives,
 )
-from tests.property.reservation_world import NEXUSES, ObservedWorld, Sent, answer_of, written
+from tests.property.reservation_world import NEXUSES, Ask, Move, ObservedWorld, Sent, answer_of, written
 
 PORTS = tuple(dict.fromkeys(nexus.initiator_port for nexus in (*NEXUSES, N4)))
 RESERVATION_CODES = {drawing.PREEMPTED, drawing.RELEASED, drawing.REGISTRATIONS_PREEMPTED}
@@ -54,34 +52,6 @@ often = st.sampled_from((True, True, True, False))
 blocks = st.integers(0, 3)
 functions = st.sampled_from([each for each in Function if each is not Function.ABORT_TASK])
 faults = st.sampled_from((*[None] * 5, Fault.NO_SPACE, Fault.READ_ONLY))
-
-
-class Ask(NamedTuple):
-    """A basic parameter list and its CDB, right or wrong.
-
-    wrong   "scope" for a scope that there is not, "long" or "short" for a list with a byte too many or too few
-    """
-
-    action: OutAction
-    key: int
-    new: int
-    type: int
-    all_tg_pt: bool
-    spec_i_pt: bool
-    aptpl: bool
-    wrong: str
-    ports: list[InitiatorPort]
-
-
-class Move(NamedTuple):
-    """The parameter list of REGISTER AND MOVE; `cut` ends it within its TransportID."""
-
-    key: int
-    new: int
-    to: Nexus
-    unregister: bool
-    aptpl: bool
-    cut: bool
 
 
 asks = st.builds(
