@@ -29,8 +29,7 @@ def examine(nexus: Nexus, command: Command, cdb: Layout, device: Device, nexuses
     access = device.personality.access.get(command.name)
     if access is None:
         access = command.columns(cdb)
-    conflict = device.spc2_reservation.conflict(nexus, access)
-    conflict = conflict or device.reservations.conflict(_registrant(nexus, device), access)
+    conflict = device.spc2_reservation.conflict(nexus, access) or device.reservations.conflict(nexus, access)
     if command.attention or isinstance(cdb, RequestSense):
         code = nexuses.first(nexus)
         if code is not None and (conflict is None or _precedes_conflict(code, device)):
@@ -47,16 +46,6 @@ def examine(nexus: Nexus, command: Command, cdb: Layout, device: Device, nexuses
     if command.medium_access and device.stopped:
         raise NotReadyInitialisingRequired
     return None
-
-
-def _registrant(nexus: Nexus, device: Device) -> Nexus:
-    """Returns the nexus whose registration counts for a command: its own, if there is one."""
-    state = device.reservations
-    if nexus in state.registrations or not device.personality.has(Quirk.ISID_IGNORED):
-        return nexus
-    name, port = nexus.initiator_port.name, nexus.target_port
-    same = [each for each in state.registrations if each.initiator_port.name == name and each.target_port == port]
-    return max(same, key=state.holds, default=nexus)
 
 
 def _precedes_conflict(code: int, device: Device) -> bool:

@@ -37,7 +37,7 @@ from iscsi_target.scsi.checks import examine
 from iscsi_target.scsi.command import Command
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.medium_faults import condition
-from iscsi_target.scsi.nexus import Nexus
+from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.nexus_table import NexusTable
 from iscsi_target.scsi.open_task import (
     Collecting,
@@ -54,6 +54,7 @@ from iscsi_target.scsi.open_task import (
 )
 from iscsi_target.scsi.open_tasks import OpenTasks
 from iscsi_target.scsi.operations import MediumError, Outcome
+from iscsi_target.scsi.reservation_request import TasksAborted, Told, ToldAll, Transition
 from iscsi_target.scsi.reservations import Cause, Spc2Reservation
 from iscsi_target.scsi.rules import Rule, rule_of
 from iscsi_target.scsi.status import (
@@ -87,7 +88,6 @@ from iscsi_target.scsi.task import (
 )
 from iscsi_target.scsi.task_set import Turn
 from iscsi_target.scsi.timeline import Entry, Timeline
-from iscsi_target.scsi.transitions import TasksAborted, Told, ToldAll, Transition
 from iscsi_target.wire.layout import LayoutError
 
 QERR_ABORT_ALL = 1  # QERR = 01b
@@ -391,7 +391,7 @@ class LogicalUnit:
 
         Source: SPC4r37 7.5.8
         """
-        if error.status is not Status.CHECK_CONDITION:
+        if error.status is not Status.CHECK_CONDITION or nexus == OPERATOR:
             return
         if self.device.qerr == QERR_ABORT_ALL:
             self._abort_all(self._tasks.all(), nexus, tell_others=True)

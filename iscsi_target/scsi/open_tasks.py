@@ -120,7 +120,8 @@ class OpenTasks:
 
     def of(self, *nexuses: Nexus) -> list[OpenTask]:
         """Returns the open tasks of nexuses, oldest first."""
-        return [entry for entry in self._open.values() if entry.task.nexus in nexuses]
+        wanted = frozenset(nexuses)
+        return [entry for entry in self._open.values() if entry.task.nexus in wanted]
 
     def in_scope(self, request: ManagementRequest) -> list[OpenTask]:
         """Returns the tasks that a management request ends.

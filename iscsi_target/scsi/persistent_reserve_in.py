@@ -27,6 +27,7 @@ WHOLE_RECORDS = {
     InAction.READ_KEYS: {Quirk.KEYS_WHOLE, Quirk.KEYS_RECOUNTED},
     InAction.READ_FULL_STATUS: {Quirk.STATUS_RECOUNTED, Quirk.STATUS_LAST_DROPPED},
 }
+ALL_PORTS_QUIRKS = frozenset({Quirk.ALL_PORTS_BY_BIT, Quirk.ALL_PORTS_ONCE})
 RECOUNTED = {Quirk.KEYS_RECOUNTED, Quirk.STATUS_RECOUNTED}
 
 
@@ -143,7 +144,7 @@ def read_full_status(device: Device) -> bytes:
 
 def _descriptor(device: Device, nexus: Nexus) -> bytes:
     state, personality = device.reservations, device.personality
-    everywhere = _is_everywhere(device, nexus)
+    everywhere = bool(personality.quirks & ALL_PORTS_QUIRKS) and _is_everywhere(device, nexus)
     shown = _siblings(device, nexus) if everywhere and personality.has(Quirk.ALL_PORTS_ONCE) else [nexus]
     reservation = state.reservation if any(map(state.holds, shown)) else None
     by_bit = everywhere and personality.has(Quirk.ALL_PORTS_BY_BIT)

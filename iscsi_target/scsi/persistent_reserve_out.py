@@ -3,7 +3,8 @@
 What a request leads to is in `transitions`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import NoReturn
 
 from iscsi_target.scsi.cdb import PersistentReserveOut
@@ -11,19 +12,18 @@ from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.nexus import OPERATOR, InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.personality import OutAction, Quirk
 from iscsi_target.scsi.reservation_pages import BasicParameterList, MoveParameterList, TransportIdList
+from iscsi_target.scsi.reservation_request import Request, TasksAborted, Transition
 from iscsi_target.scsi.reservations import LU_SCOPE, Cause, Spc2Reservation
 from iscsi_target.scsi.rules import Rule
-from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.task import Call, Change, Save
 from iscsi_target.scsi.transitions import (
+    ALL_TG_PT_FIELD,
     FLAGS_FIELD,
     SCOPE_FIELD,
     TRANSPORT_ID_FIELD,
-    Request,
-    TasksAborted,
-    Transition,
     apply,
     overrule,
+    verify_sender,
 )
 from iscsi_target.scsi.transport_id import (
     MIN_TRANSPORT_ID_BYTES,
@@ -36,6 +36,7 @@ from iscsi_target.wire.layout import FieldPointer
 MAX_PARAMETER_LIST_BYTES = 1 << 16  # bounds what an initiator can make us hold; 260 of the longest TransportIDs
 TRANSPORT_IDS_AT = BasicParameterList.size + TransportIdList.size
 PORT_FIELD = FieldPointer(18, 7)
+APTPL_FIELD = FieldPointer(20, 0)
 TRANSPORT_ID_LENGTH_FIELD = FieldPointer(20, 7)
 
 # What could not be stored, by service action
@@ -139,13 +140,21 @@ class _Reader:
         raise self._device.personality.refusal(rule, self.action, field)
 
     def _mind(self, rule: Rule, field: FieldPointer) -> None:
-        """Raises what the personality answers to a rule, unless it does not mind."""
-        if self._device.personality.answer(rule, self.action).status is not Status.GOOD:
-            self.refuse(rule, field)
+        self._device.personality.mind(rule, self.action, field)
 
     @property
     def _cause(self) -> Cause:
         return Cause(command_name(self.action), self._call.nexus, self._call.received_s)
+
+    @property
+    def _registers(self) -> bool:
+        return self.action in (OutAction.REGISTER, OutAction.REGISTER_AND_IGNORE_EXISTING_KEY)
+
+    def _verify_sender(self, key: int) -> None:
+        """Raises when the nexus may not use the service action with this key, before anything else is looked at."""
+        device, nexus = self._device, self._call.nexus
+        if nexus != OPERATOR:
+            verify_sender(device.reservations, nexus, Request(self.action, self._cause, key), device.personality)
 
     def _check_length(self) -> None:
         complete = len(self._list) == self._cdb.parameter_list_length
@@ -155,12 +164,13 @@ class _Reader:
     def basic_request(self) -> Request:
         self._check_length()
         fields = BasicParameterList.unpack(self._list)
+        self._verify_sender(fields.reservation_key)
         self._check_flags(fields)
         if not fields.spec_i_pt and len(self._list) != BasicParameterList.size:
             self.refuse(Rule.LIST_LENGTH_WRONG)
-        registers = self.action in (OutAction.REGISTER, OutAction.REGISTER_AND_IGNORE_EXISTING_KEY)
         here = self._call.nexus.target_port
-        ports = [here, *self._device.ports] if fields.all_tg_pt and registers else [here]
+        every = fields.all_tg_pt and self._registers
+        ports = list(dict.fromkeys((here, *self._device.ports))) if every else [here]
         own = self._call.nexus.initiator_port
         listed = list(self._listed()) if self._registers_listed(fields) else []
         return Request(
@@ -173,7 +183,7 @@ class _Reader:
             aptpl=fields.aptpl,
             spec_i_pt=fields.spec_i_pt,
             no_attention_on_release=self._device.modes.no_attention_on_release,
-            siblings=tuple(Nexus(own, port) for port in dict.fromkeys(ports) if port != here),
+            siblings=tuple(Nexus(own, port) for port in ports if port != here),
             listed=tuple(Nexus(each, port) for each in dict.fromkeys(listed) if each != own for port in ports),
         )
 
@@ -188,22 +198,21 @@ class _Reader:
 
     def _check_flags(self, fields: BasicParameterList) -> None:
         personality = self._device.personality
-        registers = self.action in (OutAction.REGISTER, OutAction.REGISTER_AND_IGNORE_EXISTING_KEY)
         if fields.spec_i_pt:
             if self.action is not OutAction.REGISTER:
                 self.refuse(Rule.SPEC_I_PT_NOT_ALLOWED, FLAGS_FIELD)
             elif not personality.specify_initiator_ports:
                 self.refuse(Rule.SPEC_I_PT_UNSUPPORTED, FLAGS_FIELD)
         if fields.all_tg_pt:
-            if not registers:
-                self._mind(Rule.ALL_TG_PT_NOT_ALLOWED, FieldPointer(20, 2))
+            if not self._registers:
+                self._mind(Rule.ALL_TG_PT_NOT_ALLOWED, ALL_TG_PT_FIELD)
             elif not personality.all_target_ports:
-                self.refuse(Rule.ALL_TG_PT_UNSUPPORTED, FieldPointer(20, 2))
+                self.refuse(Rule.ALL_TG_PT_UNSUPPORTED, ALL_TG_PT_FIELD)
         if fields.aptpl:
-            if not registers and self.action is not OutAction.REPLACE_LOST_RESERVATION:
-                self._mind(Rule.APTPL_NOT_ALLOWED, FieldPointer(20, 0))
+            if not self._registers and self.action is not OutAction.REPLACE_LOST_RESERVATION:
+                self._mind(Rule.APTPL_NOT_ALLOWED, APTPL_FIELD)
             elif not personality.persists:
-                self.refuse(Rule.APTPL_UNSUPPORTED, FieldPointer(20, 0))
+                self.refuse(Rule.APTPL_UNSUPPORTED, APTPL_FIELD)
 
     def _listed(self) -> Iterator[InitiatorPort]:
         """Returns the initiator ports of the TransportIDs, those of a device name for the name.
@@ -219,6 +228,7 @@ class _Reader:
             self.refuse(Rule.LIST_TRUNCATED)
         if not length:
             self._mind(Rule.LIST_EMPTY, FieldPointer(BasicParameterList.size, 7))
+        self._list = self._list[:end]
         seen = set()
         offset = TRANSPORT_IDS_AT
         while offset < end:
@@ -235,22 +245,27 @@ class _Reader:
         except InvalidTransportId as error:
             self.refuse(Rule.LIST_TRUNCATED if error.cut else Rule.TRANSPORT_ID_INVALID, FieldPointer(offset, 7))
 
-    def _ports_of(self, found: TransportId, offset: int) -> list[InitiatorPort]:
+    def _ports_of(self, found: TransportId, offset: int) -> Iterable[InitiatorPort]:
         if found.isid is not None:
             return [InitiatorPort(found.name, found.isid)]
-        known = [*self._call.attached, *self._device.reservations.registrations]
-        ports = list(dict.fromkeys(nexus.initiator_port for nexus in known if nexus.initiator_port.name == found.name))
-        if not ports:
+        if found.name not in self._known:
             self.refuse(Rule.TRANSPORT_ID_UNKNOWN, FieldPointer(offset, 7))
-        return ports
+        return self._known[found.name]
+
+    @cached_property
+    def _known(self) -> Mapping[str, dict[InitiatorPort, None]]:
+        """The initiator ports that are attached or registered, by name."""
+        known: dict[str, dict[InitiatorPort, None]] = {}
+        for nexus in (*self._call.attached, *self._device.reservations.registrations):
+            known.setdefault(nexus.initiator_port.name, {})[nexus.initiator_port] = None
+        return known
 
     def move_request(self) -> Request:
         self._check_length()
         if self._cdb.scope != LU_SCOPE and self._device.personality.has(Quirk.SCOPE_ALWAYS_CHECKED):
             self.refuse(Rule.SCOPE_INVALID, SCOPE_FIELD)
         fields = MoveParameterList.unpack(self._list)
-        if self._call.nexus not in self._device.reservations.registrations:
-            self.refuse(Rule.NOT_REGISTERED)  # whatever else the list has: SPC4r37 5.13.8 table 70
+        self._verify_sender(fields.reservation_key)
         if fields.aptpl and not self._device.personality.persists:
             self.refuse(Rule.APTPL_UNSUPPORTED, FieldPointer(17, 0))
         length = fields.transportid_length

@@ -26,7 +26,7 @@ from iscsi_target.scsi.personality import (
     Personality,
     Quirk,
 )
-from iscsi_target.scsi.rules import CONFLICT, GOOD, IN_CDB, IN_LIST, LIST_LENGTH, Answer, Rule
+from iscsi_target.scsi.rules import CONFLICT, GOOD, IN_CDB, IN_LIST, LIST_LENGTH, TARGET_FAILURE, Answer, Rule
 from iscsi_target.scsi.status import SenseKey, Status
 
 COMMUNICATION_FAILURE = Answer(Status.CHECK_CONDITION, SenseKey.NOT_READY, 0x0800)  # LOGICAL UNIT COMMUNICATION FAILURE
@@ -65,6 +65,7 @@ LIO = Personality(
         InAction.READ_FULL_STATUS: 8,
     },
     answers={
+        Rule.INFORMATION_LOST: TARGET_FAILURE,
         Rule.ALLOCATION_SHORT: IN_CDB,
         Rule.SCOPE_INVALID: IN_LIST,
         Rule.RELEASE_MISMATCH: CONFLICT,
@@ -76,7 +77,6 @@ LIO = Personality(
     quirks=frozenset(
         {
             Quirk.ATTENTION_BEFORE_CONFLICT,
-            Quirk.ISID_IGNORED,
             Quirk.STATUS_RECOUNTED,
             Quirk.ALL_PORTS_BY_BIT,
             Quirk.NOTHING_NOT_COUNTED,
@@ -95,6 +95,7 @@ LIO = Personality(
         "a registered nexus may not send commands without Data-In under Write Exclusive, though a stranger may: this"
         " belongs to the former",
         "a key preempted by its own holder is used after it was freed: memory is corrupted",
+        "an initiator with another ISID may do what its registered one may: a fenced node could write",
         "the state file is cut short before it is written, and a failure to write it is ignored: reservations are lost",
         "a registration with ALL_TG_PT cannot be changed without it: the flag is not remembered, and hosts that"
         " register the same key through every path would be refused for nothing",
@@ -113,6 +114,7 @@ COMSTAR = Personality(
     compatible_handling=False,
     allow_commands=0,
     answers={
+        Rule.INFORMATION_LOST: TARGET_FAILURE,
         Rule.REGISTRATIONS_PRESENT: GOOD,
         Rule.REGISTERED_SPEC_I_PT: IN_CDB,
         Rule.ALL_TG_PT_CHANGED: IN_CDB,
@@ -127,7 +129,6 @@ COMSTAR = Personality(
     },
     quirks=frozenset(
         {
-            Quirk.ISID_IGNORED,
             Quirk.ALL_PORTS_BY_BIT,
             Quirk.ALL_PORTS_ONCE,
             Quirk.DEVICE_TRANSPORT_IDS,
@@ -175,6 +176,7 @@ SCST = Personality(
     revision="370",
     out_actions=NOTHING_REPLACED,
     answers={
+        Rule.INFORMATION_LOST: TARGET_FAILURE,
         (Rule.ALL_TG_PT_NOT_ALLOWED, OutAction.RESERVE): IN_LIST,
         Rule.MOVE_TO_NO_KEY: IN_CDB,
         (Rule.LIST_TRUNCATED, OutAction.REGISTER_AND_MOVE): IN_LIST,
@@ -219,6 +221,7 @@ TGT = Personality(
         InAction.REPORT_CAPABILITIES: 8,
     },
     answers={
+        Rule.INFORMATION_LOST: TARGET_FAILURE,
         Rule.ALLOCATION_SHORT: IN_CDB,
         Rule.LIST_LENGTH_WRONG: IN_CDB,
         Rule.SPEC_I_PT_NOT_ALLOWED: IN_CDB,
@@ -289,6 +292,7 @@ SPDK = Personality(
         InAction.READ_FULL_STATUS: 8,
     },
     answers={
+        Rule.INFORMATION_LOST: TARGET_FAILURE,
         Rule.ALLOCATION_SHORT: IN_CDB,
         (Rule.SPEC_I_PT_NOT_ALLOWED, OutAction.RESERVE): IN_CDB,
         Rule.SPEC_I_PT_UNSUPPORTED: IN_CDB,
@@ -363,6 +367,7 @@ OPENFILER = Personality(
         "what is registered and reserved when a unit becomes this is enforced on, though no command shows it: a fenced"
         " node could write",
     ),
+    answers={Rule.INFORMATION_LOST: TARGET_FAILURE},
 )
 
 PERSONALITIES: Mapping[str, Personality] = {

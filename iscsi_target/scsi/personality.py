@@ -13,7 +13,7 @@ from typing import NamedTuple
 from iscsi_target.scsi.access import Access
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.rules import Answer, Rule, refusal
-from iscsi_target.scsi.status import StatusError
+from iscsi_target.scsi.status import Status, StatusError
 from iscsi_target.wire.layout import FieldPointer
 
 
@@ -104,9 +104,6 @@ class Quirk(Enum):
 
     # A command against a reservation
     ATTENTION_BEFORE_CONFLICT = "reports any unit attention before a reservation conflict"
-    ISID_IGNORED = (
-        "lets an initiator with another ISID do what its registered one may do, but for PERSISTENT RESERVE OUT"
-    )
     SPC2_HOLDER_EXEMPT = "lets the nexus that reserved the unit with RESERVE use persistent reservations"
 
     # What PERSISTENT RESERVE IN shows
@@ -269,6 +266,11 @@ class Personality:
         field   the field in error, of the CDB or of the parameter list
         """
         return refusal(rule, self.answer(rule, action), field)
+
+    def mind(self, rule: Rule, action: OutAction | InAction | None = None, field: FieldPointer | None = None) -> None:
+        """Raises as a handler does because of a rule, unless this target does not mind."""
+        if self.answer(rule, action).status is not Status.GOOD:
+            raise self.refusal(rule, action, field)
 
 
 STRICT = Personality("strict", "ISCSITGT", "Virtual disk", "0001")

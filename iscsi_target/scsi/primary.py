@@ -23,7 +23,6 @@ from iscsi_target.scsi.status import (
     NotReadyInitialisingRequired,
     Sense,
     SenseKey,
-    Status,
 )
 from iscsi_target.scsi.task import Call, Done
 
@@ -127,7 +126,6 @@ def _is_exempt(device: Device, nexus: Nexus) -> bool:
     """
     if device.personality.compatible_handling and device.reservations.exempts(nexus):
         return True
-    answer = device.personality.answer(Rule.REGISTRATIONS_PRESENT)
-    if device.reservations.registrations and answer.status is not Status.GOOD:
-        raise device.personality.refusal(Rule.REGISTRATIONS_PRESENT)
+    if device.reservations.registrations:
+        device.personality.mind(Rule.REGISTRATIONS_PRESENT)
     return False

@@ -187,12 +187,14 @@ def refusal(rule: Rule, answer: Answer, field: FieldPointer | None = None) -> St
     """Returns what a handler raises because of a rule.
 
     answer    what the personality says to the rule; not GOOD
-    field     the field in error: of the CDB for 24/00, of the parameter list otherwise
+    field     the field in error: of the CDB for a rule whose own answer is 24/00, of the parameter list otherwise; left
+              out when the personality answers with the other of the two
     Source: SPC4r37 4.5.2.4.2
     """
     if answer.status is Status.RESERVATION_CONFLICT:
         return ConflictByRule(rule)
     assert answer.status is Status.CHECK_CONDITION
-    points = answer.code in (IN_CDB.code, IN_LIST.code)
-    sense = Sense(answer.key, answer.code, field=field if points else None, in_cdb=answer.code == IN_CDB.code)
+    in_cdb = answer.code == IN_CDB.code
+    points = answer.code in (IN_CDB.code, IN_LIST.code) and in_cdb == (rule.answer.code == IN_CDB.code)
+    sense = Sense(answer.key, answer.code, field=field if points else None, in_cdb=in_cdb)
     return RefusedByRule(rule, sense)

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.operations import Operation, Outcome
+from iscsi_target.scsi.reservation_request import Transition
 from iscsi_target.scsi.reservations import Reservations
 from iscsi_target.scsi.status import InternalTargetFailure, Status, StatusError
 from iscsi_target.scsi.timeline import Entry
-from iscsi_target.scsi.transitions import Transition
 
 
 class TaskAttribute(IntEnum):

@@ -2,8 +2,9 @@
 
 `TaskSet` orders tasks by their attributes. It keeps the ordered part as a queue of stretches: an ORDERED task is a
 stretch of its own, neighbouring SIMPLE tasks share one, and only the first stretch is enabled. HEAD OF QUEUE tasks
-stand beside the queue; while one is open nothing else becomes enabled, and what is enabled already stays so. The task
-set is shared by all nexuses (TST = 000b).
+stand beside the queue; while one is open nothing else becomes enabled, and what is enabled already stays so. Orders of
+the operator stand there too and hold up nobody, since what they abort may take long. The task set is shared by all
+nexuses (TST = 000b).
 
 `Turns` lets operations that do not disturb each other run together and makes the others wait in the order in which they
 came, so that a COMPARE AND WRITE is atomic and nobody starves: an operation also waits behind an older one that waits.
@@ -14,7 +15,7 @@ Both do a bounded amount of work per task: nothing is searched through, except o
 from collections import Counter, deque
 from collections.abc import Iterator
 
-from iscsi_target.scsi.nexus import Nexus
+from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.operations import Operation, extents, writes
 from iscsi_target.scsi.task import Task, TaskAttribute
 
@@ -79,7 +80,8 @@ class TaskSet:
         self._nexuses[task.nexus] += 1
         if task.attribute is TaskAttribute.HEAD_OF_QUEUE:
             self._places[task] = None
-            self._heads.add(task)
+            if task.nexus != OPERATOR:
+                self._heads.add(task)
             return [task]
         stretch = self._last_stretch(ordered=task.attribute is TaskAttribute.ORDERED)
         self._places[task] = stretch
@@ -94,7 +96,7 @@ class TaskSet:
         stretch = self._places.pop(task)
         self._count_down(task.nexus)
         if stretch is None:
-            self._heads.remove(task)
+            self._heads.discard(task)
         else:
             stretch.dormant.pop(task, None)
             stretch.enabled.discard(task)

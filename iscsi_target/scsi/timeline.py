@@ -1,8 +1,8 @@
 """What happened to the reservations of one unit, and why: explanations as values, and a bounded timeline of them.
 
 The timeline has the outcome of every PERSISTENT RESERVE OUT and every RESERVATION CONFLICT, numbered. Changes and
-refusals are kept apart, so that a fenced node that tries again and again cannot push out what fenced it; a refusal that
-repeats the one before takes its place and counts it.
+refusals are kept apart, so that a fenced node whose commands conflict again and again cannot push out what fenced it; a
+refusal that repeats the one before takes its place and counts it.
 """
 
 from collections import deque
@@ -12,10 +12,10 @@ from typing import NamedTuple
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.personality import ReservationType
 from iscsi_target.scsi.reservation_record import Record, cause_record, nexus_record
+from iscsi_target.scsi.reservation_request import Transition
 from iscsi_target.scsi.reservations import Cause, Reservations, Spc2Reservation
 from iscsi_target.scsi.rules import Rule
 from iscsi_target.scsi.status import CheckCondition, Sense, Status, StatusError
-from iscsi_target.scsi.transitions import Transition
 
 MAX_CHANGES = 1024  # outcomes of PERSISTENT RESERVE OUT that are kept
 MAX_REFUSALS = 1024  # refused commands that are kept
@@ -146,8 +146,8 @@ class Timeline:
         """Adds a command that a rule refused in a state, or counts it when it is the last one over again."""
         told = Answered(error.status, error.sense if isinstance(error, CheckCondition) else None)
         explanation = self._explain(rule, state, cause.nexus)
-        if spc2.holder is not None:
-            explanation = replace(explanation, holder=spc2.holder, made_by=spc2.made_by)
+        if rule in (Rule.SPC2_RESERVED, Rule.SPC2_RESERVATION_PRESENT):
+            explanation = replace(explanation, type=None, holder=spc2.holder, key=0, made_by=spc2.made_by)
         entry = self._entry(cause, told, explanation)
         last = self._refusals[-1] if self._refusals else None
         if last is not None and _equal(last, entry):

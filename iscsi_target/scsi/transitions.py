@@ -6,8 +6,9 @@ here; where the bytes come from is the business of `persistent_reserve_out`.
 
 What the standard leaves open, and what `strict` does, by case of `tests/conformance/reservations`:
 
-- RG-02, RG-05: REGISTER without a key from a nexus that is not registered registers nobody, but is a successful one
-  and counts: 6.15.2 names the service actions that count and makes no exception. Its APTPL holds too (5.13.5.1).
+- RG-02, RG-05: REGISTER without a key from a nexus that is not registered does nothing (tables 67 and 68), its APTPL
+  included, or a stranger's clean-up would end everybody's persistence; but it is a successful REGISTER and counts:
+  6.15.2 names the service actions that count and makes no exception.
 - RG-27: ALL_TG_PT on a nexus that is registered through one port only applies the key to every port, as if the request
   came through each of them (6.16.3), so a registration through another port with another key conflicts; that a port
   without a registration would want the key zero is left out, because no request could be GOOD then.
@@ -22,8 +23,8 @@ What the standard leaves open, and what `strict` does, by case of `tests/conform
 - PE-14: with an all registrants type the own key removes the own registration too (table 72 has no exception).
 - PA-07: PREEMPT AND ABORT with the key zero aborts the tasks of every registered nexus, the issuer's others included
   (5.13.11.2.6, last paragraph).
-- PV-30, UA-01, PE-26: what a reservation forbids by tables 65 and 66 is found before the parameter list is read and
-  before unit attentions other than those of resets and lost nexuses are reported (SAM5r21 5.3.3).
+- PV-30, UA-01, PE-23, PE-26: what a reservation forbids by tables 65 and 66 is found before the parameter list is read
+  and before unit attentions other than those of resets and lost nexuses are reported (SAM5r21 5.3.3).
 - RM-20: a reservation may be moved to a nexus that has no session.
 - AP-08: when the stored state cannot be read, nothing is known, and all but the commands of 5.13.5.2 are refused.
 """
@@ -35,79 +36,20 @@ from typing import NamedTuple, NoReturn, assert_never
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.personality import STRICT, Audience, Event, OutAction, Personality, Quirk, ReservationType
-from iscsi_target.scsi.reservations import LU_SCOPE, Cause, Reservation, Reservations
+from iscsi_target.scsi.reservation_request import Consequence, Request, TasksAborted, Told, ToldAll, Transition
+from iscsi_target.scsi.reservations import LU_SCOPE, Reservation, Reservations
 from iscsi_target.scsi.rules import Rule
-from iscsi_target.scsi.status import Status
 from iscsi_target.wire.layout import FieldPointer
 
 MAX_REGISTRATIONS = 8190  # of one unit: as many as READ KEYS can tell; some 2 MiB of memory and of the state file
 GENERATIONS = 1 << 32  # PRGENERATION wraps; SPC4r37 6.15.2
 TYPES = frozenset(ReservationType)
-
-
-class Request(NamedTuple):
-    """A PERSISTENT RESERVE OUT command, its parameter list understood.
-
-    cause          the command itself
-    scope, type    as in the CDB, whatever they are
-    no_attention_on_release   NUAR of the control mode page
-    siblings       with ALL_TG_PT: the nexuses of the same initiator port through the other target ports
-    listed         with SPEC_I_PT: the nexuses of the listed initiator ports, none twice
-    destination    with REGISTER AND MOVE: the nexus that is to hold the reservation
-    unregister     UNREG
-    Source: SPC4r37 6.16
-    """
-
-    action: OutAction
-    cause: Cause
-    reservation_key: int = 0
-    service_action_reservation_key: int = 0
-    scope: int = LU_SCOPE
-    type: int = 0
-    aptpl: bool = False
-    spec_i_pt: bool = False
-    no_attention_on_release: bool = False
-    siblings: tuple[Nexus, ...] = ()
-    listed: tuple[Nexus, ...] = ()
-    destination: Nexus | None = None
-    unregister: bool = False
-
-
-class Told(NamedTuple):
-    """A nexus is to be told by a unit attention, if it has a session."""
-
-    nexus: Nexus
-    code: AttentionCode
-
-
-class ToldAll(NamedTuple):
-    """Every nexus that has a session is to be told by a unit attention, registered or not, but one or none."""
-
-    code: AttentionCode
-    except_nexus: Nexus | None
-
-
-class TasksAborted(NamedTuple):
-    """The tasks of a nexus are to be aborted, and its prevention of medium removal ends."""
-
-    nexus: Nexus
-
-
-Consequence = Told | ToldAll | TasksAborted
-
-
-class Transition(NamedTuple):
-    """What a request leads to.
-
-    rule           what was done
-    consequences   in the order in which they are to be carried out
-    removed        the nexuses that are not registered any more
-    """
-
-    state: Reservations
-    rule: Rule
-    consequences: tuple[Consequence, ...] = ()
-    removed: tuple[Nexus, ...] = ()
+# The service actions that a nexus may use without being registered. Source: SPC4r37 5.13.5.3.2, 5.13.7
+OPEN_TO_STRANGERS = (
+    OutAction.REGISTER,
+    OutAction.REGISTER_AND_IGNORE_EXISTING_KEY,
+    OutAction.REPLACE_LOST_RESERVATION,
+)
 
 
 def apply(state: Reservations, nexus: Nexus, request: Request, personality: Personality) -> Transition:
@@ -121,7 +63,25 @@ def apply(state: Reservations, nexus: Nexus, request: Request, personality: Pers
     case = _Case(state, nexus, request, personality)
     if state.lost and request.action is not OutAction.REPLACE_LOST_RESERVATION:
         case.refuse(Rule.INFORMATION_LOST)
+    _verify_sender(case)
     return _TRANSITIONS[request.action](case)
+
+
+def verify_sender(state: Reservations, nexus: Nexus, request: Request, personality: Personality) -> None:
+    """Checks whether a nexus may use a service action with its reservation key, whatever else is in the request.
+
+    request   at least the action and the reservation key
+    raises    StatusError as `apply`
+    Source: SPC4r37 5.13.7, 5.13.8 table 70, 6.16.3
+    """
+    _verify_sender(_Case(state, nexus, request, personality))
+
+
+def _verify_sender(case: "_Case") -> None:
+    if case.request.action is OutAction.RELEASE:
+        _verify_release(case)
+    elif case.request.action not in OPEN_TO_STRANGERS:
+        case.verify_key()
 
 
 class _Case(NamedTuple):
@@ -136,9 +96,7 @@ class _Case(NamedTuple):
         raise self.personality.refusal(rule, self.request.action, field)
 
     def mind(self, rule: Rule, field: FieldPointer | None = None) -> None:
-        """Raises what the personality answers to a rule, unless it does not mind."""
-        if self.personality.answer(rule, self.request.action).status is not Status.GOOD:
-            self.refuse(rule, field)
+        self.personality.mind(rule, self.request.action, field)
 
     def has(self, quirk: Quirk) -> bool:
         return self.personality.has(quirk)
@@ -269,9 +227,9 @@ def _unregister(case: _Case) -> Transition:
     registrations, reservation = _without(state, removed)
     released = state.reservation is not None and reservation is None
     by = _unregistering_count(case, removed=bool(removed), released=released)
-    after = case.counted(by, registrations=registrations, reservation=reservation, aptpl=request.aptpl)
     if not removed:
-        return Transition(after, Rule.NOT_REGISTERED_BEFORE)
+        return Transition(case.counted(by), Rule.NOT_REGISTERED_BEFORE)
+    after = case.counted(by, registrations=registrations, reservation=reservation, aptpl=request.aptpl)
     told = case.notify(Event.HOLDER_UNREGISTERED, registrations) if released else ()
     return Transition(after, Rule.UNREGISTERED, told, removed)
 
@@ -287,7 +245,6 @@ def _unregistering_count(case: _Case, *, removed: bool, released: bool) -> int:
 
 def _reserve(case: _Case) -> Transition:
     state, nexus, request, _ = case
-    case.verify_key()
     wanted = case.new_reservation()
     if state.reservation is None:
         return Transition(replace(state, reservation=wanted), Rule.RESERVED)
@@ -300,7 +257,6 @@ def _reserve(case: _Case) -> Transition:
 
 def _release(case: _Case) -> Transition:
     state, nexus, request, _ = case
-    _verify_release(case)
     if state.reservation is None:
         return Transition(state, Rule.NOTHING_TO_RELEASE)
     if not state.holds(nexus):
@@ -326,7 +282,6 @@ def _verify_release(case: _Case) -> None:
 
 
 def _clear(case: _Case) -> Transition:
-    case.verify_key()
     removed = tuple(case.state.registrations)
     told = case.notify(Event.CLEARED, removed)
     by = len(removed) if case.has(Quirk.EACH_REMOVAL_COUNTED) else 1
@@ -337,7 +292,6 @@ def _clear(case: _Case) -> Transition:
 
 
 def _preempt(case: _Case) -> Transition:
-    case.verify_key()
     key = case.request.service_action_reservation_key
     reservation = case.state.reservation
     victims = case.matching(key)
@@ -409,7 +363,6 @@ def _aborts(case: _Case, victims: Iterable[Nexus]) -> tuple[Consequence, ...]:
 
 def _register_and_move(case: _Case) -> Transition:
     state, nexus, request, _ = case
-    case.verify_key()
     if state.reservation is None:
         case.refuse(Rule.NOTHING_TO_MOVE)
     if state.reservation.holder is None:

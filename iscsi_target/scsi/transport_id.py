@@ -6,6 +6,7 @@ Names are compared as RFC 7143 has it, so what is read is normalised.
 """
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from iscsi_target.scsi.nexus import InitiatorPort
@@ -49,6 +50,7 @@ class TransportId(NamedTuple):
     length_bytes: int
 
 
+@lru_cache(maxsize=8192)  # READ FULL STATUS names every registration, and polls come often
 def pack_transport_id(port: InitiatorPort) -> bytes:
     """Returns the TransportID of an initiator port.
 

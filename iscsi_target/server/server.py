@@ -30,7 +30,16 @@ from iscsi_target.server.control import Control
 from iscsi_target.server.driver import Driver
 from iscsi_target.server.listener import Listener, bind
 from iscsi_target.server.systemd import InheritedSocket
-from iscsi_target.server.units import OpenUnit, all_ports, differ_in_looks, open_unit, personality_of, ports_of, restyle
+from iscsi_target.server.units import (
+    OpenUnit,
+    all_ports,
+    differ_in_looks,
+    open_unit,
+    personality_of,
+    ports_of,
+    restyle,
+    take_over_reservations,
+)
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.medium import worker_threads
 from iscsi_target.storage.state import StateFile
@@ -262,7 +271,7 @@ class Server:
             if name in wanted and differ_in_looks(had.configured, wanted[name]):
                 self._units[name] = restyle(had, wanted[name])
         leaving = {name: had for name, had in self._units.items() if had.configured != wanted.get(name)}
-        changed = [(had.configured, wanted[name]) for name, had in leaving.items() if name in wanted]
+        changed = [(had, wanted[name]) for name, had in leaving.items() if name in wanted]
         for name in leaving:
             del self._units[name]
         self._reconfigure(configuration)
@@ -272,19 +281,20 @@ class Server:
         for name in leaving:  # what is being saved must be there before the unit is opened again
             await self._driver.saved(name)
         await self._close_units(leaving)
-        for old, new in changed:
-            await self._reopen(configuration, old, new)
+        for had, new in changed:
+            await self._reopen(configuration, had, new)
         if changed:
             self._reconfigure(configuration)
 
-    async def _reopen(self, configuration: Configuration, old: Unit, new: Unit) -> None:
+    async def _reopen(self, configuration: Configuration, had: OpenUnit, new: Unit) -> None:
         """Opens a unit as it is configured now, or else as it was before, or else leaves it out."""
-        for unit in (new, old):
+        for unit in (new, had.configured):
             try:
                 await self._open_units(configuration, [unit], self._units)
             except (StorageError, ConfigError) as error:
                 log.error("unit %s: %s", unit.name, error)
             else:
+                take_over_reservations(had, self._units[unit.name])
                 return
 
     def _reconfigure(self, configuration: Configuration) -> None:

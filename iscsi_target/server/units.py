@@ -76,6 +76,8 @@ def open_backend(unit: Unit, state: StateFile) -> Backend:
 
     A file that does not exist is a new unit, which inherits no reservations of an earlier one of its name; they are
     gone before the file is there. RAM is always new, and keeps them: with it a laboratory tries what a restart does.
+    Otherwise a unit is its name: what was stored for it holds with another image too, since a fence that falls by
+    mistake is worse than one that the operator has to clear.
     """
     if unit.backing is Backing.RAM:
         assert unit.size_bytes is not None
@@ -120,6 +122,19 @@ def ports_of(
         for port in (TargetPort(entry.name, tag) for tag in entry.portal_groups)
         if unit in entry.luns.values()
     }
+
+
+def take_over_reservations(had: OpenUnit, opened: OpenUnit) -> None:
+    """Lets what is registered and reserved hold on after a unit was closed and opened again with other settings.
+
+    Power was not lost, so it does not matter whether the reservations would survive that. A unit that is something else
+    now takes nothing over.
+
+    Source: SPC4r37 5.13.5.1
+    """
+    before, now = had.configured, opened.configured
+    if (before.backing, before.path) == (now.backing, now.path):
+        opened.device.reservations = had.device.reservations
 
 
 def differ_in_looks(one: Unit, other: Unit) -> bool:

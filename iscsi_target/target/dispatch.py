@@ -197,7 +197,7 @@ class Dispatcher:
     # From the operator
 
     def operate(self, number: int, unit: LogicalUnit, order: Order) -> None:
-        """Gives an order to a unit ahead of what waits there; Operated follows."""
+        """Gives an order to a unit, which nobody aborts and which holds up nobody; Operated follows."""
         parameters = BasicParameterList(service_action_reservation_key=order.key).pack()
         cdb = PersistentReserveOut(service_action=order.action, parameter_list_length=len(parameters))
         new = Task(OPERATOR, number, cdb.pack(), TaskAttribute.HEAD_OF_QUEUE, received_s=self.now_s)
@@ -270,9 +270,6 @@ class Dispatcher:
         self.relieved(active)
 
     def _aborted(self, ended: Task) -> None:
-        if ended in self._orders:
-            self._actions.append(Operated(self._orders.pop(ended), Status.TASK_ABORTED))
-            return
         active = self.active[ended.nexus]
         del active.tasks[ended.tag]
         active.aborting.discard(ended.tag)

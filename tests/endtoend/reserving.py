@@ -13,8 +13,8 @@ from iscsi_target.scsi.reservation_pages import (
     ReservationHeader,
     ReservationKey,
 )
+from iscsi_target.scsi.reservation_request import Request
 from iscsi_target.scsi.reservations import Reservations
-from iscsi_target.scsi.transitions import Request
 from iscsi_target.scsi.transport_id import pack_transport_id, unpack_transport_id
 from tests.endtoend.test_durability import done
 from tests.endtoend.wire_initiator import UNIT_ATTENTION, Initiator, Outcome

@@ -54,7 +54,7 @@ def target(tmp_path_factory: pytest.TempPathFactory, tool: Tool) -> Iterator[Ser
     folder = tmp_path_factory.mktemp("clusters")
     with serving(folder, PLAIN, "--trace", str(folder / "clusters.pcapng")) as served:
         yield served
-        conflicts_of_trace(served, folder / "clusters.pcapng", tool("tshark"))
+        assert conflicts_of_trace(served, folder / "clusters.pcapng", tool("tshark"))
 
 
 def conflicts_of_trace(target: ServedTarget, trace: FilePath, tshark: FilePath) -> list[str]:
@@ -336,8 +336,11 @@ async def test_linux_pr_ops_always_ask_for_persistence(target: ServedTarget, *, 
         assert await a.out(CLEAR, 0x12) == GOOD
         assert await b.keys() == []
         assert b.attentions == [RESERVATIONS_PREEMPTED]
-        assert await b.out(REGISTER, aptpl=False) == GOOD
+        assert await b.out(IGNORE) == GOOD  # nobody is registered, so this changes nothing
+        assert (await b.capabilities()).ptpl_a
+        assert await b.out(REGISTER, new=0x21, aptpl=False) == GOOD
         assert not (await b.capabilities()).ptpl_a
+        await leave(b)
 
 
 async def test_linux_pr_ops_survive_a_crash_of_the_target(tmp_path: FilePath) -> None:

@@ -7,6 +7,9 @@ What the commands lead to is computed with `transitions.apply`, so after a resta
 was acknowledged last, or in the one that the command without an answer leads to, and in no other. There are several
 units, so that one kill meets several saves at different instants. Nothing here proves what a power loss does: that what
 SQLite has synchronised is on the disk is the promise of the disk.
+
+It fails within seconds when the driver reports a save before it is made, and when the row is deleted and inserted in two
+transactions; whoever changes the saving may try both.
 """
 
 import asyncio
@@ -26,9 +29,10 @@ from iscsi_target.scsi.block_cdb import Read16
 from iscsi_target.scsi.cdb import Inquiry
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.personality import STRICT, OutAction, ReservationType
+from iscsi_target.scsi.reservation_request import Request, Transition
 from iscsi_target.scsi.reservations import Cause, Reservations
 from iscsi_target.scsi.status import Status, StatusError
-from iscsi_target.scsi.transitions import Request, Transition, apply
+from iscsi_target.scsi.transitions import apply
 from iscsi_target.server.server import Server
 from tests.endtoend.nursery import ForkedTarget, Nursery
 from tests.endtoend.reserving import read_view, send_out, view_of

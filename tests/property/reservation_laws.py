@@ -14,8 +14,8 @@ from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.personality import OutAction, ReservationType
 from iscsi_target.scsi.reservation_record import from_record, to_record
+from iscsi_target.scsi.reservation_request import Request
 from iscsi_target.scsi.reservations import Reservation, Reservations
-from iscsi_target.scsi.transitions import Request
 
 WE, EA, WERO, EARO, WEAR, EAAR = ReservationType
 EXCLUSIVE, REGISTRANTS_ONLY, ALL_REGISTRANTS = {WE, EA}, {WERO, EARO}, {WEAR, EAAR}
@@ -353,11 +353,12 @@ def change_is_lawful(before: Reservations, nexus: Nexus, request: Request, after
         assert after.generation == 0
     else:
         assert after.generation == (before.generation + (request.action in COUNTED)) % (1 << 32)
-    processes_aptpl = request.action in {
-        *REGISTERS,
-        OutAction.REGISTER_AND_MOVE,
-        OutAction.REPLACE_LOST_RESERVATION,
-    }
+    registers = request.action in REGISTERS
+    key = request.service_action_reservation_key
+    nobody = registers and not key and not {nexus, *request.siblings} & before.registrations.keys()
+    processes_aptpl = not nobody and (
+        registers or request.action in {OutAction.REGISTER_AND_MOVE, OutAction.REPLACE_LOST_RESERVATION}
+    )
     assert after.aptpl == (request.aptpl if processes_aptpl else before.aptpl)
     state_is_sound(after)
 

@@ -12,9 +12,9 @@ from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.nexus import OPERATOR, InitiatorPort, Nexus
 from iscsi_target.scsi.open_task import Fate, OpenTask
 from iscsi_target.scsi.personality import STRICT, InAction, OutAction
+from iscsi_target.scsi.reservation_request import Request, Transition
 from iscsi_target.scsi.reservations import Reservations
 from iscsi_target.scsi.task import Task, TaskAttribute, UnitState
-from iscsi_target.scsi.transitions import Request, Transition
 from iscsi_target.wire.layout import Layout
 from tests.conformance.reservations import world as drawing
 from tests.conformance.reservations.world import N1, N1Q, N2, N2Q, N3, RC, G, P, Q, Told, World

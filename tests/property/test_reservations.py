@@ -18,9 +18,9 @@ from iscsi_target.scsi.pages import ModeHeader10
 from iscsi_target.scsi.personality import InAction, OutAction
 from iscsi_target.scsi.reservation_pages import ReservationHeader
 from iscsi_target.scsi.reservation_record import from_record, to_record
+from iscsi_target.scsi.reservation_request import Request
 from iscsi_target.scsi.reservations import Cause, Reservations
 from iscsi_target.scsi.task import Function, UnitState
-from iscsi_target.scsi.transitions import Request
 from iscsi_target.scsi.transport_id import pack_transport_id
 from tests.conformance.reservations import world as drawing
 from tests.conformance.reservations.world import BLOCK, K1, K2, K3, N4, G, P, Q

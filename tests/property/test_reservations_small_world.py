@@ -15,10 +15,11 @@ import pytest
 from iscsi_target.scsi.access import Access
 from iscsi_target.scsi.nexus import OPERATOR, InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.personality import STRICT, OutAction, ReservationType
+from iscsi_target.scsi.reservation_request import Request, TasksAborted, Told, Transition
 from iscsi_target.scsi.reservations import Cause, Reservation, Reservations
 from iscsi_target.scsi.rules import RefusedByRule
 from iscsi_target.scsi.status import ReservationConflict, StatusError
-from iscsi_target.scsi.transitions import Request, TasksAborted, Told, Transition, apply, overrule
+from iscsi_target.scsi.transitions import apply, overrule
 from tests.property.reservation_laws import (
     CONFLICT,
     GOOD,

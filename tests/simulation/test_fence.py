@@ -21,8 +21,8 @@ from iscsi_target.scsi.open_task import Fence, OpenTask
 from iscsi_target.scsi.operations import Fault, MediumError
 from iscsi_target.scsi.pages import UnmapBlockDescriptor, UnmapHeader
 from iscsi_target.scsi.personality import STRICT, OutAction
+from iscsi_target.scsi.reservation_request import TasksAborted, Transition
 from iscsi_target.scsi.task import Function, Managed, ManagementRequest, Task, TaskAttribute, UnitAction, UnitState
-from iscsi_target.scsi.transitions import TasksAborted, Transition
 from iscsi_target.wire.layout import Layout
 from tests.conformance.reservations.world import (
     ABORTED,

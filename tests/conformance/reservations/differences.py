@@ -10,7 +10,6 @@ from typing import NamedTuple
 from iscsi_target.scsi.cdb import (
     PersistentReserveIn,
 )
-from iscsi_target.scsi.nexus import InitiatorPort, Nexus
 from iscsi_target.scsi.personalities import PERSONALITIES
 from iscsi_target.scsi.personality import InAction
 from iscsi_target.scsi.reservation_pages import ReservationHeader
@@ -26,14 +25,12 @@ from tests.conformance.reservations.world import (
     B,
     C,
     G,
-    P,
     Told,
     World,
     check,
 )
 
 COMMUNICATION_FAILURE, NOT_READY = check(2, 0x0800), check(2, 0x0000)
-N1_LATER = Nexus(InitiatorPort(A.name, b"\x80\0\0\0\0\x09"), P)  # node a with another ISID
 ALL = frozenset(PERSONALITIES) - {"strict", "openfiler"}
 A_ID, B_ID, C_ID = map(pack_transport_id, (A, B, C))
 

@@ -14,7 +14,6 @@ from iscsi_target.scsi.personality import InAction, OutAction
 from iscsi_target.wire.layout import Layout
 from tests.conformance.reservations.differences import (
     COMMUNICATION_FAILURE,
-    N1_LATER,
     NOT_READY,
     Differences,
     Story,
@@ -326,14 +325,6 @@ def move_with_a_scope(world: World) -> object:
 
 
 # Sessions, SPC-2 reservations, attentions
-
-
-@differs("NX-03", "lio", "comstar", told=(G, {N1: K1}))
-def host_returns_with_another_isid(world: World) -> object:
-    holding(world, EARO, registered=False)
-    world.detach(N1)
-    world.attach(N1_LATER)
-    return with_registered(world, world.write(N1_LATER))
 
 
 @differs("S2-03", "spdk", told=G)

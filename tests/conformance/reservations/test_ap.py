@@ -9,7 +9,7 @@ from iscsi_target.scsi.operations import Fault
 from iscsi_target.scsi.personality import InAction, OutAction
 from iscsi_target.scsi.reservation_pages import CapabilitiesData
 from iscsi_target.scsi.reservations import Reservations
-from iscsi_target.scsi.task import UnitState
+from iscsi_target.scsi.task import Function, UnitState
 from tests.conformance.reservations.world import (
     EARO,
     INVALID_RELEASE,
@@ -56,6 +56,13 @@ def persistent(kind: int = WERO) -> World:
 
 def lost_world() -> World:
     return World(stored=UnitState(reservations=Reservations(lost=True)))
+
+
+def unreserved() -> World:
+    """N1 is registered, persistently, and nobody holds anything."""
+    world = World()
+    world.register(N1, K1, aptpl=True)
+    return world
 
 
 def persists(world: World) -> bool:
@@ -171,15 +178,17 @@ def test_ap_06_register_that_conflicts_leaves_aptpl_alone():
 
 
 def changes() -> list:
-    """Each service action with a parameter list that changes what is stored, sent by N1, who holds WERO."""
+    """Each service action with a parameter list that changes what is stored, sent by N1, who holds WERO if it can."""
     cases = {
         OutAction.REGISTER: basic(K1, K3, aptpl=True),
+        OutAction.RESERVE: basic(K1),
         OutAction.RELEASE: basic(K1),
         OutAction.CLEAR: basic(K1),
         OutAction.PREEMPT: basic(K1, K2),
         OutAction.PREEMPT_AND_ABORT: basic(K1, K2),
         OutAction.REGISTER_AND_IGNORE_EXISTING_KEY: basic(K9, 0),
         OutAction.REGISTER_AND_MOVE: moving(K1, K3, N3, aptpl=1, unreg=1),
+        OutAction.REPLACE_LOST_RESERVATION: basic(0, K1, aptpl=True),
     }
     return [pytest.param(action, data, id=str(action)) for action, data in cases.items()]
 
@@ -193,7 +202,8 @@ def same(one: Reservations, other: Reservations) -> bool:
 @pytest.mark.clause("SPC4r37 5.13.5.1")
 @pytest.mark.parametrize("action, parameters", changes())
 def test_ap_07_crash_leaves_the_old_or_the_new_state_and_good_means_the_new_one(action, parameters):
-    world = persistent()
+    worlds = {OutAction.RESERVE: unreserved, OutAction.REPLACE_LOST_RESERVATION: lost_world}
+    world = worlds.get(action, persistent)()
     old = world.unit.device.reservations
     world.hold_saves = True
     tag = world.start_out(N1, action, parameters, type=WERO)
@@ -268,8 +278,14 @@ def test_ap_08_lost_reservations_leave_what_the_standard_lists(cdb):
 
 @pytest.mark.case("AP-08")
 @pytest.mark.clause("SPC4r37 5.13.5.3.2")
-def test_ap_08_lost_reservations_stay_lost_over_resets_and_power_loss():
-    after = lost_world().power_cycle().power_cycle()
+@pytest.mark.parametrize("function", [Function.LOGICAL_UNIT_RESET, Function.TARGET_RESET, Function.CLEAR_TASK_SET])
+def test_ap_08_lost_reservations_stay_lost_over_resets_and_power_loss(function):
+    before = lost_world()
+    before.manage(N1, function)
+    for nexus in before.pending_of_all():
+        before.send(nexus, spc.RequestSense(allocation_length=18))
+    assert before.write(N1) == LOST
+    after = before.power_cycle().power_cycle()
     assert after.write(N1) == LOST
     assert after.read_block(N1) == LOST
 
@@ -442,9 +458,10 @@ def test_ap_13_restored_unit_says_that_it_persists():
 @pytest.mark.case("AP-14")
 @pytest.mark.clause("SPC4r37 5.13.5.1")
 @pytest.mark.parametrize("aptpl", [False, True])
-def test_ap_14_unit_that_the_operator_closes_and_opens_again_keeps_what_a_power_loss_keeps(aptpl):
-    """The standard does not know an operator. A unit that is closed is gone with all that is not stored, as without
-    power, so what APTPL promises is exactly what is kept; everybody is told of a power on.
+def test_ap_14_unit_that_the_operator_takes_offline_for_a_while_keeps_what_a_power_loss_keeps(aptpl):
+    """The standard does not know an operator. A unit that is taken out of the configuration is gone with all that is
+    not stored, as without power; everybody is told of a power on. One that is only opened anew with other settings
+    keeps everything: `tests/unit/server/test_server.py`.
     """
     world = World()
     world.register(N1, K1, aptpl=aptpl)

@@ -21,11 +21,11 @@ from iscsi_target.scsi.persistent_reserve_out import (
 )
 from iscsi_target.scsi.personality import OutAction, ReservationType
 from iscsi_target.scsi.reservation_pages import BasicParameterList, MoveParameterList
+from iscsi_target.scsi.reservation_request import TasksAborted, Told
 from iscsi_target.scsi.reservations import Cause, Reservation, Reservations, Spc2Reservation
 from iscsi_target.scsi.rules import Rule, rule_of
 from iscsi_target.scsi.status import Status, StatusError
 from iscsi_target.scsi.task import Call, Change, Save
-from iscsi_target.scsi.transitions import TasksAborted, Told
 from iscsi_target.scsi.transport_id import pack_transport_id
 from tests.unit.scsi.command_bench import A, B, P, device
 

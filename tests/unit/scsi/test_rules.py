@@ -78,17 +78,20 @@ def test_a_conflict_has_no_sense_data():
 
 @pytest.mark.clause("SPC4r37 4.5.2.4.2")
 @pytest.mark.parametrize(
-    "answer, sense",
+    "rule, answer, sense",
     [
-        (IN_CDB, Sense(SenseKey.ILLEGAL_REQUEST, 0x2400, field=FIELD, in_cdb=True)),
-        (IN_LIST, Sense(SenseKey.ILLEGAL_REQUEST, 0x2600, field=FIELD, in_cdb=False)),
+        (Rule.TYPE_INVALID, IN_CDB, Sense(SenseKey.ILLEGAL_REQUEST, 0x2400, field=FIELD, in_cdb=True)),
+        (Rule.TYPE_INVALID, IN_LIST, Sense(SenseKey.ILLEGAL_REQUEST, 0x2600, in_cdb=False)),
+        (Rule.ZERO_KEY, IN_LIST, Sense(SenseKey.ILLEGAL_REQUEST, 0x2600, field=FIELD, in_cdb=False)),
+        (Rule.ZERO_KEY, IN_CDB, Sense(SenseKey.ILLEGAL_REQUEST, 0x2400, in_cdb=True)),
+        (Rule.APTPL_NOT_ALLOWED, IN_LIST, Sense(SenseKey.ILLEGAL_REQUEST, 0x2600, field=FIELD, in_cdb=False)),
     ],
 )
-def test_an_invalid_field_is_pointed_at_where_it_is(answer, sense):
-    error = refusal(Rule.ZERO_KEY, answer, FIELD)
+def test_an_invalid_field_is_pointed_at_only_where_it_is(rule, answer, sense):
+    error = refusal(rule, answer, FIELD)
     assert isinstance(error, RefusedByRule)
     assert (error.status, error.sense) == (Status.CHECK_CONDITION, sense)
-    assert rule_of(error) is Rule.ZERO_KEY
+    assert rule_of(error) is rule
 
 
 @pytest.mark.parametrize("answer", [IN_CDB, IN_LIST])

@@ -8,11 +8,12 @@ import pytest
 from iscsi_target.scsi import timeline
 from iscsi_target.scsi.nexus import OPERATOR, InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.personality import STRICT, OutAction, ReservationType
+from iscsi_target.scsi.reservation_request import Request, Transition
 from iscsi_target.scsi.reservations import Cause, Reservation, Reservations, Spc2Reservation
 from iscsi_target.scsi.rules import Rule, refusal
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.timeline import Answered, Entry, Explanation, Timeline, entry_record
-from iscsi_target.scsi.transitions import Request, Transition, apply, overrule
+from iscsi_target.scsi.transitions import apply, overrule
 
 P = TargetPort("iqn.2026-01.org.example:disks", 1)
 A, B, C = (Nexus(InitiatorPort(f"iqn.2026-01.org.example:{name}", bytes(6)), P) for name in "abc")

@@ -298,9 +298,9 @@ async def inquire(initiator):
     return [name.decode().rstrip() for name in (data.vendor, data.product, data.revision)]
 
 
-async def reserve(initiator, action, key=0, new=0):
+async def reserve(initiator, action, key=0, new=0, **flags):
     """PERSISTENT RESERVE OUT for Exclusive Access; returns (status, sense key, code)."""
-    parameters = BasicParameterList(reservation_key=key, service_action_reservation_key=new).pack()
+    parameters = BasicParameterList(reservation_key=key, service_action_reservation_key=new, **flags).pack()
     cdb = PersistentReserveOut(service_action=action, type=3, parameter_list_length=len(parameters))
     return (await initiator.execute(cdb, parameters))[:3]
 
@@ -355,3 +355,42 @@ async def test_reload_with_a_personality_that_there_is_not_changes_nothing(confi
             await server.reload(renamed)
         assert server._units["a"].device.identity.vendor == "ISCSITGT"
         assert list(server._units) == ["a"]
+
+
+@pytest.mark.case("AP-14")
+@pytest.mark.clause("SPC4r37 5.13.5.1")
+@pytest.mark.parametrize("aptpl", [False, True])
+async def test_unit_that_is_opened_again_with_other_settings_keeps_its_reservations(configuration, tmp_path, aptpl):
+    async with Server(configuration) as server:
+        url = server.url("a")
+        async with session(url) as holder, session(url, name=f"{TARGET}:b") as other:
+            await holder.ready()
+            await other.ready()
+            assert await reserve(holder, OutAction.REGISTER, new=1, aptpl=aptpl) == (GOOD, 0, 0)
+            assert await reserve(holder, OutAction.RESERVE, key=1) == (GOOD, 0, 0)
+            before = server._units["a"].device
+            await server.reload(replace(configuration, units=(disk(tmp_path, "a", rotation_rate=7200),)))
+            assert server._units["a"].device is not before
+            assert server._units["a"].device.reservations == before.reservations
+            for initiator in (holder, other):
+                assert (await initiator.execute(READY)).key == 6
+            assert (await other.execute(READ, b"", 512)).status == CONFLICT
+            assert (await holder.execute(READ, b"", 512)).status == GOOD
+            elsewhere = replace(disk(tmp_path, "a"), path=tmp_path / "other.img")
+            await server.reload(replace(configuration, units=(elsewhere,)))
+            await other.ready()
+            assert (await other.execute(READ, b"", 512)).status == GOOD  # it is another unit, whose file is new
+
+
+async def test_unit_that_cannot_be_opened_with_other_settings_keeps_its_reservations(configuration, tmp_path):
+    async with Server(configuration) as server:
+        url = server.url("a")
+        async with session(url) as holder, session(url, name=f"{TARGET}:b") as other:
+            await holder.ready()
+            assert await reserve(holder, OutAction.REGISTER, new=1) == (GOOD, 0, 0)
+            assert await reserve(holder, OutAction.RESERVE, key=1) == (GOOD, 0, 0)
+            missing = replace(disk(tmp_path, "a"), path=tmp_path / "missing" / "a.img")
+            await server.reload(replace(configuration, units=(missing,)))
+            assert server._units["a"].configured.path == tmp_path / "a.img"
+            await other.ready()
+            assert (await other.execute(READ, b"", 512)).status == CONFLICT
