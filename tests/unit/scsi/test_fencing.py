@@ -294,3 +294,32 @@ def test_nor_does_qerr(bench: Bench):
     assert bench.outcome(fencing) is None
     bench.perform()
     assert (bench.outcome(victim), bench.status(fencing)) == (Aborted(victim), Status.GOOD)
+
+
+@pytest.mark.clause("SPC4r37 7.5.8")
+@pytest.mark.parametrize("qerr", [1, 3])
+def test_an_order_that_fails_ends_nothing_else(bench: Bench, qerr: int):
+    give_page(bench, ControlPage(qerr=qerr))
+    reserved(bench, aptpl=True)
+    waiting = bench.write(B, 0)
+    failing, next_one = order(bench, OutAction.PREEMPT, KEY_A), order(bench, OutAction.PREEMPT, KEY_B)
+    bench.persist(MediumError(Fault.NO_SPACE))
+    assert bench.sense(failing) == (4, 0x4400)
+    assert (bench.outcome(waiting), bench.outcome(next_one)) == (None, None)
+    bench.persist()
+    assert bench.status(next_one) is Status.GOOD
+    bench.perform()
+    assert bench.status(waiting) is Status.GOOD
+
+
+@pytest.mark.parametrize("attribute", [TaskAttribute.SIMPLE, TaskAttribute.ORDERED, TaskAttribute.HEAD_OF_QUEUE])
+def test_an_order_that_waits_holds_up_nobody(bench: Bench, attribute: TaskAttribute):
+    reserved(bench)
+    bench.write(B, 0)
+    fencing = order(bench, OutAction.PREEMPT_AND_ABORT, KEY_B)
+    reading = bench.read(A, 5, attribute)
+    bench.perform(list(bench.at_medium)[1])
+    assert bench.status(reading) is Status.GOOD
+    assert bench.outcome(fencing) is None
+    bench.perform()
+    assert bench.status(fencing) is Status.GOOD

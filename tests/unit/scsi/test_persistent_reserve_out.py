@@ -176,6 +176,15 @@ def test_spc_2_reservation_refuses_its_holder_too():
     assert rule_of(caught.value) is Rule.SPC2_RESERVATION_PRESENT
 
 
+@pytest.mark.clause("SPC4r37 6.16.3")
+@pytest.mark.parametrize("key, rule", [(K3, Rule.KEY_MISMATCH), (K1, Rule.SPEC_I_PT_NOT_ALLOWED)])
+def test_key_is_looked_at_before_flags(key, rule):
+    data = BasicParameterList(reservation_key=key, spec_i_pt=True).pack()
+    with pytest.raises(StatusError) as caught:
+        send(unit(), OutAction.CLEAR, data)
+    assert rule_of(caught.value) is rule
+
+
 # The operator
 
 
