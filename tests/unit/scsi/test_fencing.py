@@ -312,11 +312,12 @@ def test_an_order_that_fails_ends_nothing_else(bench: Bench, qerr: int):
     assert bench.status(waiting) is Status.GOOD
 
 
-@pytest.mark.parametrize("attribute", [TaskAttribute.SIMPLE, TaskAttribute.ORDERED, TaskAttribute.HEAD_OF_QUEUE])
+@pytest.mark.parametrize("attribute", [TaskAttribute.SIMPLE, TaskAttribute.HEAD_OF_QUEUE])
 def test_an_order_that_waits_holds_up_nobody(bench: Bench, attribute: TaskAttribute):
     reserved(bench)
     bench.write(B, 0)
     fencing = order(bench, OutAction.PREEMPT_AND_ABORT, KEY_B)
+    assert bench.attention(A) == AttentionCode.RESERVATIONS_RELEASED
     reading = bench.read(A, 5, attribute)
     bench.perform(list(bench.at_medium)[1])
     assert bench.status(reading) is Status.GOOD
