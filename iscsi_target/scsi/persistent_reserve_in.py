@@ -18,7 +18,7 @@ from iscsi_target.scsi.reservation_pages import (
 from iscsi_target.scsi.reservations import LU_SCOPE, Reservations
 from iscsi_target.scsi.rules import Rule
 from iscsi_target.scsi.task import Call, Done
-from iscsi_target.scsi.transport_id import pack_device_transport_id, pack_transport_id
+from iscsi_target.scsi.transport_id import pack_device_transport_id, pack_transport_id, transport_id_bytes
 from iscsi_target.wire.bits import swapped
 from iscsi_target.wire.layout import FieldPointer
 
@@ -27,6 +27,7 @@ WHOLE_RECORDS = {
     InAction.READ_KEYS: {Quirk.KEYS_WHOLE, Quirk.KEYS_RECOUNTED},
     InAction.READ_FULL_STATUS: {Quirk.STATUS_RECOUNTED, Quirk.STATUS_LAST_DROPPED},
 }
+MAX_ALLOCATION_BYTES = 0xFFFF  # what the CDB can ask for; SPC4r37 6.15.1
 ALL_PORTS_QUIRKS = frozenset({Quirk.ALL_PORTS_BY_BIT, Quirk.ALL_PORTS_ONCE})
 RECOUNTED = {Quirk.KEYS_RECOUNTED, Quirk.STATUS_RECOUNTED}
 
@@ -44,11 +45,11 @@ def persistent_reserve_in(device: Device, cdb: PersistentReserveIn, call: Call) 
         raise personality.refusal(Rule.SPC2_RESERVATION_PRESENT, action)
     if cdb.allocation_length < personality.shortest_allocations.get(action, 0):
         raise personality.refusal(Rule.ALLOCATION_SHORT, action, FieldPointer(7, 7))
-    data = _parameter_data(device, action)
+    data = _parameter_data(device, action, cdb.allocation_length)
     return Done(_truncated(data, action, cdb.allocation_length, personality))
 
 
-def _parameter_data(device: Device, action: InAction) -> bytes:
+def _parameter_data(device: Device, action: InAction, allocation_length: int) -> bytes:
     state = device.reservations
     match action:
         case InAction.READ_KEYS:
@@ -59,7 +60,7 @@ def _parameter_data(device: Device, action: InAction) -> bytes:
         case InAction.REPORT_CAPABILITIES:
             return report_capabilities(state, device.personality)
         case InAction.READ_FULL_STATUS:
-            return read_full_status(device)
+            return read_full_status(device, allocation_length)
         case _:
             assert_never(action)
 
@@ -133,13 +134,34 @@ def report_capabilities(state: Reservations, personality: Personality) -> bytes:
     ).pack()
 
 
-def read_full_status(device: Device) -> bytes:
+def read_full_status(device: Device, allocation_length: int = MAX_ALLOCATION_BYTES) -> bytes:
     """Returns READ FULL STATUS parameter data; a target port that is gone has the relative identifier zero.
 
+    allocation_length   descriptors that begin beyond it are counted and left out, since there may be thousands
     Source: SPC4r37 6.15.5
     """
-    descriptors = b"".join(_descriptor(device, nexus) for nexus in _listed(device))
-    return _with_header(device.reservations, descriptors)
+    descriptors, length = [], ReservationHeader.size
+    for nexus in _listed(device):
+        if length < allocation_length:
+            descriptors.append(_descriptor(device, nexus))
+            length += len(descriptors[-1])
+        else:
+            length += FullStatusDescriptor.size + _transport_id_bytes(device, nexus)
+    header = ReservationHeader(
+        pr_generation=device.reservations.generation, additional_length=length - ReservationHeader.size
+    )
+    return header.pack() + b"".join(descriptors)
+
+
+def _transport_id_bytes(device: Device, nexus: Nexus) -> int:
+    if device.personality.has(Quirk.DEVICE_TRANSPORT_IDS):
+        return len(_transport_id(device, nexus))
+    return transport_id_bytes(nexus.initiator_port)
+
+
+def _transport_id(device: Device, nexus: Nexus) -> bytes:
+    names_device = device.personality.has(Quirk.DEVICE_TRANSPORT_IDS)
+    return (pack_device_transport_id if names_device else pack_transport_id)(nexus.initiator_port)
 
 
 def _descriptor(device: Device, nexus: Nexus) -> bytes:
@@ -152,8 +174,7 @@ def _descriptor(device: Device, nexus: Nexus) -> bytes:
     number = 0 if port is None else port.relative_identifier
     if personality.has(Quirk.PORT_NUMBER_SWAPPED):
         number = swapped(number)
-    names_device = personality.has(Quirk.DEVICE_TRANSPORT_IDS)
-    transport_id = (pack_device_transport_id if names_device else pack_transport_id)(nexus.initiator_port)
+    transport_id = _transport_id(device, nexus)
     descriptor = FullStatusDescriptor(
         reservation_key=state.registrations[nexus],
         all_tg_pt=by_bit,

@@ -6,7 +6,6 @@ Names are compared as RFC 7143 has it, so what is read is normalised.
 """
 
 import re
-from functools import lru_cache
 from typing import NamedTuple
 
 from iscsi_target.scsi.nexus import InitiatorPort
@@ -50,14 +49,25 @@ class TransportId(NamedTuple):
     length_bytes: int
 
 
-@lru_cache(maxsize=8192)  # READ FULL STATUS names every registration, and polls come often
+def transport_id_bytes(port: InitiatorPort) -> int:
+    """Returns how long the TransportID of an initiator port is, without making it.
+
+    Source: SPC4r37 7.6.4.6
+    """
+    return TransportIdHeader.size + _padded(len(port.name.encode()) + len(SEPARATOR) + 2 * len(port.isid) + 1)
+
+
+def _padded(length: int) -> int:
+    return max(MIN_ADDITIONAL_LENGTH, (length + 3) // 4 * 4)
+
+
 def pack_transport_id(port: InitiatorPort) -> bytes:
     """Returns the TransportID of an initiator port.
 
     Source: SPC4r37 7.6.4.6
     """
     text = f"{port.name}{SEPARATOR}{port.isid.hex()}".encode() + b"\0"
-    length = max(MIN_ADDITIONAL_LENGTH, (len(text) + 3) // 4 * 4)
+    length = _padded(len(text))
     header = TransportIdHeader(format_code=PORT_FORMAT, protocol_identifier=ISCSI, additional_length=length)
     return header.pack() + text.ljust(length, b"\0")
 

@@ -10,6 +10,7 @@ from iscsi_target.scsi.transport_id import (
     MIN_TRANSPORT_ID_BYTES,
     InvalidTransportId,
     pack_transport_id,
+    transport_id_bytes,
     unpack_transport_id,
 )
 from iscsi_target.wire.names import InadmissibleValue, iscsi_name
@@ -47,8 +48,9 @@ def almost(draw: st.DrawFn) -> bytes:
 @pytest.mark.clause("SPC4r37 7.6.4.6")
 @given(ports, st.binary(max_size=9), st.binary(max_size=9))
 def test_a_port_that_is_written_is_read_again(port, before, after):
-    """Law: for every initiator port, unpack of pack is the port, whatever is before and after it."""
+    """Law: for every initiator port, unpack of pack is the port, whatever is before and after it, and as long as told."""
     packed = pack_transport_id(port)
+    assert transport_id_bytes(port) == len(packed)
     found = unpack_transport_id(before + packed + after, len(before))
     assert InitiatorPort(found.name, found.isid or b"") == port
     assert found.length_bytes == len(packed)
