@@ -48,7 +48,7 @@ def almost(draw: st.DrawFn) -> bytes:
 @pytest.mark.clause("SPC4r37 7.6.4.6")
 @given(ports, st.binary(max_size=9), st.binary(max_size=9))
 def test_a_port_that_is_written_is_read_again(port, before, after):
-    """Law: for every initiator port, unpack of pack is the port, whatever is before and after it, and as long as told."""
+    """Law: unpack of pack is the port, whatever is before and after it, and is as long as transport_id_bytes tells."""
     packed = pack_transport_id(port)
     assert transport_id_bytes(port) == len(packed)
     found = unpack_transport_id(before + packed + after, len(before))
