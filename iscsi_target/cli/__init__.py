@@ -42,7 +42,13 @@ examples:
   iscsi-target reservations preempt --abort disk0 0x1234
       removes the registrations with this key; done when no command of theirs can change a block any more
 
-The server must run; it is asked by the socket `control` in its state directory. With exit status 2 nothing was done.
+The server must run; it is asked by the socket `control` in its state directory.
+
+exit status:
+  0    done; of watch: interrupted
+  2    nothing was done, or the server ended while it was watched; a line on standard error says why
+  3    the server ended before it had answered an order, clear or preempt: it may be done or not
+  130  interrupted; an order that was given goes on
 """
 
 
@@ -142,11 +148,13 @@ VERBS = {
     "watch": ("print what happens from now on", "Prints changes and refusals as they come, until interrupted."),
     "clear": (
         "remove all registrations and the reservation",
-        "Removes all registrations and the reservation, an SPC-2 reservation too. Every initiator is told.",
+        "Removes all registrations and the reservation, an SPC-2 reservation too."
+        " Those who lose a registration are told.",
     ),
     "preempt": (
         "remove the registrations with a key",
-        "Removes the registrations with a key, and the reservation when one of them holds it. Every initiator is told.",
+        "Removes the registrations with a key, and the reservation when one of them holds it."
+        " Those who lose a registration are told.",
     ),
 }
 

@@ -4,6 +4,7 @@ Plain sockets: whoever asks has nothing else to do meanwhile. A server that is n
 `ConfigError`, which the command line prints as one line.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -16,15 +17,20 @@ from iscsi_target.server.control import SOCKET_NAME
 Answer = dict[str, object]
 
 
+class Unanswered(ConfigError):
+    """Says that the server ended before it had told everything; what it was ordered to do may be done or not."""
+
+
 def ask(state: Path, request: Mapping[str, str]) -> Iterator[Answer]:
     """Sends a request and yields what the server answers, as it comes, until it has told everything or ends.
 
     state     the server's state directory
-    raises    ConfigError when no server is there, or it refuses
+    raises    ConfigError when no server is there, or it refuses, Unanswered when it ends in the middle of an answer
     """
     with _connect(state) as server, server.makefile("rb") as answers:
-        try:
+        with contextlib.suppress(ConnectionError):  # one that refuses a client says so before it has read anything
             server.sendall(json.dumps(request).encode() + b"\n")
+        try:
             for line in answers:
                 yield _understood(state, line)
         except ConnectionError:  # it has ended
@@ -34,16 +40,16 @@ def ask(state: Path, request: Mapping[str, str]) -> Iterator[Answer]:
 def ask_once(state: Path, request: Mapping[str, str]) -> Answer:
     """Sends a request that is answered with one object, and returns that.
 
-    raises    ConfigError as `ask`, and when the server ends instead of answering
+    raises    ConfigError as `ask`, Unanswered when the server ends instead of answering
     """
     for answer in ask(state, request):
         return answer
     raise unanswered(state)
 
 
-def unanswered(state: Path) -> ConfigError:
+def unanswered(state: Path) -> Unanswered:
     """Returns what to raise when the server ended before it had told everything."""
-    return ConfigError(f"state {state}", "the server ended before it had answered", remedy="start it and ask again")
+    return Unanswered(f"state {state}", "the server ended before it had answered", remedy="start it and ask again")
 
 
 def _connect(state: Path) -> socket.socket:

@@ -1,9 +1,13 @@
 """`iscsi-target reservations`: shows what a running server has reserved and why, and lets the operator overrule it.
 
 `show` prints what sg_persist prints and nothing else on standard output, since programs read it; what sg_persist cannot
-say goes to standard error.
+say goes to standard error. When an initiator would be told nothing, neither is a program that reads this.
+
+An order that was given may be done although nobody heard of it, so that has an exit status of its own: the others but
+`EXIT_INTERRUPTED` say whether it was done.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -14,14 +18,16 @@ from pathlib import Path
 from typing import NamedTuple, assert_never
 
 from iscsi_target.cli import sg_persist_text
-from iscsi_target.cli.control_client import Answer, ask, ask_once, unanswered
+from iscsi_target.cli.control_client import Answer, Unanswered, ask, ask_once, unanswered
 from iscsi_target.config.values import ConfigError, default_state
 from iscsi_target.scsi.nexus import TargetPort
 from iscsi_target.scsi.reservation_pages import CapabilitiesData
 from iscsi_target.scsi.reservation_record import from_record
 from iscsi_target.scsi.reservations import Reservations
 
+EXIT_UNDECIDED = 3  # nobody knows whether the order was carried out
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+ORDERS = ("clear", "preempt")
 
 
 class Page(Enum):
@@ -52,28 +58,47 @@ class Options(NamedTuple):
     abort: bool = False
 
 
+class Undecided(ConfigError):
+    """Says that an order was given and nobody knows what came of it."""
+
+
 def run(options: Options) -> int:
     """Carries the command out and returns the exit status.
 
-    raises    ConfigError for what cannot be done
+    raises    ConfigError for what is not done
     """
     try:
         for line in _lines(options, _state(options)):
             print(line, flush=True)
-    except KeyboardInterrupt:  # which is how one stops watching
-        return 0 if options.verb == "watch" else EXIT_INTERRUPTED
+    except Undecided as error:
+        print(f"iscsi-target: {error}", file=sys.stderr)
+        return EXIT_UNDECIDED
+    except KeyboardInterrupt:
+        return _interrupted(options)
     except BrokenPipeError:  # whoever reads has seen enough
         with Path(os.devnull).open("w") as nowhere:  # what is still in the buffer goes here at the end
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
     return 0
 
 
-def _state(options: Options) -> Path:
-    if options.configuration is None:
-        return options.state or default_state()
-    from iscsi_target.config.checks import load
+def _interrupted(options: Options) -> int:
+    if options.verb == "watch":  # which is how one stops watching
+        return 0
+    if options.verb in ORDERS:
+        shown = f"`iscsi-target reservations log {options.unit}` shows it"
+        print(f"iscsi-target: interrupted; the order goes on at the server: {shown}", file=sys.stderr)
+    return EXIT_INTERRUPTED
 
-    return load(options.configuration, options.state).state
+
+def _state(options: Options) -> Path:
+    if options.state is not None or options.configuration is None:
+        return options.state or default_state()
+    from iscsi_target.config.checks import state_directory
+
+    try:
+        return state_directory(options.configuration)
+    except ConfigError as error:
+        raise ConfigError(error.where, error.what, remedy=f"{error.remedy}, or use --state DIR") from error
 
 
 def _lines(options: Options, state: Path) -> Iterator[str]:
@@ -84,12 +109,20 @@ def _lines(options: Options, state: Path) -> Iterator[str]:
         case "log":
             yield from _log(state, options)
         case "watch":
-            for answer in ask(state, {"request": "watch", "unit": options.unit}):
-                if "watching" not in answer:
-                    yield _entry_line(answer, options)
+            yield from _watch(state, options)
         case _:
-            answer = ask_once(state, _order(options))
+            answer = _ordered(state, options)
             yield from [json.dumps(answer)] if options.json else _done(answer)
+
+
+def _ordered(state: Path, options: Options) -> Answer:
+    """Gives an order and returns what it came to."""
+    try:
+        return ask_once(state, _order(options))
+    except Unanswered as error:
+        what = "the server ended before it had answered; it may be done or not"
+        remedy = f"see `iscsi-target reservations show {options.unit}` after a restart"
+        raise Undecided(error.where, what, remedy=remedy) from error
 
 
 def _order(options: Options) -> dict[str, str]:
@@ -99,11 +132,23 @@ def _order(options: Options) -> dict[str, str]:
 
 
 def _log(state: Path, options: Options) -> Iterator[str]:
+    entries = []
     for answer in ask(state, {"request": "log", "unit": options.unit}):
         if "entries" in answer:
-            return
-        yield _entry_line(answer, options)
-    raise unanswered(state)
+            break
+        entries.append(answer)  # all of it before a line is printed: a pager may stop reading, and the server not wait
+    else:
+        raise unanswered(state)
+    for entry in entries:
+        yield _entry_line(entry, options)
+
+
+def _watch(state: Path, options: Options) -> Iterator[str]:
+    with contextlib.suppress(Unanswered):
+        for answer in ask(state, {"request": "watch", "unit": options.unit}):
+            if "watching" not in answer:
+                yield _entry_line(answer, options)
+    raise ConfigError(f"state {state}", "the server ended, or cut the connection", remedy="start it and watch again")
 
 
 def _entry_line(answer: Answer, options: Options) -> str:
@@ -147,7 +192,12 @@ def _shown(state: Path, answer: Answer, page: Page) -> list[str]:
     except (KeyError, TypeError, ValueError) as error:
         remedy = "use the iscsi-target that the server is"
         raise ConfigError(f"state {state}", f"its server speaks otherwise: {error!r}", remedy=remedy) from error
-    for line in _aside(answer, unit.state):
+    if unit.state.lost:
+        what = f"unit {answer.get('unit')}: the stored reservations are lost, so nobody knows what they were"
+        cleared = f"`iscsi-target reservations clear {answer.get('unit')}`"
+        remedy = f"{cleared} ends that, and so does REPLACE LOST RESERVATION by an initiator"
+        raise ConfigError(f"state {state}", what, remedy=remedy)
+    for line in _aside(answer):
         print(f"iscsi-target: {line}", file=sys.stderr)
     return unit.inquiry + _page(unit, page)
 
@@ -178,14 +228,12 @@ def _understood(answer: Answer) -> _Unit:
     )
 
 
-def _aside(answer: Mapping[str, object], state: Reservations) -> Iterator[str]:
+def _aside(answer: Mapping[str, object]) -> Iterator[str]:
     """Yields what an initiator would meet instead of an answer."""
     unit = answer.get("unit")
     holder = answer.get("spc2_holder")
     if isinstance(holder, dict):
         whose = f"{holder['initiator']},i,0x{holder['isid']}"
         yield f"unit {unit} is reserved with RESERVE by {whose}; commands of persistent reservations conflict"
-    if state.lost:
-        yield f"unit {unit}: the stored reservations are lost; `clear` ends that, and so does REPLACE LOST RESERVATION"
     if not answer.get("has_persistent_reservations", True):
         yield f"unit {unit} has no persistent reservations: its personality is {answer.get('personality')}"

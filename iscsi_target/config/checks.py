@@ -30,6 +30,7 @@ from iscsi_target.config.values import (
     DEFAULT_PORTAL_GROUP,
     WILDCARDS,
     Backing,
+    ConfigError,
     ConfigErrors,
     Configuration,
     PortalGroup,
@@ -80,15 +81,39 @@ def load(path: Path, state: Path | None = None) -> Configuration:
     return judged.configuration
 
 
+def state_directory(path: Path) -> Path:
+    """Returns the state directory of a configuration file, right or wrong as the rest of the file may be.
+
+    A server that was started before a mistake was made in its file is found all the same.
+
+    raises    ConfigError when the file cannot be read, is not TOML, or may name a directory that is not understood
+    """
+    document = Document(path)
+    named = document.state()
+    if named is None and document.mistakes:  # a key that is unknown may be a misspelt `state`
+        mistake = document.mistakes[0]
+        where = _place(path, line_of(document.text, mistake.key))
+        raise ConfigError(where, f"{dotted(mistake.key)} {mistake.what}", remedy=mistake.remedy)
+    return _resolved(path, named)
+
+
+def _resolved(path: Path, state: str | None) -> Path:
+    """Returns the state directory that a file names, or does not name."""
+    return path.parent / state if state else default_state()
+
+
 def _describe(path: Path, line: int, mistake: Mistake) -> str:
-    place = f"{path}:{line}" if line else str(path)
-    return f"{place}: {dotted(mistake.key)} {mistake.what}; {mistake.remedy}"
+    return f"{_place(path, line)}: {dotted(mistake.key)} {mistake.what}; {mistake.remedy}"
+
+
+def _place(path: Path, line: int) -> str:
+    return f"{path}:{line}" if line else str(path)
 
 
 def _configuration(document: Document, state: Path | None) -> Configuration:
     """Returns the configuration of the tables that are right; what is wrong is in document.mistakes afterwards."""
     named_state = document.state()
-    directory = state or (document.path.parent / named_state if named_state else default_state())
+    directory = state or _resolved(document.path, named_state)
     session = document.single(SessionTable, "session")
     secrets = Secrets(document)
     tables = document.named(UnitTable, "units")

@@ -2,7 +2,8 @@
 
 Who may open the socket may use it: its mode is 0600. The state directory is locked by the server that uses it, so a
 socket that is found there is one that a dead server left, and is replaced. A socket's address has room for 107 bytes
-only, so it is bound, and connected to, by way of /proc/self/fd: any state directory will do.
+only, so it is bound, and connected to, by way of /proc/self/fd: a path that is short enough for SQLite, which takes
+some 500 bytes, is short enough here.
 
 A connection carries one request, a JSON object on a line, and the answer, which is one or more of them; then the server
 closes it. An answer that is an error has `error`, what is wrong, and `remedy`, what to do about it. With UNIT the name
@@ -19,12 +20,15 @@ of a unit and KEY a reservation key in hexadecimal as a text:
     {"request": "preempt_and_abort", "unit": UNIT, "key": KEY}   likewise, when all aborted commands are over
 
 Nobody who connects can hold up the server or make it grow: there is a limit to clients, to the length of a request, to
-the time it takes to come and to be read, and to what waits for one who watches.
+the time it takes to come and the answer to be read, and to what waits for one who watches. Who watches may read as
+slowly as he likes: a pager stops at every page.
 
 A bug here must not take the initiators down, so the task of a client catches `Exception`, as the driver's tasks do.
 """
 
 import asyncio
+import contextlib
+import errno
 import json
 import logging
 import os
@@ -32,7 +36,7 @@ import re
 import socket
 import stat
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from iscsi_target.scsi.nexus import Nexus
@@ -45,7 +49,7 @@ from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.timeline import Entry, entry_record
 from iscsi_target.server.driver import Driver
 from iscsi_target.server.units import OpenUnit
-from iscsi_target.storage.faults import refusal
+from iscsi_target.storage.faults import StorageError, refusal
 from iscsi_target.target import Order, ReservationNoted
 
 log = logging.getLogger(__name__)
@@ -54,7 +58,7 @@ SOCKET_NAME = "control"
 MAX_CLIENTS = 16  # at one time; some that watch, and an operator
 MAX_REQUEST_BYTES = 4096  # of the line of a request
 REQUEST_S = 10.0  # for a request to come
-STALL_S = 10.0  # for a client to read what waits for it
+STALL_S = 10.0  # for a client to read what waits for it, unless it watches
 MAX_WAITING_ENTRIES = 1024  # for one who watches; about a megabyte
 ENTRIES_PER_WRITE = 32  # of a log; between two writes the initiators have their turn
 
@@ -84,15 +88,23 @@ class Control:
     driver      carries orders out and tells of new entries
     units       the units that are served now, by name; the server changes it
     tasks       owns the tasks of the clients
+    configured  returns the names of the units that there are to be; one that is not served may be between closing and
+                opening
     """
 
     def __init__(
-        self, directory: Path, driver: Driver, units: Mapping[str, OpenUnit], tasks: asyncio.TaskGroup
+        self,
+        directory: Path,
+        driver: Driver,
+        units: Mapping[str, OpenUnit],
+        tasks: asyncio.TaskGroup,
+        configured: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._directory = directory
         self._driver = driver
         self._units = units
         self._tasks = tasks
+        self._configured = configured
         self._clients: set[asyncio.Task[None]] = set()
         self._descriptor = -1  # of the state directory while the socket is open
         self._server: asyncio.Server | None = None
@@ -103,10 +115,16 @@ class Control:
         raises    StorageError when the directory cannot hold a socket
         """
         try:
-            self._descriptor, bound = await asyncio.to_thread(_bind, self._directory)
+            descriptor, bound = await asyncio.to_thread(_bind, self._directory)
+            with contextlib.ExitStack() as undo:
+                undo.callback(os.close, descriptor)
+                undo.callback(bound.close)
+                undo.callback(_remove_stale, descriptor)
+                self._server = await asyncio.start_unix_server(self._accept, sock=bound, limit=MAX_REQUEST_BYTES)
+                undo.pop_all()
         except OSError as error:
-            raise refusal("make the control socket", self._directory / SOCKET_NAME, error) from error
-        self._server = await asyncio.start_unix_server(self._accept, sock=bound, limit=MAX_REQUEST_BYTES)
+            raise _no_socket(self._directory / SOCKET_NAME, error) from error
+        self._descriptor = descriptor
 
     def close(self) -> None:
         """Removes the socket and cuts every client; does nothing when it is not open."""
@@ -174,6 +192,8 @@ class Control:
 
     def _unit(self, request: Record) -> tuple[str, OpenUnit]:
         name = request.get("unit")
+        if isinstance(name, str) and name not in self._units and name in self._configured():
+            raise _unopened(name)
         if not isinstance(name, str) or name not in self._units:
             served = ", ".join(self._units) or "none"
             raise _Refused(f"there is no unit {name!r}" if name is not None else "no unit is named", f"units: {served}")
@@ -185,21 +205,20 @@ class Control:
         try:
             await client.send({"watching": unit})
             async with asyncio.TaskGroup() as tasks:
-                leaving = tasks.create_task(client.leave(feed))
-                await client.send_feed(feed)
-                leaving.cancel()
+                sending = tasks.create_task(client.send_feed(feed))
+                await client.leave()
+                sending.cancel()
         finally:
             self._driver.observers.discard(feed.noted)
 
     async def _order(self, order: Order, opened: OpenUnit) -> Record:
+        if order.unit not in self._driver.media:  # the machine gets it next
+            raise _unopened(order.unit)
         had = opened.device.reservations
-        try:
-            status, entry = await self._driver.operate(order)
-        except KeyError:
-            raise _Refused(f"unit {order.unit} is about to be opened", "try again") from None
-        if status is not Status.GOOD:
-            raise _failure(order, status, entry)
+        status, entry = await self._driver.operate(order)
         has = opened.device.reservations
+        if status is not Status.GOOD:
+            raise _failure(order, status, entry, lost=has.lost)
         removed = {
             nexus: key
             for nexus, key in had.registrations.items()
@@ -221,7 +240,6 @@ class _Feed:
         self._unit = unit
         self._waiting: deque[Entry | int] = deque()  # a number: so many are left out here
         self._changed = asyncio.Event()
-        self._ended = False
 
     def noted(self, event: ReservationNoted) -> None:
         """Takes in what happened to any unit."""
@@ -236,18 +254,11 @@ class _Feed:
             self._waiting.append(1)
         self._changed.set()
 
-    def end(self) -> None:
-        """Lets `next` return None from now on."""
-        self._ended = True
-        self._changed.set()
-
-    async def next(self) -> Record | None:
-        """Returns what is to be told next when there is something; None when it has ended."""
-        while not self._waiting and not self._ended:
+    async def next(self) -> Record:
+        """Returns what is to be told next when there is something."""
+        while not self._waiting:
             self._changed.clear()
             await self._changed.wait()
-        if self._ended:
-            return None
         first = self._waiting.popleft()
         return {"left_out": first} if isinstance(first, int) else entry_record(first)
 
@@ -285,9 +296,8 @@ class _Client:
 
         raises    OSError when the client is gone, TimeoutError, which is one, when it does not read
         """
-        self._writer.write(b"".join(map(_line, records)))
         async with asyncio.timeout(STALL_S):
-            await self._writer.drain()
+            await self._send(*records)
 
     async def send_entries(self, entries: list[Entry]) -> None:
         """Sends entries and how many they are."""
@@ -297,20 +307,23 @@ class _Client:
         await self.send({"entries": len(entries)})
 
     async def send_feed(self, feed: _Feed) -> None:
-        """Sends what a feed has until the feed ends or the client is gone."""
+        """Sends what a feed has until the client is gone; waits for it as long as it reads nothing."""
         try:
-            while (record := await feed.next()) is not None:
-                await self.send(record)
+            while True:
+                await self._send(await feed.next())
         except OSError as error:
             log.debug("control client cut: %s", error)
 
-    async def leave(self, feed: _Feed) -> None:
-        """Ends a feed when the client closes its side, or says anything, which it has no reason to."""
+    async def leave(self) -> None:
+        """Returns when the client closes its side, or says anything, which it has no reason to."""
         try:
             await self._reader.read(1)
         except OSError as error:
             log.debug("control client lost: %s", error)
-        feed.end()
+
+    async def _send(self, *records: Record) -> None:
+        self._writer.write(b"".join(map(_line, records)))
+        await self._writer.drain()
 
     def cut(self) -> None:
         """Ends the connection at once; what was sent still reaches the client."""
@@ -334,6 +347,13 @@ def _bind(directory: Path) -> tuple[int, socket.socket]:
         os.close(descriptor)
         raise
     return descriptor, bound
+
+
+def _no_socket(where: Path, error: OSError) -> StorageError:
+    if error.errno == errno.EADDRINUSE:
+        what = "cannot make the control socket: something that is no socket has its name"
+        return StorageError(what, where, "move it away and restart the server")
+    return refusal("make the control socket", where, error)
 
 
 def _remove_stale(descriptor: int) -> None:
@@ -390,8 +410,16 @@ def _registration(nexus: Nexus, key: int) -> Record:
     return {**(nexus_record(nexus) or {}), "key": f"{key:#x}"}
 
 
-def _failure(order: Order, status: Status, entry: Entry | None) -> _Refused:
-    if entry is not None and entry.explanation.rule is Rule.KEY_UNKNOWN:
+def _unopened(unit: str) -> _Refused:
+    return _Refused(f"unit {unit} is about to be opened", "try again")
+
+
+def _failure(order: Order, status: Status, entry: Entry | None, *, lost: bool) -> _Refused:
+    unknown = entry is not None and entry.explanation.rule is Rule.KEY_UNKNOWN
+    if unknown and lost:
+        what = f"unit {order.unit}: the stored reservations are lost, and nobody knows the keys, so nothing is changed"
+        return _Refused(what, f"`iscsi-target reservations clear {order.unit}` ends that")
+    if unknown:
         what = f"unit {order.unit}: no nexus is registered with the key {order.key:#x}, so nothing is changed"
         return _Refused(what, f"`iscsi-target reservations show {order.unit}` lists the keys")
     why = f"it ended with {status.name}" if entry is None else entry.explanation.rule.text

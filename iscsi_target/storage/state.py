@@ -260,7 +260,7 @@ def _refusing(where: Path) -> Iterator[None]:
 
 def _refusal(where: Path, error: sqlite3.Error) -> StorageError:
     match _code(error):
-        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_ERROR:  # the last: a table is not there
             return _corrupt(where, str(error))
         case sqlite3.SQLITE_FULL:
             return StorageError("the disk is full", where, "free some space")
@@ -283,8 +283,8 @@ def _corrupt(where: Path, symptom: str) -> StorageError:
 
 
 def _code(error: sqlite3.Error) -> int:
-    """Returns the primary result code; errors of the Python module itself have none."""
-    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    """Returns the primary result code; errors of the Python module itself have none and count as misuse."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE)
     return code & 0xFF
 
 

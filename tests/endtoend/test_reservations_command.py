@@ -6,12 +6,17 @@ node B ---- not registered, or with 0xb
 
 import asyncio
 import json
+import os
 import re
 import signal
+import socket
+import sqlite3
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from select import select
+
+import pytest
 
 from iscsi_target.iscsi.requests import ScsiCommand
 from iscsi_target.iscsi.responses import ReadyToTransfer
@@ -21,6 +26,8 @@ from iscsi_target.scsi.block_cdb import Write10
 from iscsi_target.scsi.lun import pack_lun
 from iscsi_target.scsi.personality import OutAction
 from iscsi_target.scsi.status import Status
+from iscsi_target.server.control import MAX_CLIENTS, SOCKET_NAME
+from iscsi_target.server.server import STATE_FILE
 from tests.endtoend.cluster_node import Path
 from tests.endtoend.initiators import PLAIN
 from tests.endtoend.wire_initiator import UNIT_ATTENTION, session
@@ -40,10 +47,13 @@ async def write(node, lba=0):
     return await node.execute(Write10(lba=lba, transfer_length=1), BLOCK)
 
 
+def line_of(state, *words):
+    return [sys.executable, "-m", "iscsi_target", "reservations", *words, "--state", str(state)]
+
+
 def command(target, *words):
     """Runs `iscsi-target reservations` on the server's state directory."""
-    line = [sys.executable, "-m", "iscsi_target", "reservations", *words, "--state", str(target.state)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(line_of(target.state, *words), capture_output=True, text=True, timeout=60, check=False)
 
 
 def printed(target, *words):
@@ -53,14 +63,25 @@ def printed(target, *words):
 
 
 @contextmanager
-def watching(target, *words):
-    line = [sys.executable, "-m", "iscsi_target", "reservations", "watch", "disk", "--state", str(target.state), *words]
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def running(state, *words):
+    process = subprocess.Popen(line_of(state, *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         yield process
     finally:
         process.kill()
         process.communicate()
+
+
+@contextmanager
+def control_socket(state):
+    """A Unix socket and its address, however long the path of the state directory is."""
+    descriptor = os.open(state, os.O_PATH)
+    try:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.settimeout(20)
+            yield made, f"/proc/self/fd/{descriptor}/{SOCKET_NAME}"
+    finally:
+        os.close(descriptor)
 
 
 async def test_show_and_log_say_who_holds_what_and_why_a_write_conflicted(serve):
@@ -98,7 +119,7 @@ async def test_show_and_log_say_who_holds_what_and_why_a_write_conflicted(serve)
 
 async def test_watch_tells_what_happens_until_it_is_interrupted(serve):
     target = serve(PLAIN)
-    with watching(target, "--json") as watch, watching(target) as other:
+    with running(target.state, "watch", "disk", "--json") as watch, running(target.state, "watch", "disk") as other:
         async with session(target.url(0), name=A) as a:
             await a.ready()
             async with asyncio.timeout(30):
@@ -110,8 +131,10 @@ async def test_watch_tells_what_happens_until_it_is_interrupted(serve):
         watch.send_signal(signal.SIGINT)
         assert watch.wait(20) == 0
         assert target.terminate() == 0
-        assert other.wait(20) == 0
-        assert other.stderr.read() == ""
+        assert other.wait(20) == 2
+        assert other.stderr.read() == (
+            f"iscsi-target: state {target.state}: the server ended, or cut the connection; start it and watch again\n"
+        )
 
 
 async def test_operator_who_preempts_and_aborts_ends_a_write_that_waits(serve):
@@ -203,3 +226,71 @@ async def test_change_of_reservations_is_an_event_of_the_server(serve):
     [noted] = [event for event in events if event["event"] == "reservation_noted"]
     assert (noted["level"], noted["unit"], noted["entry"]["rule"]) == ("info", "disk", "REGISTERED")
     assert noted["message"] == f"unit disk: {noted['entry']['text']}"
+
+
+async def test_lost_reservations_are_said_to_be_lost_until_they_are_cleared(serve):
+    target = serve(PLAIN)
+    async with session(target.url(0), name=A) as a:
+        await a.ready()
+        assert await Path(a).out(OutAction.REGISTER, new=KEY_A, aptpl=True) == GOOD
+    assert target.terminate() == 0
+    with closing(sqlite3.connect(target.state / STATE_FILE, isolation_level=None)) as database:
+        assert database.execute("UPDATE reservations SET checksum = checksum + 1").rowcount == 1
+    target.restart()
+    for words in (["show", "disk"], ["preempt", "disk", f"{KEY_A:x}"]):
+        done = command(target, *words)
+        assert (done.returncode, done.stdout) == (2, "")
+        [line] = done.stderr.splitlines()
+        assert "unit disk: the stored reservations are lost" in line
+        assert "`iscsi-target reservations clear disk`" in line
+    assert "CLEAR from the operator: GOOD" in printed(target, "clear", "disk")
+    assert "there are NO registered reservation keys" in printed(target, "show", "disk")
+
+
+async def test_client_past_the_limit_is_told_so(serve):
+    target = serve(PLAIN)
+    with ExitStack() as clients:
+        for _ in range(MAX_CLIENTS):
+            client, address = clients.enter_context(control_socket(target.state))
+            client.connect(address)
+            client.sendall(b'{"request": "watch", "unit": "disk"}\n')
+            assert client.makefile().readline() == '{"watching": "disk"}\n'
+        for _ in range(3):  # whatever comes first, the server's refusal or the request
+            done = command(target, "clear", "disk")
+            assert (done.returncode, done.stderr) == (
+                2,
+                f"iscsi-target: state {target.state}: {MAX_CLIENTS} clients are connected; end one of them\n",
+            )
+
+
+@pytest.mark.parametrize(
+    "end, status, said",
+    [
+        (
+            "the server dies",
+            3,
+            "state {state}: the server ended before it had answered; it may be done or not; "
+            "see `iscsi-target reservations show disk` after a restart",
+        ),
+        (
+            "an interrupt",
+            130,
+            "interrupted; the order goes on at the server: `iscsi-target reservations log disk` shows it",
+        ),
+    ],
+)
+def test_order_without_an_answer_says_what_is_known_of_it(tmp_path, end, status, said):
+    """The server is a socket of the test, which has taken in the order and does not get to the answer."""
+    with control_socket(tmp_path) as (listening, address):
+        listening.bind(address)
+        listening.listen()
+        with running(tmp_path, "preempt", "disk", "a", "--abort") as order:
+            accepted, _ = listening.accept()
+            with accepted:
+                accepted.settimeout(20)
+                assert json.loads(accepted.makefile().readline())["request"] == "preempt_and_abort"
+                if end == "an interrupt":
+                    order.send_signal(signal.SIGINT)
+                    order.wait(20)
+            output, errors = order.communicate(timeout=20)
+    assert (order.returncode, output, errors) == (status, "", f"iscsi-target: {said.format(state=tmp_path)}\n")

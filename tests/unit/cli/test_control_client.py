@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from iscsi_target.cli.control_client import ask, ask_once
+from iscsi_target.cli.control_client import Unanswered, ask, ask_once
 from iscsi_target.config.values import ConfigError
 from iscsi_target.server.control import SOCKET_NAME
 
@@ -60,8 +60,24 @@ def test_error_of_the_server_is_raised_with_its_remedy(serve, tmp_path):
 @pytest.mark.parametrize("answer", [b"", b'{"a": '])
 def test_server_that_ends_instead_of_answering_is_an_error(serve, tmp_path, answer):
     serve(answer)
-    with pytest.raises(ConfigError, match="the server ended before it had answered; start it and ask again"):
+    with pytest.raises(Unanswered, match="the server ended before it had answered; start it and ask again"):
         ask_once(tmp_path, REQUEST)
+
+
+@pytest.mark.parametrize("broken", [BrokenPipeError, ConnectionResetError])
+def test_refusal_of_a_server_that_does_not_hear_the_request_is_read_all_the_same(tmp_path, monkeypatch, broken):
+    class Refused(socket.socket):
+        def sendall(self, data, flags=0, /):
+            raise broken
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b'{"error": "16 clients are connected", "remedy": "end one of them"}\n')
+        theirs.close()
+        monkeypatch.setattr("iscsi_target.cli.control_client._connect", lambda state: Refused(fileno=ours.detach()))
+        with pytest.raises(ConfigError, match=r"16 clients are connected; end one of them$") as raised:
+            ask_once(tmp_path, REQUEST)
+    assert not isinstance(raised.value, Unanswered)
 
 
 def test_answer_that_is_no_object_is_an_error(serve, tmp_path):

@@ -8,7 +8,8 @@ import pytest
 
 from iscsi_target.cli import main
 from iscsi_target.cli import reservations as command
-from iscsi_target.cli.reservations import EXIT_INTERRUPTED, Options, Page, run
+from iscsi_target.cli.control_client import unanswered
+from iscsi_target.cli.reservations import EXIT_INTERRUPTED, EXIT_UNDECIDED, Options, run
 from iscsi_target.config.values import ConfigError
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.personality import ReservationType
@@ -34,7 +35,7 @@ INQUIRY = "  ISCSITGT  Virtual disk      0001\n  Peripheral device type: disk\n"
 
 @pytest.fixture
 def server(monkeypatch):
-    """A list of what the server answers; an exception in it is raised. Requests are in `server.asked`."""
+    """A list of what the server answers before it ends; exceptions in it are raised. Requests are in `server.asked`."""
 
     class Answers(list):
         asked: list[tuple[Path, dict]] = []
@@ -49,8 +50,13 @@ def server(monkeypatch):
                 raise answer
             yield answer
 
+    def ask_once(state, request):
+        for answer in ask(state, request):
+            return answer
+        raise unanswered(state)
+
     monkeypatch.setattr(command, "ask", ask)
-    monkeypatch.setattr(command, "ask_once", lambda state, request: next(ask(state, request)))
+    monkeypatch.setattr(command, "ask_once", ask_once)
     return answers
 
 
@@ -92,16 +98,28 @@ def test_show_json_prints_the_whole_answer(server, capsys):
     "change, said",
     [
         ({"spc2_holder": nexus_record(A)}, f"unit disk0 is reserved with RESERVE by {A.initiator_port}"),
-        ({"reservations": to_record(Reservations(lost=True))}, "unit disk0: the stored reservations are lost"),
         ({"has_persistent_reservations": False, "personality": "openfiler"}, "its personality is openfiler"),
     ],
 )
 def test_show_says_on_standard_error_what_sg_persist_cannot(server, capsys, change, said):
     server.append(UNIT | change)
-    assert run(Options("show", "disk0", page=Page.KEYS_AND_RESERVATION)) == 0
+    assert run(Options("show", "disk0")) == 0
     shown = capsys.readouterr()
     assert said in shown.err
     assert shown.out.startswith(INQUIRY + "  PR generation=")
+
+
+@pytest.mark.parametrize("page", [[], ["--full-status"], ["--capabilities"]])
+def test_show_tells_no_reservations_when_they_are_lost_but_what_to_do(server, capsys, page):
+    server.append(UNIT | {"reservations": to_record(Reservations(lost=True))})
+    assert main(["reservations", "show", "disk0", *page, "--state", "/s"]) == 2
+    assert capsys.readouterr() == (
+        "",
+        "iscsi-target: state /s: unit disk0: the stored reservations are lost, so nobody knows what they were; "
+        "`iscsi-target reservations clear disk0` ends that, and so does REPLACE LOST RESERVATION by an initiator\n",
+    )
+    assert main(["reservations", "show", "disk0", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["reservations"]["lost"] is True
 
 
 @pytest.mark.parametrize("change", [{"identity": None}, {"reservations": {}}, {"capabilities": {"new": 1}}])
@@ -130,24 +148,49 @@ def test_log_that_is_cut_is_a_mistake(server, capsys):
     assert "the server ended before it had answered" in capsys.readouterr().err
 
 
+def test_log_is_read_to_its_end_before_a_line_is_printed(server):
+    server += [ENTRY, ENTRY, {"entries": 2}]
+    lines = command._lines(Options("log", "disk0"), Path("/s"))
+    first = next(lines)
+    server.clear()  # whoever would read now finds that it has ended
+    assert list(lines) == [first]
+
+
 def test_log_json_prints_an_object_for_each_entry(server, capsys):
     server += [ENTRY, {"entries": 1}]
     assert main(["reservations", "log", "--json", "disk0"]) == 0
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [ENTRY]
 
 
-def test_watch_prints_entries_until_the_server_ends(server, capsys):
-    server += [{"watching": "disk0"}, ENTRY, {"left_out": 7}]
-    assert main(["reservations", "watch", "disk0"]) == 0
-    first, second = capsys.readouterr().out.splitlines()
+@pytest.mark.parametrize("end", [[], [unanswered(Path("/s"))]], ids=["between two lines", "within a line"])
+def test_watch_prints_entries_until_the_server_ends_and_says_that_it_ended(server, capsys, end):
+    server += [{"watching": "disk0"}, ENTRY, {"left_out": 7}, *end]
+    assert main(["reservations", "watch", "disk0", "--state", "/s"]) == 2
+    printed = capsys.readouterr()
+    first, second = printed.out.splitlines()
     assert first.endswith(ENTRY["text"])
     assert second == "7 entries are missing here: they were not read fast enough"
+    assert printed.err == (
+        "iscsi-target: state /s: the server ended, or cut the connection; start it and watch again\n"
+    )
 
 
-def test_interrupt_ends_watching_with_status_0_and_an_order_with_130(server):
-    server.append(KeyboardInterrupt())
+def test_refusal_to_let_somebody_watch_is_not_the_end_of_the_server(server, capsys):
+    server.append(ConfigError("state /s", "there is no unit 'x'", remedy="units: disk0"))
+    assert main(["reservations", "watch", "x"]) == 2
+    assert capsys.readouterr().err == "iscsi-target: state /s: there is no unit 'x'; units: disk0\n"
+
+
+def test_interrupt_ends_watching_with_status_0(server, capsys):
+    server += [{"watching": "disk0"}, KeyboardInterrupt()]
     assert main(["reservations", "watch", "disk0"]) == 0
-    assert main(["reservations", "clear", "disk0"]) == EXIT_INTERRUPTED
+    assert capsys.readouterr() == ("", "")
+
+
+def test_interrupt_of_what_only_asks_says_nothing(server, capsys):
+    server.append(KeyboardInterrupt())
+    assert main(["reservations", "show", "disk0"]) == EXIT_INTERRUPTED
+    assert capsys.readouterr() == ("", "")
 
 
 # clear and preempt
@@ -181,6 +224,31 @@ def test_order_is_given_and_what_it_did_is_printed(server, capsys, words, reques
     assert json.loads(capsys.readouterr().out) == done
 
 
+@pytest.mark.parametrize("words", [["clear", "disk0"], ["preempt", "disk0", "a"], ["preempt", "disk0", "a", "--abort"]])
+def test_order_that_nobody_answered_may_be_done_or_not(server, capsys, words):
+    assert main(["reservations", *words, "--state", "/s"]) == EXIT_UNDECIDED == 3
+    assert capsys.readouterr() == (
+        "",
+        "iscsi-target: state /s: the server ended before it had answered; it may be done or not; "
+        "see `iscsi-target reservations show disk0` after a restart\n",
+    )
+
+
+def test_order_that_is_refused_was_not_carried_out(server):
+    server.append(ConfigError("state /s", "no nexus is registered with the key 0xa"))
+    assert main(["reservations", "preempt", "disk0", "a"]) == 2
+
+
+@pytest.mark.parametrize("words", [["clear", "disk0"], ["preempt", "disk0", "a", "--abort"]])
+def test_interrupt_of_an_order_says_that_it_goes_on(server, capsys, words):
+    server.append(KeyboardInterrupt())
+    assert main(["reservations", *words]) == EXIT_INTERRUPTED == 130
+    assert capsys.readouterr() == (
+        "",
+        "iscsi-target: interrupted; the order goes on at the server: `iscsi-target reservations log disk0` shows it\n",
+    )
+
+
 # Where the server is
 
 
@@ -206,11 +274,28 @@ def test_state_directory_can_be_taken_from_a_configuration(server, tmp_path):
     assert server.asked[0][0] == tmp_path / "there"
 
 
-def test_configuration_with_mistakes_is_told(server, tmp_path, capsys):
+def test_server_is_found_by_a_configuration_that_has_mistakes_by_now(server, tmp_path):
     path = tmp_path / "config.toml"
-    path.write_text("stat = 1\n")
+    path.write_text('state = "there"\nsessions = 1\n[units.disk0]\nrom = 1\n')
+    server.append(UNIT)
+    assert main(["reservations", "show", "disk0", "--config", str(path)]) == 0
+    assert server.asked[0][0] == tmp_path / "there"
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("stat = 1\n", ":1: stat is unknown; did you mean state?, or use --state DIR"),
+        ("state =\n", ": is not TOML: "),
+    ],
+)
+def test_configuration_that_may_name_the_server_otherwise_is_told(server, tmp_path, capsys, text, said):
+    path = tmp_path / "config.toml"
+    path.write_text(text)
     assert main(["reservations", "show", "disk0", "--config", str(path)]) == 2
-    assert "did you mean state?" in capsys.readouterr().err
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"iscsi-target: {path}{said}")
+    assert line.endswith(", or use --state DIR")
 
 
 def test_reader_that_has_seen_enough_is_no_error(server, monkeypatch, tmp_path):

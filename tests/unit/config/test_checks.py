@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from iscsi_target.config.address import Address
-from iscsi_target.config.checks import judge, load
+from iscsi_target.config.checks import judge, load, state_directory
 from iscsi_target.config.values import Backing, ConfigError, ConfigErrors
 
 CORRECT = """\
@@ -274,3 +274,30 @@ def test_target_with_a_wrong_key_is_compared_with_the_other_tables_all_the_same(
 def test_what_follows_only_from_what_is_wrong_is_no_mistake_of_its_own(write):
     text = CORRECT.replace("portal_groups = [1]", 'portal_groups = "1"')
     assert len(write(text.replace("[portal_groups.1]", "[portal_groups.7]")).mistakes) == 1
+
+
+def test_state_directory_is_found_in_a_file_that_is_wrong_otherwise(path, tmp_path):
+    path.write_text('state = "there"\nunit = 1\n[units.disk0]\nsize = 1\n')
+    assert judge(path).configuration is None
+    assert state_directory(path) == tmp_path / "there"
+
+
+def test_state_directory_of_a_file_that_names_none_is_the_default(path, monkeypatch):
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/x")
+    path.write_text(CORRECT)
+    assert state_directory(path) == Path("/var/lib/x") == load(path).state
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("\nstate = 7\n", ":2: state is not the name of a directory; "),
+        ("stat = 'there'\n", ":1: stat is unknown; did you mean state?"),
+        ("[", ": is not TOML: "),
+    ],
+)
+def test_state_directory_that_may_be_meant_otherwise_is_a_mistake(path, text, said):
+    path.write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        state_directory(path)
+    assert str(raised.value).startswith(f"{path}{said}")

@@ -4,11 +4,13 @@ client ---- "control" in the state directory ---- Server ---- unit "disk0", wher
 """
 
 import asyncio
+import errno
 import json
 import os
 import socket
 import stat
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -20,8 +22,9 @@ from iscsi_target.scsi.reservations import Cause, Reservation, Reservations, Spc
 from iscsi_target.scsi.rules import Rule
 from iscsi_target.scsi.timeline import GOOD, Entry, Explanation, entry_record
 from iscsi_target.server import control as control_module
-from iscsi_target.server.control import SOCKET_NAME, _Feed
+from iscsi_target.server.control import SOCKET_NAME, Control, _Feed
 from iscsi_target.server.server import Server
+from iscsi_target.storage.faults import StorageError
 from iscsi_target.target import ReservationNoted
 
 PORT = TargetPort("iqn.2026-11.org.iscsi-target:disk0", 1)
@@ -119,13 +122,41 @@ async def test_socket_of_a_dead_server_is_replaced(state):
         assert await ask(state, {"request": "units"}) == [{"units": ["disk0"]}]
 
 
-async def test_file_that_is_no_socket_is_kept_and_the_server_serves_without(state, caplog):
+@pytest.mark.parametrize("kind", ["file", "directory", "dangling link"])
+async def test_file_that_is_no_socket_is_kept_and_the_server_serves_without(state, caplog, kind):
     state.mkdir()
-    (state / SOCKET_NAME).write_text("mine")
+    place = state / SOCKET_NAME
+    {"file": place.touch, "directory": place.mkdir, "dangling link": lambda: place.symlink_to("nowhere")}[kind]()
+    before = place.lstat()
     async with Server(ram_configuration(state, 1 << 20)) as server:
         assert server.portals
-    assert (state / SOCKET_NAME).read_text() == "mine"
-    assert "cannot make the control socket: Address already in use" in caplog.text
+    assert place.lstat() == before
+    assert (
+        f"{place}: cannot make the control socket: something that is no socket has its name; "
+        "move it away and restart the server"
+    ) in caplog.text
+
+
+def descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_socket_that_cannot_listen_leaves_nothing_open_and_nothing_behind(server, tmp_path, monkeypatch):
+    async def fail(*arguments, sock, **options):
+        made.append(sock)
+        raise OSError(errno.ENOBUFS, "No buffer space available")
+
+    made: list[socket.socket] = []
+    monkeypatch.setattr(asyncio, "start_unix_server", fail)
+    async with asyncio.TaskGroup() as tasks:
+        control = Control(tmp_path, server._driver, {}, tasks)
+        open_before = descriptors()
+        with pytest.raises(StorageError, match="cannot make the control socket: No buffer space available"):
+            await control.open()
+        assert descriptors() == open_before
+        control.close()
+    assert made[0].fileno() == -1
+    assert not (tmp_path / SOCKET_NAME).exists()
 
 
 async def test_state_directory_may_have_any_length(tmp_path):
@@ -193,8 +224,21 @@ async def test_key_that_nobody_has_is_an_error_and_changes_nothing(server, state
     assert server._units["disk0"].device.reservations == HELD
 
 
-async def test_order_that_cannot_be_stored_says_so(server, state, monkeypatch):
-    server._units["disk0"].device.reservations = Reservations({A: 1}, aptpl=True)
+@pytest.mark.parametrize("verb", ["preempt", "preempt_and_abort"])
+async def test_preempt_of_lost_reservations_says_that_they_are_lost_and_what_ends_that(server, state, verb):
+    server._units["disk0"].device.reservations = Reservations(lost=True)
+    assert await refusal(state, {"request": verb, "unit": "disk0", "key": "0xa"}) == (
+        "unit disk0: the stored reservations are lost, and nobody knows the keys, so nothing is changed; "
+        "`iscsi-target reservations clear disk0` ends that"
+    )
+    assert server._units["disk0"].device.reservations == Reservations(lost=True)
+    await ask(state, CLEAR)
+    assert not server._units["disk0"].device.reservations.lost
+
+
+@pytest.mark.parametrize("stored", [Reservations({A: 1}, aptpl=True), Reservations(lost=True)], ids=["kept", "lost"])
+async def test_order_that_cannot_be_stored_says_so(server, state, monkeypatch, stored):
+    server._units["disk0"].device.reservations = stored
 
     async def fail(unit, saved):
         raise RuntimeError("disk full")
@@ -202,7 +246,7 @@ async def test_order_that_cannot_be_stored_says_so(server, state, monkeypatch):
     monkeypatch.setattr(server._driver, "_save", fail)
     said = await refusal(state, CLEAR)
     assert said.startswith("unit disk0: the change could not be written to the state file, so nothing is changed")
-    assert server._units["disk0"].device.reservations.registrations == {A: 1}
+    assert server._units["disk0"].device.reservations == stored
 
 
 async def test_watching_tells_every_new_entry(server, state):
@@ -252,6 +296,28 @@ async def test_unit_that_the_machine_does_not_have_yet_is_an_error(server, state
     assert said == "unit disk1 is about to be opened; try again"
 
 
+async def test_unit_that_is_closed_and_opened_again_is_said_to_come(server, tmp_path):
+    async with asyncio.TaskGroup() as tasks:
+        control = Control(tmp_path, server._driver, {}, tasks, lambda: ["disk0"])
+        await control.open()
+        said = await refusal(tmp_path, {"request": "log", "unit": "disk0"})
+        other = await refusal(tmp_path, {"request": "log", "unit": "disk9"})
+        nameless = await refusal(tmp_path, {"request": "log", "unit": ["disk0"]})
+        control.close()
+    assert nameless == "there is no unit ['disk0']; units: none"
+    assert said == "unit disk0 is about to be opened; try again"
+    assert other == "there is no unit 'disk9'; units: none"
+
+
+async def test_bug_in_an_order_is_not_taken_for_a_unit_that_is_not_there(server, state, monkeypatch, caplog):
+    async def fail(order):
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(server._driver, "operate", fail)
+    assert await ask(state, CLEAR) == []
+    assert "KeyError: 'a bug'" in caplog.text
+
+
 @pytest.mark.parametrize("key", [None, 11, "", "0", "0x0", "xyz", "-1", "1_0", "1" * 17])
 async def test_key_that_is_none_is_an_error(server, state, key):
     said = await refusal(state, {"request": "preempt", "unit": "disk0", "key": key})
@@ -286,16 +352,22 @@ async def test_silent_client_is_cut(server, state, monkeypatch):
         assert await client.next() is None
 
 
-async def test_client_that_does_not_read_is_cut(server, state, monkeypatch):
-    monkeypatch.setattr(control_module, "STALL_S", 0.01)
-    cut = asyncio.Event()
+@pytest.fixture
+def cut(monkeypatch):
+    """An event: the server has cut a client."""
+    happened = asyncio.Event()
     abort = control_module._Client.cut
 
     def note(client):
-        cut.set()
+        happened.set()
         abort(client)
 
     monkeypatch.setattr(control_module._Client, "cut", note)
+    return happened
+
+
+async def test_client_that_does_not_read_is_cut(server, state, monkeypatch, cut):
+    monkeypatch.setattr(control_module, "STALL_S", 0.01)
     entry = noted(1).entry
     timeline = type("Unit", (), {"timeline": [entry] * 2048})
     monkeypatch.setitem(server._units, "disk0", server._units["disk0"]._replace(logical_unit=timeline))
@@ -305,6 +377,39 @@ async def test_client_that_does_not_read_is_cut(server, state, monkeypatch):
         async with asyncio.timeout(5):
             await cut.wait()
     monkeypatch.undo()
+
+
+@asynccontextmanager
+async def stalled(server, state, monkeypatch):
+    """One who watches and reads nothing for as long as the server would wait for anybody else."""
+    monkeypatch.setattr(control_module, "STALL_S", 0)
+    async with connected(state) as watching:
+        watching.say(WATCH)
+        await watching.next()
+        watching.writer.transport.pause_reading()
+        [observer] = server._driver.observers
+        for number in range(control_module.MAX_WAITING_ENTRIES):  # more than the kernel takes
+            observer(noted(number))
+        assert await ask(state, {"request": "units"}) == [{"units": ["disk0"]}]
+        assert observer.__self__._waiting
+        yield watching
+
+
+async def test_one_who_watches_may_read_as_slowly_as_he_likes(server, state, monkeypatch, cut):
+    async with stalled(server, state, monkeypatch) as watching:
+        watching.writer.transport.resume_reading()
+        numbers = [(await watching.next())["number"] for _ in range(control_module.MAX_WAITING_ENTRIES)]
+        assert numbers == list(range(control_module.MAX_WAITING_ENTRIES))
+        assert len(server._driver.observers) == 1
+
+
+async def test_one_who_watches_and_leaves_without_reading_is_forgotten(server, state, monkeypatch, cut):
+    async with stalled(server, state, monkeypatch) as watching:
+        cut.clear()
+        watching.writer.write_eof()
+        async with asyncio.timeout(5):
+            await cut.wait()
+        assert not server._driver.observers
 
 
 async def test_client_past_the_limit_is_told_so(server, state, monkeypatch):
@@ -348,10 +453,3 @@ async def test_watcher_is_not_told_of_other_units():
     feed.noted(noted(1, "disk1"))
     feed.noted(noted(2))
     assert await feed.next() == entry_record(noted(2).entry)
-
-
-async def test_feed_that_has_ended_gives_nothing():
-    feed = _Feed("disk0")
-    feed.noted(noted(1))
-    feed.end()
-    assert await feed.next() is None
