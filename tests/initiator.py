@@ -150,8 +150,8 @@ class Lab:
                     self.saving[ticket] = action
                 case Announce(event):
                     self.events.append(event)
-                case Operated(number, status):
-                    self.operated[number] = status
+                case Operated(number, entry):
+                    self.operated[number] = entry.told.status
 
     def finish(self, ticket: Ticket | None = None, error: MediumError | None = None) -> None:
         """Lets the medium finish an operation, the oldest when none is named."""

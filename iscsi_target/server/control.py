@@ -215,10 +215,10 @@ class Control:
         if order.unit not in self._driver.media:  # the machine gets it next
             raise _unopened(order.unit)
         had = opened.device.reservations
-        status, entry = await self._driver.operate(order)
+        entry = await self._driver.operate(order)
         has = opened.device.reservations
-        if status is not Status.GOOD:
-            raise _failure(order, status, entry, lost=has.lost)
+        if entry.told.status is not Status.GOOD:
+            raise _failure(order, entry, lost=has.lost)
         removed = {
             nexus: key
             for nexus, key in had.registrations.items()
@@ -226,8 +226,8 @@ class Control:
         }
         return {
             "unit": order.unit,
-            "status": status.name,
-            "entry": None if entry is None else entry_record(entry),
+            "status": entry.told.status.name,
+            "entry": entry_record(entry),
             "removed": [_registration(nexus, key) for nexus, key in removed.items()],
             "released": had.reservation is not None and has.reservation is None,
         }
@@ -414,14 +414,13 @@ def _unopened(unit: str) -> _Refused:
     return _Refused(f"unit {unit} is about to be opened", "try again")
 
 
-def _failure(order: Order, status: Status, entry: Entry | None, *, lost: bool) -> _Refused:
-    unknown = entry is not None and entry.explanation.rule is Rule.KEY_UNKNOWN
+def _failure(order: Order, entry: Entry, *, lost: bool) -> _Refused:
+    unknown = entry.explanation.rule is Rule.KEY_UNKNOWN
     if unknown and lost:
         what = f"unit {order.unit}: the stored reservations are lost, and nobody knows the keys, so nothing is changed"
         return _Refused(what, f"`iscsi-target reservations clear {order.unit}` ends that")
     if unknown:
         what = f"unit {order.unit}: no nexus is registered with the key {order.key:#x}, so nothing is changed"
         return _Refused(what, f"`iscsi-target reservations show {order.unit}` lists the keys")
-    why = f"it ended with {status.name}" if entry is None else entry.explanation.rule.text
-    what = f"unit {order.unit}: {why}, so nothing is changed"
+    what = f"unit {order.unit}: {entry.explanation.rule.text}, so nothing is changed"
     return _Refused(what, "see what the server's log says about it, and give it again")

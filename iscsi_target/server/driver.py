@@ -18,9 +18,7 @@ from itertools import count
 from typing import TYPE_CHECKING, TypeVarTuple, assert_never
 
 from iscsi_target.iscsi.connection import Remark
-from iscsi_target.scsi.nexus import OPERATOR
 from iscsi_target.scsi.operations import Buffer, Fault, MediumError
-from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.task import UnitState
 from iscsi_target.scsi.timeline import Entry
 from iscsi_target.server.journal import announce
@@ -87,8 +85,7 @@ class Driver:
         self._drained = asyncio.Event()
         self._ended = False
         self._saving: dict[str, set[asyncio.Task[None]]] = {}
-        self._orders: dict[int, asyncio.Future[Status]] = {}
-        self._verdicts: dict[int, Entry] = {}  # the timeline's entries of orders
+        self._orders: dict[int, asyncio.Future[Entry]] = {}
         self.observers: set[Callable[[ReservationNoted], None]] = set()
 
     # Connections
@@ -206,8 +203,8 @@ class Driver:
         self._input(None, self._target.drain)
         await self._drained.wait()
 
-    async def operate(self, order: Order) -> tuple[Status, Entry | None]:
-        """Carries out an order of the operator; returns its status and, unless it was aborted, the timeline's entry.
+    async def operate(self, order: Order) -> Entry:
+        """Carries out an order of the operator and returns what it came to.
 
         raises    KeyError when there is no such unit
         """
@@ -215,16 +212,15 @@ class Driver:
         over = self._orders[number] = self._loop.create_future()
         try:
             self._execute(self._target.operate(number, order, self._loop.time()), None)
-            status: Status = await over
-            return status, self._verdicts.get(number)
+            entry: Entry = await over
         finally:
             del self._orders[number]
-            self._verdicts.pop(number, None)
+        return entry
 
-    def _settle(self, number: int, status: Status) -> None:
+    def _settle(self, number: int, entry: Entry) -> None:
         over = self._orders.get(number)  # none when nobody waits any more
         if over is not None and not over.done():
-            over.set_result(status)
+            over.set_result(entry)
 
     def input(self, call: Callable[[*Arguments, float], list[Action]], *arguments: *Arguments) -> None:
         """Gives the machine input that belongs to no connection; the time is added as the last argument."""
@@ -268,8 +264,8 @@ class Driver:
                     self._close(connection, output.pop(connection, []))
                 case Announce(event):
                     self._announce(event)
-                case Operated(order, status):
-                    self._settle(order, status)
+                case Operated(order, entry):
+                    self._settle(order, entry)
                 case _:
                     assert_never(action)
         for connection, buffers in output.items():
@@ -310,8 +306,6 @@ class Driver:
         announce(event, str(channel.peer) if channel is not None else "")
 
     def _note(self, event: ReservationNoted) -> None:
-        if event.entry.nexus == OPERATOR and event.tag in self._orders:
-            self._verdicts[event.tag] = event.entry
         for observer in tuple(self.observers):
             observer(event)
 

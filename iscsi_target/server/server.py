@@ -163,7 +163,13 @@ class Server:
 
     async def _open_control(self, tasks: asyncio.TaskGroup) -> None:
         """Opens the control socket; a file system that has no sockets is no reason not to serve."""
-        control = Control(self.configuration.state, self._driver, self._units, tasks)
+        control = Control(
+            self.configuration.state,
+            self._driver,
+            self._units,
+            tasks,
+            configured=lambda: [unit.name for unit in self.configuration.units],
+        )
         self._cleanup.callback(control.close)
         try:
             await control.open()

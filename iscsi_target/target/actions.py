@@ -6,7 +6,6 @@ from iscsi_target.iscsi.connection import Remark
 from iscsi_target.iscsi.framing import Buffer
 from iscsi_target.scsi.operations import Operation
 from iscsi_target.scsi.personality import OutAction
-from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.task import Ticket, UnitState
 from iscsi_target.scsi.timeline import Entry
 
@@ -117,11 +116,11 @@ class Operated(NamedTuple):
     """A command of the operator is over.
 
     number   as it was given to operate()
-    status   GOOD, or why nothing was changed
+    entry    what it came to: its status is GOOD, or nothing was changed
     """
 
     number: int
-    status: Status
+    entry: Entry
 
 
 Action = Send | Close | Perform | Persist | Announce | Operated

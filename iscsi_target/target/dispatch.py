@@ -76,7 +76,7 @@ class Dispatcher:
         self._numbers = count(1)
         self._performing: dict[Ticket, tuple[LogicalUnit, Ticket]] = {}
         self._orders: dict[Task, int] = {}
-        self._noted_of: dict[Task, Entry] = {}  # what the response of a task is to be remarked with
+        self._noted_of: dict[Task, Entry] = {}  # what the response of a task is to be remarked with, or an order
         self._relieved: dict[ActiveSession, None] = {}  # those whose parked commands may find room now
 
     @property
@@ -254,12 +254,12 @@ class Dispatcher:
         connections = [] if active is None else [each.number for each in active.session.connections.values()]
         event = ReservationNoted(connections[0] if connections else None, noted.tag, unit.name, entry)
         self._actions.append(Announce(event))
-        if active is not None:
+        if active is not None or noted in self._orders:
             self._noted_of[noted] = entry
 
     def _completed(self, ended: Task, response: Response) -> None:
         if ended in self._orders:
-            self._actions.append(Operated(self._orders.pop(ended), Status(response.status)))
+            self._actions.append(Operated(self._orders.pop(ended), self._noted_of.pop(ended)))
             return
         active = self.active[ended.nexus]
         del active.tasks[ended.tag]

@@ -8,8 +8,8 @@ was acknowledged last, or in the one that the command without an answer leads to
 units, so that one kill meets several saves at different instants. Nothing here proves what a power loss does: that what
 SQLite has synchronised is on the disk is the promise of the disk.
 
-It fails within seconds when the driver reports a save before it is made, and when the row is deleted and inserted in two
-transactions; whoever changes the saving may try both.
+It fails within seconds when the driver reports a save before it is made, and when the row is deleted and inserted in
+two transactions; whoever changes the saving may try both.
 """
 
 import asyncio
