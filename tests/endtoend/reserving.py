@@ -5,21 +5,27 @@ from typing import NamedTuple
 from iscsi_target.scsi.cdb import PersistentReserveIn, PersistentReserveOut
 from iscsi_target.scsi.nexus import InitiatorPort
 from iscsi_target.scsi.personality import InAction
-from iscsi_target.scsi.reservation_pages import (
-    BasicParameterList,
-    FullStatusDescriptor,
-    MoveParameterList,
-    ReservationDescriptor,
-    ReservationHeader,
-    ReservationKey,
-)
 from iscsi_target.scsi.reservation_request import Request
 from iscsi_target.scsi.reservations import Reservations
-from iscsi_target.scsi.transport_id import pack_transport_id, unpack_transport_id
-from tests.endtoend.test_durability import done
+from iscsi_target.scsi.status import Status
+from iscsi_target.wire.layout import Layout
+from tests import reservation_data
 from tests.endtoend.wire_initiator import UNIT_ATTENTION, Initiator, Outcome
+from tests.reservation_data import Registrant
 
-READ_BYTES = 4096
+READ_BYTES = 8192
+MAX_ATTEMPTS = 5  # at a command that meets unit attentions, which nobody may raise without end; hosts give up likewise
+
+
+class Insisted(NamedTuple):
+    """What came of a command that was sent again after each unit attention.
+
+    outcome      of the last attempt, which is no unit attention
+    attentions   the codes that the attempts before it were told
+    """
+
+    outcome: Outcome
+    attentions: tuple[int, ...]
 
 
 class View(NamedTuple):
@@ -48,66 +54,57 @@ def view_of(state: Reservations) -> View:
     )
 
 
-async def read_in(initiator: Initiator, action: InAction) -> tuple[int, bytes]:
-    """Returns PRGENERATION and what follows the header."""
+async def insist(initiator: Initiator, cdb: Layout, data_out: bytes = b"", read_bytes: int = 0) -> Insisted:
+    """Performs a command, again after each unit attention; raises AssertionError when they do not end."""
+    attentions: list[int] = []
+    for _ in range(MAX_ATTEMPTS):
+        outcome = await initiator.execute(cdb, data_out, read_bytes)
+        if outcome.key != UNIT_ATTENTION:
+            return Insisted(outcome, tuple(attentions))
+        attentions.append(outcome.code)
+    raise AssertionError(f"unit attentions without end: {attentions}")
+
+
+async def read_in(initiator: Initiator, action: InAction) -> bytes:
+    """Returns the parameter data of PERSISTENT RESERVE IN, which must be GOOD."""
     cdb = PersistentReserveIn(service_action=action, allocation_length=READ_BYTES)
-    found = (await done(initiator, cdb, read_bytes=READ_BYTES)).data_in
-    header = ReservationHeader.unpack(found)
-    assert header.additional_length == len(found) - header.size
-    return header.pr_generation, found[header.size :]
+    outcome = (await insist(initiator, cdb, read_bytes=READ_BYTES)).outcome
+    assert outcome.status == Status.GOOD, outcome
+    return outcome.data_in
 
 
 async def read_view(initiator: Initiator) -> View:
-    generation, keys = await read_in(initiator, InAction.READ_KEYS)
-    again, reservation = await read_in(initiator, InAction.READ_RESERVATION)
-    once_more, status = await read_in(initiator, InAction.READ_FULL_STATUS)
-    assert generation == again == once_more
-    held = ReservationDescriptor.unpack(reservation) if reservation else None
+    keys = await read_in(initiator, InAction.READ_KEYS)
+    reservation = await read_in(initiator, InAction.READ_RESERVATION)
+    status = await read_in(initiator, InAction.READ_FULL_STATUS)
+    [generation] = {reservation_data.generation(data) for data in (keys, reservation, status)}
     return View(
         generation=generation,
-        keys=tuple(ReservationKey.unpack(keys, at).reservation_key for at in range(0, len(keys), ReservationKey.size)),
-        reservation=None if held is None else (held.reservation_key, held.type),
-        registrations=tuple(full_status(status)),
+        keys=tuple(reservation_data.keys(keys)),
+        reservation=reservation_data.holding(reservation),
+        registrations=tuple(registration(each) for each in reservation_data.full_status(status)),
     )
 
 
-def full_status(status: bytes) -> list[tuple[InitiatorPort, int, bool, int]]:
-    found = []
-    at = 0
-    while at < len(status):
-        descriptor = FullStatusDescriptor.unpack(status, at)
-        assert descriptor.relative_target_port_identifier == 1
-        named = unpack_transport_id(status, at + descriptor.size)
-        assert named.isid is not None
-        port = InitiatorPort(named.name, named.isid)
-        found.append((port, descriptor.reservation_key, descriptor.r_holder, descriptor.type))
-        at += descriptor.size + descriptor.additional_descriptor_length
-    return found
+def registration(found: Registrant) -> tuple[InitiatorPort, int, bool, int]:
+    """Returns a descriptor of READ FULL STATUS as a view has it; there is one target port, the first."""
+    scope, kind = found.scope_and_type
+    assert (scope, found.port, found.all_tg_pt) == (0, 1, False)
+    assert found.isid is not None
+    return InitiatorPort(found.name, found.isid), found.key, found.holder, kind
 
 
 def parameter_list(request: Request) -> bytes:
     key, action_key = request.reservation_key, request.service_action_reservation_key
     if request.destination is None:
-        return BasicParameterList(
-            reservation_key=key, service_action_reservation_key=action_key, aptpl=request.aptpl
-        ).pack()
-    transport_id = pack_transport_id(request.destination.initiator_port)
-    header = MoveParameterList(
-        reservation_key=key,
-        service_action_reservation_key=action_key,
-        unreg=request.unregister,
-        aptpl=request.aptpl,
-        relative_target_port_identifier=1,
-        transportid_length=len(transport_id),
+        return reservation_data.basic(key, action_key, aptpl=request.aptpl)
+    return reservation_data.moving(
+        key, action_key, request.destination.initiator_port, port=1, unreg=request.unregister, aptpl=request.aptpl
     )
-    return header.pack() + transport_id
 
 
 async def send_out(initiator: Initiator, request: Request) -> Outcome:
     """Performs PERSISTENT RESERVE OUT, again when the unit had something to tell first."""
     data_out = parameter_list(request)
     cdb = PersistentReserveOut(service_action=request.action, type=request.type, parameter_list_length=len(data_out))
-    outcome = await initiator.execute(cdb, data_out)
-    while outcome.key == UNIT_ATTENTION:
-        outcome = await initiator.execute(cdb, data_out)
-    return outcome
+    return (await insist(initiator, cdb, data_out)).outcome

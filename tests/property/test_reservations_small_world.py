@@ -103,9 +103,11 @@ def answer(outcome: Outcome) -> str:
     return f"{sense.key:X}/{sense.code >> 8:02X}/{sense.code & 0xFF:02X}"
 
 
-def check(state: Reservations, nexus: Nexus, request: Request) -> Transition | None:
-    """Tries a request in a state and checks every law; returns the transition, or None when it was refused."""
-    before = frozen(state)
+def check(state: Reservations, before: Reservations, nexus: Nexus, request: Request) -> Transition | None:
+    """Tries a request in a state and checks every law; returns the transition, or None when it was refused.
+
+    before   a copy of the state, which is made once for all that is tried in it
+    """
     outcome = attempt(state, nexus, request)
     assert state == before, "a state is never changed in place"
     said = operator_verdict(state, request) if nexus == OPERATOR else verdict(state, nexus, request)
@@ -141,10 +143,10 @@ class Exploration:
 
     def run(self) -> None:
         for state in self._frontier:
-            depth = self.depths[identity(state)]
+            depth, before = self.depths[identity(state)], frozen(state)
             for nexus, request in self._requests:
                 self.tried += 1
-                transition = check(state, nexus, request)
+                transition = check(state, before, nexus, request)
                 if transition is not None:
                     self.carried_out += 1
                     self._arrive(transition.state, depth + 1)
@@ -183,7 +185,7 @@ def test_every_request_in_every_state_obeys_every_law():
 def test_generation_wraps(generation: int):
     """Law: PRGENERATION is a counter of 32 bits that wraps."""
     state = Reservations({A: K1}, generation=generation)
-    check(state, A, Request(OutAction.REGISTER, CAUSE, K1, K2))
+    check(state, frozen(state), A, Request(OutAction.REGISTER, CAUSE, K1, K2))
 
 
 def test_table_65_in_every_state():

@@ -1,4 +1,4 @@
-"""What a case looks at before and after: everything of the unit that a command on reservations could change."""
+"""What a case expects of a unit after a command on reservations; what must change nothing has `World.snapshot`."""
 
 from typing import NamedTuple
 

@@ -37,6 +37,8 @@ from tests.conformance.reservations.world import (
     Registrant,
     World,
     attention,
+    world_of_two,
+    world_with,
 )
 
 KEY = 0x1122334455667788
@@ -51,21 +53,6 @@ def read(world: World, action: InAction, allocation_length: int = 8192, nexus: N
     return data
 
 
-def registered(*keys: int) -> World:
-    """A world in which N1, N2, N3 are registered with these keys."""
-    world = World()
-    for nexus, key in zip((N1, N2, N3), keys, strict=False):
-        assert world.register(nexus, key) == G
-    return world
-
-
-def reserved(kind: int) -> World:
-    """A world in which N1 and N2 are registered and N1 has reserved."""
-    world = registered(K1, K2)
-    assert world.reserve(N1, K1, kind) == G
-    return world
-
-
 @pytest.mark.case("IN-01")
 @pytest.mark.clause("SPC4r37 6.15.2")
 def test_in_01_read_keys_without_registrations_is_a_header():
@@ -75,7 +62,7 @@ def test_in_01_read_keys_without_registrations_is_a_header():
 @pytest.mark.case("IN-02")
 @pytest.mark.clause("SPC4r37 6.15.2")
 def test_in_02_equal_keys_are_listed_for_every_nexus():
-    world = registered(KEY, KEY)
+    world = world_with({N1: KEY, N2: KEY})
     assert read(world, InAction.READ_KEYS) == bytes.fromhex("00000002 00000010") + KEY.to_bytes(8) * 2
 
 
@@ -83,13 +70,13 @@ def test_in_02_equal_keys_are_listed_for_every_nexus():
 @pytest.mark.clause("SPC4r37 4.2.5.6")
 @EVERY_ACTION
 def test_in_03_an_allocation_length_of_zero_is_good_and_brings_nothing(action):
-    assert read(reserved(WE), action, 0) == b""
+    assert read(world_of_two(WE), action, 0) == b""
 
 
 @pytest.mark.case("IN-04")
 @pytest.mark.clause("SPC4r37 6.15.2")
 def test_in_04_read_keys_of_the_header_alone_tells_the_whole_length():
-    assert read(registered(K1, K2, K3), InAction.READ_KEYS, 8) == bytes.fromhex("00000003 00000018")
+    assert read(world_with({N1: K1, N2: K2, N3: K3}), InAction.READ_KEYS, 8) == bytes.fromhex("00000003 00000018")
 
 
 @pytest.mark.case("IN-05")
@@ -97,13 +84,13 @@ def test_in_04_read_keys_of_the_header_alone_tells_the_whole_length():
 @pytest.mark.parametrize("length", range(1, 17))
 def test_in_05_read_keys_is_cut_in_the_middle_of_a_key(length):
     whole = bytes.fromhex("00000001 00000008 1122334455667788")
-    assert read(registered(KEY), InAction.READ_KEYS, length) == whole[:length]
+    assert read(world_with({N1: KEY}), InAction.READ_KEYS, length) == whole[:length]
 
 
 @pytest.mark.case("IN-06")
 @pytest.mark.clause("SPC4r37 6.15.3")
 def test_in_06_read_reservation_without_one_is_a_header():
-    assert read(registered(K1), InAction.READ_RESERVATION, 24) == bytes.fromhex("00000001 00000000")
+    assert read(world_with({N1: K1}), InAction.READ_RESERVATION, 24) == bytes.fromhex("00000001 00000000")
 
 
 @pytest.mark.case("IN-07")
@@ -111,10 +98,7 @@ def test_in_06_read_reservation_without_one_is_a_header():
 @pytest.mark.parametrize("nexus", (N1, N2, N3), ids=("holder", "registrant", "unregistered"))
 @pytest.mark.parametrize("kind", (WE, EA, *REGISTRANTS_ONLY))
 def test_in_07_read_reservation_tells_everybody_the_holders_key_and_the_type(kind, nexus):
-    world = World()
-    world.register(N1, KEY)
-    world.register(N2, K2)
-    world.reserve(N1, KEY, kind)
+    world = world_with({N1: KEY, N2: K2}, kind)
     descriptor = KEY.to_bytes(8) + bytes(5) + bytes([kind]) + bytes(2)
     assert read(world, InAction.READ_RESERVATION, nexus=nexus) == bytes.fromhex("00000002 00000010") + descriptor
 
@@ -123,7 +107,7 @@ def test_in_07_read_reservation_tells_everybody_the_holders_key_and_the_type(kin
 @pytest.mark.clause("SPC4r37 6.15.3")
 @pytest.mark.parametrize("kind", ALL_REGISTRANTS)
 def test_in_08_read_reservation_of_all_registrants_has_the_key_zero(kind):
-    world = reserved(kind)
+    world = world_of_two(kind)
     descriptor = bytes(13) + bytes([kind]) + bytes(2)
     assert read(world, InAction.READ_RESERVATION) == bytes.fromhex("00000002 00000010") + descriptor
 
@@ -131,8 +115,8 @@ def test_in_08_read_reservation_of_all_registrants_has_the_key_zero(kind):
 @pytest.mark.case("IN-09")
 @pytest.mark.clause("SPC4r37 6.15.3")
 def test_in_09_read_reservation_of_the_header_alone_tells_the_whole_length():
-    assert read(reserved(WE), InAction.READ_RESERVATION, 8) == bytes.fromhex("00000002 00000010")
-    assert read(registered(K1, K2), InAction.READ_RESERVATION, 8) == bytes.fromhex("00000002 00000000")
+    assert read(world_of_two(WE), InAction.READ_RESERVATION, 8) == bytes.fromhex("00000002 00000010")
+    assert read(world_of_two(), InAction.READ_RESERVATION, 8) == bytes.fromhex("00000002 00000000")
 
 
 @pytest.mark.case("IN-10")
@@ -140,7 +124,7 @@ def test_in_09_read_reservation_of_the_header_alone_tells_the_whole_length():
 @EVERY_ACTION
 @pytest.mark.parametrize("kind", TYPES)
 def test_in_10_an_unregistered_nexus_may_read_under_every_reservation(kind, action):
-    world = reserved(kind)
+    world = world_of_two(kind)
     data = read(world, action, nexus=N3)
     assert data == read(world, action, nexus=N1)
     assert data
@@ -179,7 +163,7 @@ def test_in_13_the_last_register_decides_about_ptpl_a():
 @pytest.mark.clause("SPC4r37 6.15.5")
 @pytest.mark.parametrize("kind", (WE, EA, *REGISTRANTS_ONLY))
 def test_in_14_read_full_status_marks_the_holder_alone(kind):
-    world = reserved(kind)
+    world = world_of_two(kind)
     before = world.snapshot()
     isid = N1.initiator_port.isid
     assert world.full_status() == [
@@ -193,7 +177,7 @@ def test_in_14_read_full_status_marks_the_holder_alone(kind):
 @pytest.mark.clause("SPC4r37 6.15.5")
 @pytest.mark.parametrize("kind", (EAAR, WEAR))
 def test_in_15_read_full_status_marks_every_registrant_under_all_registrants(kind):
-    world = reserved(kind)
+    world = world_of_two(kind)
     before = world.snapshot()
     assert [(each.key, each.holder, each.scope_and_type) for each in world.full_status()] == [
         (K1, True, (0, kind)),
@@ -220,7 +204,7 @@ def test_in_16_a_registration_on_all_target_ports_has_a_descriptor_for_each():
 @pytest.mark.case("IN-17")
 @pytest.mark.clause("SPC4r37 6.15.5")
 def test_in_17_read_full_status_into_exactly_its_length_is_whole():
-    world = registered(K1, K2)
+    world = world_of_two()
     whole = read(world, InAction.READ_FULL_STATUS)
     assert len(whole) == 8 + 2 * (24 + 48)
     assert read(world, InAction.READ_FULL_STATUS, len(whole)) == whole
@@ -230,7 +214,7 @@ def test_in_17_read_full_status_into_exactly_its_length_is_whole():
 @pytest.mark.case("IN-18")
 @pytest.mark.clause("SPC4r37 6.15.5")
 def test_in_18_read_full_status_that_is_cut_tells_the_whole_length():
-    world = registered(K1, K2, K3)
+    world = world_with({N1: K1, N2: K2, N3: K3})
     cut = read(world, InAction.READ_FULL_STATUS, 40)
     assert cut == read(world, InAction.READ_FULL_STATUS)[:40]
     assert cut[:8] == bytes.fromhex("00000003") + (3 * (24 + 48)).to_bytes(4)
@@ -266,7 +250,7 @@ def test_in_19_a_transport_id_is_name_separator_isid_and_padding(name, length, p
 @pytest.mark.clause("SPC4r37 6.15.1")
 @pytest.mark.parametrize("service_action", range(4, 32))
 def test_in_20_a_reserved_service_action_is_refused(service_action):
-    world = reserved(WE)
+    world = world_of_two(WE)
     before = world.snapshot()
     assert world.send(N1, PersistentReserveIn(service_action=service_action, allocation_length=8192)) == IN_CDB
     assert world.snapshot() == before
@@ -276,7 +260,7 @@ def test_in_20_a_reserved_service_action_is_refused(service_action):
 @pytest.mark.clause("SAM5r21 5.14")
 @EVERY_ACTION
 def test_in_21_a_unit_attention_is_reported_first_and_once(action):
-    world = registered(K1, K2)
+    world = world_of_two()
     assert world.preempt(N1, K1, K2) == G
     assert world.pending_of_all() == {N2: [REGISTRATIONS_PREEMPTED]}
     generation, state = world.generation, world.registered

@@ -12,9 +12,9 @@ from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagemen
 from iscsi_target.scsi.cdb import PersistentReserveIn, PersistentReserveOut
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.personality import InAction, OutAction
-from iscsi_target.scsi.reservation_pages import ReservationHeader, ReservationKey
 from iscsi_target.scsi.reservations import Reservations
 from iscsi_target.scsi.status import Status
+from tests import reservation_data
 from tests.conformance.reservations.world import K1, K2, WE, WERO, basic
 from tests.initiator import NODE, Host, Lab, disk_node
 from tests.unit.scsi.unit_bench import BLOCK
@@ -65,8 +65,7 @@ def keys(host: Host, lun: int = 0) -> list[int]:
     cdb = PersistentReserveIn(service_action=InAction.READ_KEYS, allocation_length=8192)
     ended = host.outcome(host.command(cdb, lun, read=8192))
     assert (ended.status, ended.sense) == GOOD
-    places = range(ReservationHeader.size, len(ended.data), ReservationKey.size)
-    return [ReservationKey.unpack(ended.data, place).reservation_key for place in places]
+    return reservation_data.keys(ended.data)
 
 
 def state(lab: Lab, unit: str = "disk0") -> Reservations:

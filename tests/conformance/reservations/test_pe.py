@@ -22,7 +22,6 @@ from tests.conformance.reservations.world import (
     N1,
     N1Q,
     N2,
-    N2Q,
     N3,
     RC,
     REGISTRATIONS_PREEMPTED,
@@ -35,9 +34,9 @@ from tests.conformance.reservations.world import (
     G,
     Holding,
     P,
-    World,
     attention,
     basic,
+    world_with,
 )
 from tests.unit.scsi.unit_bench import READY
 
@@ -46,26 +45,10 @@ GONE = [REGISTRATIONS_PREEMPTED]
 FREED = [RELEASED]
 
 
-def registered(keys: dict[Nexus, int]) -> World:
-    """A world in which these nexuses are registered and nothing is reserved."""
-    nexuses = dict.fromkeys((N1, N2, N3, N1Q, N2Q, *keys))
-    world = World(nexuses=nexuses)
-    for nexus, key in keys.items():
-        assert world.register(nexus, key) == G
-    return world
-
-
-def reserved(keys: dict[Nexus, int], kind: int, by: Nexus = N1) -> World:
-    """A world in which one of these registered nexuses made a reservation."""
-    world = registered(keys)
-    assert world.reserve(by, keys[by], kind) == G
-    return world
-
-
 @pytest.mark.case("PE-01")
 @pytest.mark.clause("SPC4r37 5.13.11.2.5")
 def test_pe_01_without_a_reservation_registrations_are_removed_and_nothing_is_reserved():
-    world = registered({N1: K1, N2: K2, N3: K3})
+    world = world_with({N1: K1, N2: K2, N3: K3})
     assert world.preempt(N1, K1, K2, WE) == G
     assert seen(world) == Seen({N1: K1, N3: K3}, None, 4, {N2: GONE})
     assert world.holding(N1) is None
@@ -75,7 +58,7 @@ def test_pe_01_without_a_reservation_registrations_are_removed_and_nothing_is_re
 @pytest.mark.case("PE-02")
 @pytest.mark.clause("SPC4r37 5.13.11.2.5")
 def test_pe_02_a_key_that_nobody_has_conflicts_without_a_reservation():
-    world = registered({N1: K1, N2: K2})
+    world = world_with({N1: K1, N2: K2})
     before = seen(world)
     assert world.preempt(N1, K1, K9, WE) == RC
     assert seen(world) == before == Seen({N1: K1, N2: K2}, None, 2, {})
@@ -84,16 +67,16 @@ def test_pe_02_a_key_that_nobody_has_conflicts_without_a_reservation():
 @pytest.mark.case("PE-03")
 @pytest.mark.clause("SPC4r37 5.13.11.2.5")
 def test_pe_03_the_key_zero_matches_no_registration_without_a_reservation():
-    world = registered({N1: K1, N2: K2})
-    before = seen(world)
+    world = world_with({N1: K1, N2: K2})
+    before = world.snapshot()
     assert world.preempt(N1, K1, 0, WE) == RC
-    assert seen(world) == before
+    assert world.snapshot() == before
 
 
 @pytest.mark.case("PE-04")
 @pytest.mark.clause("SPC4r37 5.13.11.2.5")
 def test_pe_04_without_a_reservation_the_own_key_removes_the_own_registration():
-    world = registered({N1: K1, N2: K2})
+    world = world_with({N1: K1, N2: K2})
     assert world.preempt(N1, K1, K1) == G
     assert seen(world) == Seen({N2: K2}, None, 3, {})
 
@@ -101,7 +84,7 @@ def test_pe_04_without_a_reservation_the_own_key_removes_the_own_registration():
 @pytest.mark.case("PE-05")
 @pytest.mark.clause("SPC4r37 5.13.11.2.4.3")
 def test_pe_05_the_holders_key_takes_the_reservation_over_with_another_type():
-    world = reserved({N1: K1, N2: K2, N3: K3}, WE)
+    world = world_with({N1: K1, N2: K2, N3: K3}, WE)
     assert world.preempt(N2, K2, K1, EA) == G
     assert seen(world) == Seen({N2: K2, N3: K3}, (EA, N2), 4, {N1: GONE, N3: FREED})
     assert world.holding(N2) == Holding(K2, EA)
@@ -110,7 +93,7 @@ def test_pe_05_the_holders_key_takes_the_reservation_over_with_another_type():
 @pytest.mark.case("PE-06")
 @pytest.mark.clause("SPC4r37 5.13.11.2.4.3")
 def test_pe_06_the_same_type_tells_only_who_lost_its_registration():
-    world = reserved({N1: K1, N2: K2, N3: K3}, WE)
+    world = world_with({N1: K1, N2: K2, N3: K3}, WE)
     assert world.preempt(N2, K2, K1, WE) == G
     assert seen(world) == Seen({N2: K2, N3: K3}, (WE, N2), 4, {N1: GONE})
 
@@ -118,7 +101,7 @@ def test_pe_06_the_same_type_tells_only_who_lost_its_registration():
 @pytest.mark.case("PE-07")
 @pytest.mark.clause("SPC4r37 5.13.11.2.4.3")
 def test_pe_07_a_registrants_only_type_that_stays_tells_only_who_lost_its_registration():
-    world = reserved({N1: K1, N2: K2, N3: K3}, WERO)
+    world = world_with({N1: K1, N2: K2, N3: K3}, WERO)
     assert world.preempt(N2, K2, K1, WERO) == G
     assert seen(world) == Seen({N2: K2, N3: K3}, (WERO, N2), 4, {N1: GONE})
 
@@ -128,7 +111,7 @@ def test_pe_07_a_registrants_only_type_that_stays_tells_only_who_lost_its_regist
 @pytest.mark.parametrize("scope_and_type", [(0, EA), (0xF, 0xF)])
 def test_pe_08_another_registrants_key_leaves_the_reservation_alone(scope_and_type: tuple[int, int]):
     scope, kind = scope_and_type
-    world = reserved({N1: K1, N2: K2, N3: K3}, WERO)
+    world = world_with({N1: K1, N2: K2, N3: K3}, WERO)
     assert world.preempt(N2, K2, K3, kind, scope) == G
     assert seen(world) == Seen({N1: K1, N2: K2}, (WERO, N1), 4, {N3: GONE})
 
@@ -137,26 +120,26 @@ def test_pe_08_another_registrants_key_leaves_the_reservation_alone(scope_and_ty
 @pytest.mark.clause("SPC4r37 5.13.11.2.5")
 @pytest.mark.parametrize("kind", TYPES)
 def test_pe_09_a_key_that_nobody_has_conflicts_with_a_reservation(kind: int):
-    world = reserved({N1: K1, N2: K2}, kind)
-    before = seen(world)
+    world = world_with({N1: K1, N2: K2}, kind)
+    before = world.snapshot()
     assert world.preempt(N2, K2, K9, kind) == RC
-    assert seen(world) == before
+    assert world.snapshot() == before
 
 
 @pytest.mark.case("PE-10")
 @pytest.mark.clause("SPC4r37 5.13.11.2.4.1")
 @pytest.mark.parametrize("kind", [kind for kind in TYPES if kind not in (WEAR, EAAR)])
 def test_pe_10_the_key_zero_is_invalid_while_one_nexus_holds(kind: int):
-    world = reserved({N1: K1, N2: K2}, kind)
-    before = seen(world)
+    world = world_with({N1: K1, N2: K2}, kind)
+    before = world.snapshot()
     assert world.preempt(N2, K2, 0, kind) == IN_LIST
-    assert seen(world) == before
+    assert world.snapshot() == before
 
 
 @pytest.mark.case("PE-11")
 @pytest.mark.clause("SPC4r37 5.13.11.2.4.3")
 def test_pe_11_the_key_zero_preempts_all_registrants():
-    world = reserved({N1: K1, N2: K2, N3: K3}, WEAR)
+    world = world_with({N1: K1, N2: K2, N3: K3}, WEAR)
     assert world.preempt(N2, K2, 0, WEAR) == G
     assert seen(world) == Seen({N2: K2}, (WEAR, None), 4, {N1: GONE, N3: GONE})
 
@@ -164,7 +147,7 @@ def test_pe_11_the_key_zero_preempts_all_registrants():
 @pytest.mark.case("PE-12")
 @pytest.mark.clause("SPC4r37 5.13.11.2.4.3")
 def test_pe_12_the_key_zero_makes_the_issuer_the_single_holder_of_another_type():
-    world = reserved({N1: K1, N2: K2, N3: K3}, EAAR)
+    world = world_with({N1: K1, N2: K2, N3: K3}, EAAR)
     assert world.preempt(N2, K2, 0, WE) == G
     assert seen(world) == Seen({N2: K2}, (WE, N2), 4, {N1: GONE, N3: GONE})
     assert world.holding(N2) == Holding(K2, WE)
@@ -176,7 +159,7 @@ def test_pe_12_the_key_zero_makes_the_issuer_the_single_holder_of_another_type()
 @pytest.mark.clause("SPC4r37 5.13.11.2.4.1")
 @pytest.mark.parametrize("kind", [WEAR, EAAR])
 def test_pe_13_a_key_that_is_not_zero_only_removes_registrations_of_all_registrants(kind: int):
-    world = reserved({N1: K1, N2: K2, N3: K3}, kind)
+    world = world_with({N1: K1, N2: K2, N3: K3}, kind)
     assert world.preempt(N2, K2, K1, EARO) == G
     assert seen(world) == Seen({N2: K2, N3: K3}, (kind, None), 4, {N1: GONE})
     assert world.holding(N2) == Holding(0, kind)
@@ -186,7 +169,7 @@ def test_pe_13_a_key_that_is_not_zero_only_removes_registrations_of_all_registra
 @pytest.mark.clause("SPC4r37 5.13.11.2.5")
 @pytest.mark.parametrize("kind", [WEAR, EAAR])
 def test_pe_14_the_own_key_removes_the_own_registration_of_all_registrants(kind: int):
-    world = reserved({N1: K1, N2: K2}, kind)
+    world = world_with({N1: K1, N2: K2}, kind)
     assert world.preempt(N2, K2, K2, kind) == G
     assert seen(world) == Seen({N1: K1}, (kind, None), 3, {})
     assert world.preempt(N1, K1, K1, kind) == G
@@ -197,7 +180,7 @@ def test_pe_14_the_own_key_removes_the_own_registration_of_all_registrants(kind:
 @pytest.mark.clause("SPC4r37 5.13.11.2.4.3")
 @pytest.mark.parametrize("kind, holder", [(WERO, N2), (EAAR, None)])
 def test_pe_15_the_only_registrant_makes_the_reservation_anew(kind: int, holder: Nexus | None):
-    world = reserved({N2: K2}, WEAR, by=N2)
+    world = world_with({N2: K2}, WEAR, by=N2)
     assert world.preempt(N2, K2, 0, kind) == G
     assert seen(world) == Seen({N2: K2}, (kind, holder), 2, {})
 
@@ -205,7 +188,7 @@ def test_pe_15_the_only_registrant_makes_the_reservation_anew(kind: int, holder:
 @pytest.mark.case("PE-16")
 @pytest.mark.clause("SPC4r37 5.13.11.2.4.3")
 def test_pe_16_a_holder_that_preempts_itself_stays_registered_and_holds():
-    world = reserved({N1: K1, N2: K2}, WERO)
+    world = world_with({N1: K1, N2: K2}, WERO)
     assert world.preempt(N1, K1, K1, WERO) == G
     assert seen(world) == Seen({N1: K1, N2: K2}, (WERO, N1), 3, {})
 
@@ -213,7 +196,7 @@ def test_pe_16_a_holder_that_preempts_itself_stays_registered_and_holds():
 @pytest.mark.case("PE-17")
 @pytest.mark.clause("SPC4r37 5.13.11.2.4.3")
 def test_pe_17_a_holder_changes_the_type_by_preempting_itself():
-    world = reserved({N1: K1, N2: K2}, WERO)
+    world = world_with({N1: K1, N2: K2}, WERO)
     assert world.preempt(N1, K1, K1, EARO) == G
     assert seen(world) == Seen({N1: K1, N2: K2}, (EARO, N1), 3, {N2: FREED})
 
@@ -221,7 +204,7 @@ def test_pe_17_a_holder_changes_the_type_by_preempting_itself():
 @pytest.mark.case("PE-18")
 @pytest.mark.clause("SPC4r37 5.13.11.2.4.3")
 def test_pe_18_a_holder_throws_out_its_own_key_of_an_old_isid():
-    world = reserved({OLD: K1, N1: K1, N2: K2}, WERO)
+    world = world_with({OLD: K1, N1: K1, N2: K2}, WERO, by=N1)
     assert world.preempt(N1, K1, K1, WERO) == G
     assert seen(world) == Seen({N1: K1, N2: K2}, (WERO, N1), 4, {OLD: GONE})
 
@@ -229,7 +212,7 @@ def test_pe_18_a_holder_throws_out_its_own_key_of_an_old_isid():
 @pytest.mark.case("PE-19")
 @pytest.mark.clause("SPC4r37 5.13.11.2.4.3")
 def test_pe_19_a_host_takes_over_from_its_old_isid_with_the_same_key():
-    world = reserved({OLD: K1, N1: K1, N2: K2}, WERO, by=OLD)
+    world = world_with({OLD: K1, N1: K1, N2: K2}, WERO, by=OLD)
     assert world.preempt(N1, K1, K1, WERO) == G
     assert seen(world) == Seen({N1: K1, N2: K2}, (WERO, N1), 4, {OLD: GONE})
     assert world.holding(N1) == Holding(K1, WERO)
@@ -240,7 +223,7 @@ def test_pe_19_a_host_takes_over_from_its_old_isid_with_the_same_key():
 @pytest.mark.case("PE-20")
 @pytest.mark.clause("SPC4r37 5.13.11.2.5")
 def test_pe_20_the_own_key_of_one_that_does_not_hold_removes_its_registration():
-    world = reserved({N1: K1, N2: K2}, WERO, by=N2)
+    world = world_with({N1: K1, N2: K2}, WERO, by=N2)
     assert world.preempt(N1, K1, K1, WERO) == G
     assert seen(world) == Seen({N2: K2}, (WERO, N2), 3, {})
 
@@ -248,7 +231,7 @@ def test_pe_20_the_own_key_of_one_that_does_not_hold_removes_its_registration():
 @pytest.mark.case("PE-21")
 @pytest.mark.clause("SPC4r37 5.13.11.2.4.3")
 def test_pe_21_one_path_of_a_host_that_preempts_the_shared_key_throws_out_the_others():
-    world = reserved({N1: K1, N1Q: K1, OLD: K1, N2: K2}, WERO)
+    world = world_with({N1: K1, N1Q: K1, OLD: K1, N2: K2}, WERO)
     assert world.preempt(N1Q, K1, K1, WERO) == G
     assert seen(world) == Seen({N1Q: K1, N2: K2}, (WERO, N1Q), 5, {N1: GONE, OLD: GONE})
 
@@ -259,17 +242,17 @@ def test_pe_21_one_path_of_a_host_that_preempts_the_shared_key_throws_out_the_ot
 @pytest.mark.parametrize("nexus, key", [(N3, 0), (N3, K1), (N2, K1), (N2, 0)])
 def test_pe_22_a_nexus_without_its_key_preempts_nobody(kind: int | None, nexus: Nexus, key: int):
     keys = {N1: K1, N2: K2}
-    world = registered(keys) if kind is None else reserved(keys, kind)
-    before = seen(world)
+    world = world_with(keys, kind)
+    before = world.snapshot()
     assert world.preempt(nexus, key, K1, WE) == RC
-    assert seen(world) == before
+    assert world.snapshot() == before
 
 
 @pytest.mark.case("PE-23")
 @pytest.mark.clause("SPC4r37 5.13.11.2.4.3")
 def test_pe_23_a_write_that_is_under_way_completes_and_the_next_one_conflicts():
     """The conflict comes before the attention, which stays for the first command that is admitted (SAM5r21 5.3.3)."""
-    world = reserved({N1: K1, N2: K2}, WERO)
+    world = world_with({N1: K1, N2: K2}, WERO)
     world.slow = True
     writing = world.start_write(N1, fill=7)
     waiting = world.start_write(N1, 1, fill=8, data=False)
@@ -292,7 +275,7 @@ def test_pe_23_a_write_that_is_under_way_completes_and_the_next_one_conflicts():
 @pytest.mark.case("PE-24")
 @pytest.mark.clause("SAM5r21 5.14")
 def test_pe_24_a_victim_that_registers_again_is_told_first():
-    world = reserved({N1: K1, N2: K2}, WERO)
+    world = world_with({N1: K1, N2: K2}, WERO)
     assert world.preempt(N2, K2, K1, WERO) == G
     assert world.register(N1, K1) == attention(REGISTRATIONS_PREEMPTED)
     assert seen(world) == Seen({N2: K2}, (WERO, N2), 3, {})
@@ -303,7 +286,7 @@ def test_pe_24_a_victim_that_registers_again_is_told_first():
 @pytest.mark.case("PE-25")
 @pytest.mark.clause("SAM5r21 5.14")
 def test_pe_25_nothing_is_kept_for_a_victim_without_a_session():
-    world = reserved({N1: K1, N2: K2}, WERO)
+    world = world_with({N1: K1, N2: K2}, WERO)
     world.detach(N1)
     assert world.preempt(N2, K2, K1, WERO) == G
     assert seen(world) == Seen({N2: K2}, (WERO, N2), 3, {})
@@ -320,7 +303,7 @@ def test_pe_25_nothing_is_kept_for_a_victim_without_a_session():
 def test_pe_26_of_two_that_preempt_each_other_the_first_wins(kind: int | None, first: Nexus, second: Nexus):
     """Under a reservation the loser meets the conflict at once, and the attention stays (SAM5r21 5.3.3)."""
     keys = {N1: K1, N2: K2}
-    world = registered(keys) if kind is None else reserved(keys, kind)
+    world = world_with(keys, kind)
     cdb = PersistentReserveOut(service_action=OutAction.PREEMPT, type=WE, parameter_list_length=len(basic()))
     tags = {nexus: world.start(nexus, cdb, None) for nexus in (second, first)}
     world.give(tags[first], basic(keys[first], keys[second]))

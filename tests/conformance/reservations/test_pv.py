@@ -41,6 +41,7 @@ from tests.conformance.reservations.world import (
     basic,
     listed,
     moving,
+    world_of_two,
 )
 
 RESERVED_TYPES = tuple(kind for kind in range(16) if kind not in TYPES)
@@ -60,20 +61,6 @@ def parameters(action: OutAction, key: int, new: int = K2) -> bytes:
     return moving(key, new, N3) if action is MOVE else basic(key, new)
 
 
-def registered() -> World:
-    """A world in which N1 and N2 are registered."""
-    world = World()
-    assert world.register(N1, K1) == world.register(N2, K2) == G
-    return world
-
-
-def reserved(kind: int = WE) -> World:
-    """A world in which N1 and N2 are registered and N1 has reserved."""
-    world = registered()
-    assert world.reserve(N1, K1, kind) == G
-    return world
-
-
 def refuses(world: World, nexus: Nexus, action: int, data: bytes, **cdb: int) -> Told:
     """Sends PERSISTENT RESERVE OUT that is to change nothing and returns what came of it."""
     before = world.snapshot()
@@ -90,28 +77,28 @@ def refuses(world: World, nexus: Nexus, action: int, data: bytes, **cdb: int) ->
 @pytest.mark.clause("SPC4r37 6.16.1")
 @each(BASIC)
 def test_pv_01_an_empty_parameter_list_is_refused(action):
-    assert refuses(registered(), N1, action, b"") == LIST_LENGTH
+    assert refuses(world_of_two(), N1, action, b"") == LIST_LENGTH
 
 
 @pytest.mark.case("PV-02")
 @pytest.mark.clause("SPC4r37 6.16.1")
 @each(BASIC)
 def test_pv_02_a_parameter_list_that_lacks_a_byte_is_refused(action):
-    assert refuses(registered(), N1, action, basic(K1, K2)[:-1]) == LIST_LENGTH
+    assert refuses(world_of_two(), N1, action, basic(K1, K2)[:-1]) == LIST_LENGTH
 
 
 @pytest.mark.case("PV-03")
 @pytest.mark.clause("SPC4r37 6.16.1")
 @each(BASIC)
 def test_pv_03_a_parameter_list_with_a_byte_more_is_refused(action):
-    assert refuses(registered(), N1, action, basic(K1, K2) + b"\0") == LIST_LENGTH
+    assert refuses(world_of_two(), N1, action, basic(K1, K2) + b"\0") == LIST_LENGTH
 
 
 @pytest.mark.case("PV-04")
 @pytest.mark.clause("SPC4r37 6.16.1")
 @each(BASIC)
 def test_pv_04_a_length_that_is_24_in_its_low_byte_is_refused(action):
-    assert refuses(registered(), N1, action, basic(K1, K2).ljust(280, b"\0")) == LIST_LENGTH
+    assert refuses(world_of_two(), N1, action, basic(K1, K2).ljust(280, b"\0")) == LIST_LENGTH
 
 
 @pytest.mark.case("PV-05")
@@ -119,7 +106,7 @@ def test_pv_04_a_length_that_is_24_in_its_low_byte_is_refused(action):
 @pytest.mark.parametrize("length", (MAX_PARAMETER_LIST_BYTES + 1, 1 << 31, 0xFFFF_FFFF))
 @each(OutAction)
 def test_pv_05_a_list_that_is_too_long_to_hold_is_refused_before_any_of_it_is_asked_for(action, length):
-    world = registered()
+    world = world_of_two()
     before = world.snapshot()
     tag = world.start(N1, PersistentReserveOut(service_action=action, parameter_list_length=length), None)
     assert not world.collecting
@@ -134,7 +121,7 @@ def test_pv_05_a_list_that_is_too_long_to_hold_is_refused_before_any_of_it_is_as
 @pytest.mark.clause("SPC4r37 6.15.3.3")
 @pytest.mark.parametrize("scope", range(1, 16))
 def test_pv_06_reserve_with_another_scope_than_the_unit_is_refused(scope):
-    assert refuses(registered(), N1, OutAction.RESERVE, basic(K1), scope=scope, type=WE) == IN_CDB
+    assert refuses(world_of_two(), N1, OutAction.RESERVE, basic(K1), scope=scope, type=WE) == IN_CDB
 
 
 @pytest.mark.case("PV-07")
@@ -149,7 +136,7 @@ def test_pv_06_reserve_with_another_scope_than_the_unit_is_refused(scope):
     ids=str,
 )
 def test_pv_07_register_and_clear_ignore_scope_and_type(action, after, told):
-    world = registered()
+    world = world_of_two()
     assert world.out(N1, action, basic(K1, K4), scope=15, type=15) == G
     assert world.registered == after
     assert world.holding() is None
@@ -161,21 +148,21 @@ def test_pv_07_register_and_clear_ignore_scope_and_type(action, after, told):
 @pytest.mark.clause("SPC4r37 5.13.11.2.2")
 @pytest.mark.parametrize("scope", range(1, 16))
 def test_pv_08_release_by_the_holder_with_another_scope_is_refused(scope):
-    assert refuses(reserved(), N1, OutAction.RELEASE, basic(K1), scope=scope, type=WE) == INVALID_RELEASE
+    assert refuses(world_of_two(WE), N1, OutAction.RELEASE, basic(K1), scope=scope, type=WE) == INVALID_RELEASE
 
 
 @pytest.mark.case("PV-09")
 @pytest.mark.clause("SPC4r37 6.15.3.4")
 @pytest.mark.parametrize("kind", RESERVED_TYPES)
 def test_pv_09_reserve_with_a_reserved_type_is_refused(kind):
-    assert refuses(registered(), N1, OutAction.RESERVE, basic(K1), type=kind) == IN_CDB
+    assert refuses(world_of_two(), N1, OutAction.RESERVE, basic(K1), type=kind) == IN_CDB
 
 
 @pytest.mark.case("PV-10")
 @pytest.mark.clause("SPC4r37 5.13.11.2.2")
 @pytest.mark.parametrize("kind", RESERVED_TYPES)
 def test_pv_10_release_by_the_holder_with_a_reserved_type_is_refused(kind):
-    assert refuses(reserved(), N1, OutAction.RELEASE, basic(K1), type=kind) == INVALID_RELEASE
+    assert refuses(world_of_two(WE), N1, OutAction.RELEASE, basic(K1), type=kind) == INVALID_RELEASE
 
 
 @pytest.mark.case("PV-11")
@@ -184,7 +171,7 @@ def test_pv_10_release_by_the_holder_with_a_reserved_type_is_refused(kind):
 @pytest.mark.parametrize("before", (None, WE, EARO, *ALL_REGISTRANTS))
 @each(PREEMPTING)
 def test_pv_11_preempt_ignores_the_type_when_no_reservation_results(action, before, kind):
-    world = registered() if before is None else reserved(before)
+    world = world_of_two(before)
     reservation = world.unit.device.reservations.reservation
     assert world.out(N1, action, basic(K1, K2), type=kind) == G
     assert world.registered == {N1: K1}
@@ -199,7 +186,7 @@ def test_pv_11_preempt_ignores_the_type_when_no_reservation_results(action, befo
 @pytest.mark.parametrize("before, victim", [(WE, K1), (EARO, K1), *((each, 0) for each in ALL_REGISTRANTS)])
 @each(PREEMPTING)
 def test_pv_12_preempt_with_a_reserved_type_for_the_new_reservation_is_refused(action, before, victim, kind):
-    assert refuses(reserved(before), N2, action, basic(K2, victim), type=kind) == IN_CDB
+    assert refuses(world_of_two(before), N2, action, basic(K2, victim), type=kind) == IN_CDB
 
 
 # The service action
@@ -209,7 +196,7 @@ def test_pv_12_preempt_with_a_reserved_type_for_the_new_reservation_is_refused(a
 @pytest.mark.clause("SPC4r37 6.16.2")
 @pytest.mark.parametrize("action", range(9, 32))
 def test_pv_13_a_reserved_service_action_is_refused(action):
-    assert refuses(registered(), N1, action, basic(K1, K4), type=WE) == IN_CDB
+    assert refuses(world_of_two(), N1, action, basic(K1, K4), type=WE) == IN_CDB
 
 
 @pytest.mark.case("PV-14")
@@ -217,8 +204,8 @@ def test_pv_13_a_reserved_service_action_is_refused(action):
 def test_pv_14_replace_lost_reservation_without_a_loss_is_refused():
     replacement = basic(0, K4)
     assert refuses(World(), N1, REPLACE, replacement, type=WE) == INVALID_RELEASE
-    assert refuses(registered(), N1, REPLACE, replacement, type=WE) == INVALID_RELEASE
-    assert refuses(reserved(), N1, REPLACE, replacement, type=WE) == INVALID_RELEASE
+    assert refuses(world_of_two(), N1, REPLACE, replacement, type=WE) == INVALID_RELEASE
+    assert refuses(world_of_two(WE), N1, REPLACE, replacement, type=WE) == INVALID_RELEASE
     never = World(personality=replace(STRICT, out_actions=STRICT.out_actions - {REPLACE}))
     assert refuses(never, N1, REPLACE, replacement, type=WE) == IN_CDB
 
@@ -232,7 +219,7 @@ def test_pv_14_replace_lost_reservation_without_a_loss_is_refused():
 @pytest.mark.parametrize("holder", (None, N1, N2), ids=("unreserved", "reserved", "own"))
 @each((*KEYED, MOVE))
 def test_pv_15_another_key_than_the_registered_one_conflicts(action, holder, key):
-    world = registered()
+    world = world_of_two()
     if holder is not None:
         assert world.reserve(holder, world.registered[holder], WE) == G
     assert refuses(world, N2, action, parameters(action, key, K1), type=WE) == RC
@@ -241,8 +228,8 @@ def test_pv_15_another_key_than_the_registered_one_conflicts(action, holder, key
 def unregistered_conflicts(action: OutAction) -> None:
     for key in (0, K2, K9):
         assert refuses(World(), N1, action, parameters(action, key), type=WE) == RC
-        assert refuses(registered(), N3, action, parameters(action, key), type=WE) == RC
-    assert refuses(registered(), N1Q, action, parameters(action, K1), type=WE) == RC
+        assert refuses(world_of_two(), N3, action, parameters(action, key), type=WE) == RC
+    assert refuses(world_of_two(), N1Q, action, parameters(action, K1), type=WE) == RC
 
 
 @pytest.mark.case("PV-16")
@@ -282,14 +269,14 @@ def test_pv_20_register_and_move_by_an_unregistered_nexus_conflicts():
 @each((*KEYED, MOVE, REPLACE))
 def test_pv_21_an_unregistered_nexus_may_only_register_while_another_holds_a_reservation(action, kind):
     for key in (0, K1, K2):
-        assert refuses(reserved(kind), N3, action, parameters(action, key), type=kind) == RC
+        assert refuses(world_of_two(kind), N3, action, parameters(action, key), type=kind) == RC
 
 
 @pytest.mark.clause("SPC4r37 5.13.1")
 @pytest.mark.parametrize("kind", TYPES)
 @each(REGISTERING)
 def test_an_unregistered_nexus_may_register_while_another_holds_a_reservation(action, kind):
-    world = reserved(kind)
+    world = world_of_two(kind)
     reservation = world.unit.device.reservations.reservation
     assert world.out(N3, action, basic(0, K4)) == G
     assert world.registered == {N1: K1, N2: K2, N3: K4}
@@ -300,7 +287,7 @@ def test_an_unregistered_nexus_may_register_while_another_holds_a_reservation(ac
 
 @pytest.mark.clause("SPC4r37 5.13.1")
 def test_a_registered_nexus_learns_that_nothing_is_lost_although_another_holds_the_reservation():
-    assert refuses(reserved(), N2, REPLACE, basic(0, K4), type=WE) == INVALID_RELEASE
+    assert refuses(world_of_two(WE), N2, REPLACE, basic(0, K4), type=WE) == INVALID_RELEASE
 
 
 # The flags of the parameter list
@@ -311,13 +298,13 @@ def test_a_registered_nexus_learns_that_nothing_is_lost_although_another_holds_t
 @pytest.mark.parametrize("ids", (b"", listed(pack_transport_id(C))), ids=("without a list", "with a list"))
 @each((*KEYED, OutAction.REGISTER_AND_IGNORE_EXISTING_KEY, REPLACE))
 def test_pv_22_spec_i_pt_is_refused_for_all_but_register(action, ids):
-    assert refuses(reserved(), N1, action, basic(K1, K2, spec_i_pt=True) + ids, type=WE) == IN_LIST
+    assert refuses(world_of_two(WE), N1, action, basic(K1, K2, spec_i_pt=True) + ids, type=WE) == IN_LIST
 
 
 def compare_with_flag(action: OutAction, **flag: bool) -> None:
     """Sends a service action with and without a flag to equal units, which have to be equal afterwards too."""
-    for before in (registered, reserved):
-        without, ignoring = before(), before()
+    for kind in (None, WE):
+        without, ignoring = world_of_two(kind), world_of_two(kind)
         assert without.out(N1, action, basic(K1, K2), type=WE) == G
         assert ignoring.out(N1, action, basic(K1, K2, **flag), type=WE) == G
         assert ignoring.snapshot() == without.snapshot()
@@ -410,7 +397,7 @@ def test_pv_27_obsolete_and_reserved_bytes_of_the_list_are_ignored(action, place
 )
 @each(OutAction)
 def test_pv_28_a_reserved_bit_of_the_cdb_is_refused(action, place, bit):
-    world = reserved()
+    world = world_of_two(WE)
     before = world.snapshot()
     data = parameters(action, K1)
     cdb = bytearray(PersistentReserveOut(service_action=action, type=WE, parameter_list_length=len(data)).pack())
@@ -425,7 +412,7 @@ def test_pv_28_a_reserved_bit_of_the_cdb_is_refused(action, place, bit):
 @each(OutAction)
 def test_pv_29_a_list_of_which_bytes_did_not_arrive_is_refused(action, arrived):
     whole = parameters(action, K1)
-    world = reserved()
+    world = world_of_two(WE)
     assert refuses(world, N1, action, whole[:arrived], parameter_list_length=len(whole), type=WE) == LIST_LENGTH
 
 
@@ -434,7 +421,7 @@ def test_pv_29_a_list_of_which_bytes_did_not_arrive_is_refused(action, arrived):
 @each(OutAction)
 def test_a_list_that_would_do_but_for_the_bytes_that_did_not_arrive_is_refused(action, promised):
     whole = parameters(action, K1)
-    told = refuses(reserved(), N1, action, whole, parameter_list_length=len(whole) + promised - 24, type=WE)
+    told = refuses(world_of_two(WE), N1, action, whole, parameter_list_length=len(whole) + promised - 24, type=WE)
     assert told == LIST_LENGTH
 
 
@@ -460,4 +447,4 @@ def test_transport_ids_that_did_not_arrive_are_not_guessed():
 @pytest.mark.parametrize("kind", RESERVED_TYPES)
 @pytest.mark.parametrize("held", TYPES)
 def test_pv_30_the_reservation_of_another_is_found_before_a_reserved_type(held, kind):
-    assert refuses(reserved(held), N3, OutAction.RESERVE, basic(K1), type=kind) == RC
+    assert refuses(world_of_two(held), N3, OutAction.RESERVE, basic(K1), type=kind) == RC

@@ -11,7 +11,7 @@ on their way to the state file, or `disk_fault` makes the state file fail. `Told
 specification write: `RC`, `G` or a sense triple.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -28,15 +28,6 @@ from iscsi_target.scsi.mode_pages import ModePages
 from iscsi_target.scsi.nexus import OPERATOR, InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.operations import Fault, MediumError, Operation
 from iscsi_target.scsi.personality import STRICT, InAction, OutAction, Personality
-from iscsi_target.scsi.reservation_pages import (
-    BasicParameterList,
-    FullStatusDescriptor,
-    MoveParameterList,
-    ReservationDescriptor,
-    ReservationHeader,
-    ReservationKey,
-    TransportIdList,
-)
 from iscsi_target.scsi.reservation_record import from_record, to_record
 from iscsi_target.scsi.reservations import Reservations
 from iscsi_target.scsi.sense_data import FixedSense
@@ -58,9 +49,9 @@ from iscsi_target.scsi.task import (
     UnitState,
 )
 from iscsi_target.scsi.timeline import Entry
-from iscsi_target.scsi.transport_id import pack_transport_id, unpack_transport_id
 from iscsi_target.storage.medium import RamStore
 from iscsi_target.wire.layout import Layout
+from tests import reservation_data
 
 BLOCK, BLOCKS = 512, 64
 P = TargetPort("iqn.2026-01.org.example:disks", 1)
@@ -71,6 +62,7 @@ A, B, C, D = (InitiatorPort(f"iqn.2026-01.org.example:{name}", b"\x80\0\0\0\0\1"
 N1, N2, N3 = (Nexus(port, P) for port in (A, B, C))
 N4 = Nexus(D, P)  # not attached, and never was
 N1Q, N2Q = Nexus(A, Q), Nexus(B, Q)
+NEXUSES = (N1, N2, N3, N1Q, N2Q)  # attached
 K1, K2, K3, K4, K9 = 0xA1, 0xB2, 0xC3, 0xD4, 0x99
 
 WE, EA, WERO, EARO, WEAR, EAAR = 1, 3, 5, 6, 7, 8
@@ -107,23 +99,10 @@ def attention(code: int) -> Told:
     return check(6, code)
 
 
-class Holding(NamedTuple):
-    """READ RESERVATION parameter data: the key and the type."""
-
-    key: int
-    type: int
-
-
-class Registrant(NamedTuple):
-    """A descriptor of READ FULL STATUS."""
-
-    name: str
-    isid: bytes | None
-    key: int
-    holder: bool
-    scope_and_type: tuple[int, int]
-    port: int
-    all_tg_pt: bool
+# What the cases write and read as bytes; here too, as they have everything else from here
+Holding = reservation_data.Holding
+Registrant = reservation_data.Registrant
+basic, listed = reservation_data.basic, reservation_data.listed
 
 
 def make_device(personality: Personality, ports: Iterable[TargetPort], state: UnitState) -> Device:
@@ -162,7 +141,7 @@ class World:
         *,
         personality: Personality = STRICT,
         ports: Iterable[TargetPort] = (P, Q),
-        nexuses: Iterable[Nexus] = (N1, N2, N3, N1Q, N2Q),
+        nexuses: Iterable[Nexus] = NEXUSES,
         stored: UnitState | None = None,
     ) -> None:
         self.personality = personality
@@ -277,7 +256,7 @@ class World:
     def operate(self, action: OutAction, key: int = 0) -> Told:
         """Gives an order of the operator."""
         tag = next(self._tags)
-        parameters = BasicParameterList(service_action_reservation_key=key).pack()
+        parameters = basic(new=key)
         cdb = PersistentReserveOut(service_action=action, parameter_list_length=len(parameters))
         task = Task(OPERATOR, tag, cdb.pack(), TaskAttribute.HEAD_OF_QUEUE, received_s=self.now_s)
         self._run(self.unit.operate(task, OVERRULING[action], parameters))
@@ -367,11 +346,7 @@ class World:
 
     def keys(self, nexus: Nexus = N3) -> list[int]:
         """READ KEYS: the keys."""
-        data = self.read(nexus, InAction.READ_KEYS, 0xFFFF)
-        header = ReservationHeader.unpack(data)
-        assert header.additional_length == len(data) - header.size
-        places = range(header.size, len(data), ReservationKey.size)
-        return [ReservationKey.unpack(data, place).reservation_key for place in places]
+        return reservation_data.keys(self.read(nexus, InAction.READ_KEYS, 0xFFFF))
 
     @property
     def generation(self) -> int:
@@ -380,25 +355,15 @@ class World:
 
     def holding(self, nexus: Nexus = N3) -> Holding | None:
         """READ RESERVATION: the key and the type, or None when there is no reservation."""
-        data = self.read(nexus, InAction.READ_RESERVATION)
-        header = ReservationHeader.unpack(data)
-        assert header.additional_length == len(data) - header.size
-        if not header.additional_length:
-            return None
-        found = ReservationDescriptor.unpack(data, header.size)
-        assert found.scope == 0
-        return Holding(found.reservation_key, found.type)
+        return reservation_data.holding(self.read(nexus, InAction.READ_RESERVATION))
 
     def full_status(self, nexus: Nexus = N3) -> list[Registrant]:
         """READ FULL STATUS: the descriptors."""
-        data = self.read(nexus, InAction.READ_FULL_STATUS, 0xFFFF)
-        header = ReservationHeader.unpack(data)
-        assert header.additional_length == len(data) - header.size
-        return list(descriptors(data[header.size :]))
+        return reservation_data.full_status(self.read(nexus, InAction.READ_FULL_STATUS, 0xFFFF))
 
     @property
     def state(self) -> Reservations:
-        """The reservations as the unit has them, to be compared before and after what must change nothing."""
+        """The reservations as the unit has them; `snapshot` has more, for what must change nothing."""
         return self.unit.device.reservations
 
     @property
@@ -457,41 +422,30 @@ def _told(status: Status, sense: bytes) -> Told:
     return Told(status, (fields.sense_key, fields.additional_sense_code))
 
 
-def basic(key: int = 0, new: int = 0, **flags: bool) -> bytes:
-    """The basic parameter list; flags: aptpl, all_tg_pt, spec_i_pt."""
-    return BasicParameterList(reservation_key=key, service_action_reservation_key=new, **flags).pack()
-
-
-def listed(ids: bytes) -> bytes:
-    """TransportIDs with their length before them."""
-    return TransportIdList(transportid_parameter_data_length=len(ids)).pack() + ids
-
-
 def moving(key: int, new: int, to: Nexus, **fields: int) -> bytes:
-    """The parameter list of REGISTER AND MOVE."""
-    transport_id = pack_transport_id(to.initiator_port)
-    values = {
-        "reservation_key": key,
-        "service_action_reservation_key": new,
-        "relative_target_port_identifier": {P: P_ID, Q: Q_ID}[to.target_port],
-        "transportid_length": len(transport_id),
-    } | fields
-    return MoveParameterList(**values).pack() + transport_id  # type: ignore[arg-type]  # fields by name
+    """The parameter list of REGISTER AND MOVE to another nexus."""
+    port = {P: P_ID, Q: Q_ID}[to.target_port]
+    return reservation_data.moving(key, new, to.initiator_port, port=port, **fields)
 
 
-def descriptors(data: bytes) -> Iterable[Registrant]:
-    """Reads the descriptors of READ FULL STATUS."""
-    at = 0
-    while at < len(data):
-        found = FullStatusDescriptor.unpack(data, at)
-        port = unpack_transport_id(data, at + found.size)
-        yield Registrant(
-            port.name,
-            port.isid,
-            found.reservation_key,
-            found.r_holder,
-            (found.scope, found.type),
-            found.relative_target_port_identifier,
-            found.all_tg_pt,
-        )
-        at += found.size + found.additional_descriptor_length
+def world_with(keys: Mapping[Nexus, int], kind: int | None = None, by: Nexus | None = None, **flags: bool) -> World:
+    """A world with registrations, and with a reservation when there is a type; nobody has anything to be told.
+
+    keys    registered in this order
+    kind    the type, None reserves nothing
+    by      who reserves; the first that is registered, unless another is named
+    flags   of each REGISTER: aptpl, all_tg_pt
+    """
+    world = World(nexuses=dict.fromkeys((*NEXUSES, *keys)))
+    for nexus, key in keys.items():
+        assert world.register(nexus, key, **flags) == G
+    if kind is not None:
+        by = by or next(iter(keys))
+        assert world.reserve(by, keys[by], kind) == G
+    assert world.pending_of_all() == {}
+    return world
+
+
+def world_of_two(kind: int | None = None, **flags: bool) -> World:
+    """N1 and N2 are registered with K1 and K2, N3 is not; N1 has reserved when there is a type."""
+    return world_with({N1: K1, N2: K2}, kind, None, **flags)
