@@ -24,8 +24,8 @@ from iscsi_target.scsi.cdb import Inquiry, ModeSelect6, ModeSense6
 from iscsi_target.scsi.pages import UnmapBlockDescriptor, UnmapHeader
 from iscsi_target.wire.layout import Layout
 from tests.conftest import IN_CI
+from tests.endtoend.reserving import insist
 from tests.endtoend.wire_initiator import (
-    UNIT_ATTENTION,
     ConnectionEnded,
     Initiator,
     Outcome,
@@ -62,9 +62,7 @@ luns = {{ 0 = "disk0" }}
 
 async def done(initiator: Initiator, cdb: Layout, data_out: bytes = b"", read_bytes: int = 0) -> Outcome:
     """Performs a command, again when the unit had something to tell first; it must succeed."""
-    outcome = await initiator.execute(cdb, data_out, read_bytes)
-    while outcome.key == UNIT_ATTENTION:
-        outcome = await initiator.execute(cdb, data_out, read_bytes)
+    outcome, _ = await insist(initiator, cdb, data_out, read_bytes)
     assert outcome.status == 0, outcome
     return outcome
 
