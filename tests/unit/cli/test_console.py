@@ -2,6 +2,8 @@
 
 import logging
 import os
+from contextlib import suppress
+from queue import Full
 
 import pytest
 
@@ -53,11 +55,19 @@ def test_reader_that_stops_holds_nobody_up_and_learns_what_it_missed(pipe):
 
 def test_close_leaves_a_reader_that_stopped_behind(pipe, monkeypatch):
     monkeypatch.setattr("iscsi_target.cli.console.CLOSE_WAIT_S", 0.01)
-    _, writer = pipe
+    reader, writer = pipe
     console = Console(writer)
     for _ in range(2 * MAX_WAITING_LINES):
         console.write("x" * 100)
     console.close()
+    assert console._thread.is_alive()
+    os.set_blocking(reader, False)
+    while console._thread.is_alive():  # or it would write into whatever gets the number of the descriptor next
+        with suppress(BlockingIOError):
+            os.read(reader, 1 << 20)
+        with suppress(Full):
+            console._lines.put_nowait(None)
+        console._thread.join(0.001)
 
 
 def test_descriptor_that_does_not_block_gets_every_line(pipe):
