@@ -1,7 +1,8 @@
 """`iscsi-target reservations`: shows what a running server has reserved and why, and lets the operator overrule it.
 
-`show` prints what sg_persist prints and nothing else on standard output, since programs read it; what sg_persist cannot
-say goes to standard error. When an initiator would be told nothing, neither is a program that reads this.
+`show` prints what sg_persist prints, since programs read it. When an initiator would get no page, because reservations
+are lost, an SPC-2 reservation is there or the personality has none, neither does a program that reads this; `--json`
+tells.
 
 An order that was given may be done although nobody heard of it, so that has an exit status of its own: the others but
 `EXIT_INTERRUPTED` say whether it was done.
@@ -86,7 +87,7 @@ def _interrupted(options: Options) -> int:
         return 0
     if options.verb in ORDERS:
         shown = f"`iscsi-target reservations log {options.unit}` shows it"
-        print(f"iscsi-target: interrupted; the order goes on at the server: {shown}", file=sys.stderr)
+        print(f"iscsi-target: interrupted; the order goes on if it was given: {shown}", file=sys.stderr)
     return EXIT_INTERRUPTED
 
 
@@ -197,8 +198,9 @@ def _shown(state: Path, answer: Answer, page: Page) -> list[str]:
         cleared = f"`iscsi-target reservations clear {answer.get('unit')}`"
         remedy = f"{cleared} ends that, and so does REPLACE LOST RESERVATION by an initiator"
         raise ConfigError(f"state {state}", what, remedy=remedy)
-    for line in _aside(answer):
-        print(f"iscsi-target: {line}", file=sys.stderr)
+    hindrance = _hindrance(answer)
+    if hindrance:
+        raise ConfigError(f"state {state}", hindrance, remedy="--json tells what the unit knows")
     return unit.inquiry + _page(unit, page)
 
 
@@ -228,12 +230,13 @@ def _understood(answer: Answer) -> _Unit:
     )
 
 
-def _aside(answer: Mapping[str, object]) -> Iterator[str]:
-    """Yields what an initiator would meet instead of an answer."""
+def _hindrance(answer: Mapping[str, object]) -> str:
+    """Returns what an initiator would meet instead of an answer, or nothing."""
     unit = answer.get("unit")
     holder = answer.get("spc2_holder")
     if isinstance(holder, dict):
         whose = f"{holder['initiator']},i,0x{holder['isid']}"
-        yield f"unit {unit} is reserved with RESERVE by {whose}; commands of persistent reservations conflict"
+        return f"unit {unit} is reserved with RESERVE by {whose}; commands of persistent reservations conflict"
     if not answer.get("has_persistent_reservations", True):
-        yield f"unit {unit} has no persistent reservations: its personality is {answer.get('personality')}"
+        return f"unit {unit} has no persistent reservations: its personality is {answer.get('personality')}"
+    return ""

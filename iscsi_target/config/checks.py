@@ -90,10 +90,10 @@ def state_directory(path: Path) -> Path:
     """
     document = Document(path)
     named = document.state()
-    if named is None and document.mistakes:  # a key that is unknown may be a misspelt `state`
-        mistake = document.mistakes[0]
-        where = _place(path, line_of(document.text, mistake.key))
-        raise ConfigError(where, f"{dotted(mistake.key)} {mistake.what}", remedy=mistake.remedy)
+    for mistake in document.mistakes if named is None else ():
+        if mistake.key == ("state",) or mistake.remedy.endswith("mean state?"):
+            where = _place(path, line_of(document.text, mistake.key))
+            raise ConfigError(where, f"{dotted(mistake.key)} {mistake.what}", remedy=mistake.remedy)
     return _resolved(path, named)
 
 

@@ -151,7 +151,7 @@ class _Reader:
         return self.action in (OutAction.REGISTER, OutAction.REGISTER_AND_IGNORE_EXISTING_KEY)
 
     def _verify_sender(self, key: int) -> None:
-        """Raises when the nexus may not use the service action with this key, before anything else is looked at."""
+        """Raises when the nexus may not use the service action with this key, before the rest of the list is read."""
         device, nexus = self._device, self._call.nexus
         if nexus != OPERATOR:
             verify_sender(device.reservations, nexus, Request(self.action, self._cause, key), device.personality)

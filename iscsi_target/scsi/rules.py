@@ -154,6 +154,10 @@ class Rule(Enum):
         self.answer = answer
 
 
+# The rules whose field is one of the CDB
+ABOUT_CDB = frozenset({Rule.SCOPE_INVALID, Rule.TYPE_INVALID, Rule.ALLOCATION_SHORT})
+
+
 class RefusedByRule(CheckCondition):
     """A rule of reservations ends the command with CHECK CONDITION.
 
@@ -187,14 +191,14 @@ def refusal(rule: Rule, answer: Answer, field: FieldPointer | None = None) -> St
     """Returns what a handler raises because of a rule.
 
     answer    what the personality says to the rule; not GOOD
-    field     the field in error: of the CDB for a rule whose own answer is 24/00, of the parameter list otherwise; left
-              out when the personality answers with the other of the two
+    field     the field in error: of the CDB for a rule about it, of the parameter list otherwise; left out when the
+              personality answers with the other of the two
     Source: SPC4r37 4.5.2.4.2
     """
     if answer.status is Status.RESERVATION_CONFLICT:
         return ConflictByRule(rule)
     assert answer.status is Status.CHECK_CONDITION
     in_cdb = answer.code == IN_CDB.code
-    points = answer.code in (IN_CDB.code, IN_LIST.code) and in_cdb == (rule.answer.code == IN_CDB.code)
+    points = answer.code in (IN_CDB.code, IN_LIST.code) and in_cdb == (rule in ABOUT_CDB)
     sense = Sense(answer.key, answer.code, field=field if points else None, in_cdb=in_cdb)
     return RefusedByRule(rule, sense)

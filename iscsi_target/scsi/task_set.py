@@ -96,7 +96,8 @@ class TaskSet:
         stretch = self._places.pop(task)
         self._count_down(task.nexus)
         if stretch is None:
-            self._heads.discard(task)
+            if task.nexus != OPERATOR:
+                self._heads.remove(task)
         else:
             stretch.dormant.pop(task, None)
             stretch.enabled.discard(task)

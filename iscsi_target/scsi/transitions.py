@@ -61,14 +61,12 @@ def apply(state: Reservations, nexus: Nexus, request: Request, personality: Pers
     Source: SPC4r37 5.13.7 to 5.13.11
     """
     case = _Case(state, nexus, request, personality)
-    if state.lost and request.action is not OutAction.REPLACE_LOST_RESERVATION:
-        case.refuse(Rule.INFORMATION_LOST)
     _verify_sender(case)
     return _TRANSITIONS[request.action](case)
 
 
 def verify_sender(state: Reservations, nexus: Nexus, request: Request, personality: Personality) -> None:
-    """Checks whether a nexus may use a service action with its reservation key, whatever else is in the request.
+    """Checks whether a nexus may use a service action with its reservation key; REGISTER is checked by `apply` alone.
 
     request   at least the action and the reservation key
     raises    StatusError as `apply`
@@ -78,6 +76,8 @@ def verify_sender(state: Reservations, nexus: Nexus, request: Request, personali
 
 
 def _verify_sender(case: "_Case") -> None:
+    if case.state.lost and case.request.action is not OutAction.REPLACE_LOST_RESERVATION:
+        case.refuse(Rule.INFORMATION_LOST)
     if case.request.action is OutAction.RELEASE:
         _verify_release(case)
     elif case.request.action not in OPEN_TO_STRANGERS:

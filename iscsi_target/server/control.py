@@ -36,7 +36,7 @@ import re
 import socket
 import stat
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from iscsi_target.scsi.nexus import Nexus
@@ -88,8 +88,7 @@ class Control:
     driver      carries orders out and tells of new entries
     units       the units that are served now, by name; the server changes it
     tasks       owns the tasks of the clients
-    configured  returns the names of the units that there are to be; one that is not served may be between closing and
-                opening
+    opening     the names of units that are between closing and opening; the server changes it
     """
 
     def __init__(
@@ -98,13 +97,13 @@ class Control:
         driver: Driver,
         units: Mapping[str, OpenUnit],
         tasks: asyncio.TaskGroup,
-        configured: Callable[[], Collection[str]] = tuple,
+        opening: Collection[str],
     ) -> None:
         self._directory = directory
         self._driver = driver
         self._units = units
         self._tasks = tasks
-        self._configured = configured
+        self._opening = opening
         self._clients: set[asyncio.Task[None]] = set()
         self._descriptor = -1  # of the state directory while the socket is open
         self._server: asyncio.Server | None = None
@@ -146,7 +145,7 @@ class Control:
         if self._server is None:
             writer.transport.abort()
         elif len(self._clients) >= MAX_CLIENTS:
-            refused = _Refused(f"{MAX_CLIENTS} clients are connected", "end one of them")
+            refused = _Refused(f"{MAX_CLIENTS} clients are connected", "end one of them, or wait for its order")
             writer.write(_line(_error(refused)))
             writer.close()
         else:
@@ -192,7 +191,7 @@ class Control:
 
     def _unit(self, request: Record) -> tuple[str, OpenUnit]:
         name = request.get("unit")
-        if isinstance(name, str) and name not in self._units and name in self._configured():
+        if isinstance(name, str) and name not in self._units and name in self._opening:
             raise _unopened(name)
         if not isinstance(name, str) or name not in self._units:
             served = ", ".join(self._units) or "none"

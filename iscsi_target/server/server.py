@@ -38,7 +38,6 @@ from iscsi_target.server.units import (
     personality_of,
     ports_of,
     restyle,
-    take_over_reservations,
 )
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.medium import worker_threads
@@ -76,6 +75,8 @@ class Server:
         self._trace_path = trace
         self._inherited = inherited
         self._units: dict[str, OpenUnit] = {}
+        self._former: dict[str, OpenUnit] = {}  # closed, and to be opened again as soon as that is possible
+        self._opening: set[str] = set()  # names of units that are being opened again
         self._listeners: Listeners = {}
         self._port_identifiers: dict[TargetPort, int] = {}
         self._supplied: set[int] = set()  # tags of portal groups whose addresses the service manager chose
@@ -168,7 +169,7 @@ class Server:
             self._driver,
             self._units,
             tasks,
-            configured=lambda: [unit.name for unit in self.configuration.units],
+            self._opening,
         )
         self._cleanup.callback(control.close)
         try:
@@ -200,12 +201,18 @@ class Server:
     async def _open_units(
         self, configuration: Configuration, units: Iterable[Unit], opened: dict[str, OpenUnit]
     ) -> None:
-        """Opens units into a dictionary, which holds those that are open even when a later one fails."""
+        """Opens units into a dictionary, which holds those that are open even when a later one fails.
+
+        What is reserved in a unit of which `_former` has the closed one holds on.
+        """
         ports = all_ports(configuration)
         self._port_identifiers.update(await self._blocking(self._state.port_identifiers, ports))
         for unit in units:
             ports_to_unit = ports_of(configuration, unit.name, self._port_identifiers)
-            opened[unit.name] = await self._blocking(open_unit, unit, self._state, ports_to_unit, self._executor)
+            former = self._former.get(unit.name)
+            opened[unit.name] = await self._blocking(
+                open_unit, unit, self._state, ports_to_unit, self._executor, former
+            )
 
     async def _bind(self, configuration: Configuration, inherited: Sequence[InheritedSocket] = ()) -> Listeners:
         """Returns listeners for all portals that have none yet."""
@@ -280,6 +287,8 @@ class Server:
         changed = [(had, wanted[name]) for name, had in leaving.items() if name in wanted]
         for name in leaving:
             del self._units[name]
+        self._former.update(leaving)
+        self._opening.update(had.configured.name for had, _ in changed)
         self._reconfigure(configuration)
         self._close_listeners(except_for=self._retag(configuration))
         for listener in bound.values():
@@ -289,6 +298,8 @@ class Server:
         await self._close_units(leaving)
         for had, new in changed:
             await self._reopen(configuration, had, new)
+        self._opening.clear()
+        self._former = {name: had for name, had in self._former.items() if name in wanted and name not in self._units}
         if changed:
             self._reconfigure(configuration)
 
@@ -300,7 +311,6 @@ class Server:
             except (StorageError, ConfigError) as error:
                 log.error("unit %s: %s", unit.name, error)
             else:
-                take_over_reservations(had, self._units[unit.name])
                 return
 
     def _reconfigure(self, configuration: Configuration) -> None:

@@ -4,10 +4,10 @@ Everything here may block and runs on a thread.
 """
 
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
-from functools import partial
 from typing import NamedTuple
 
 from iscsi_target.config.values import Backing, ConfigError, Configuration, Unit
@@ -16,6 +16,7 @@ from iscsi_target.scsi.device import Device, Features, Geometry, Identity, PortI
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.mode_pages import ModePages
 from iscsi_target.scsi.nexus import TargetPort
+from iscsi_target.scsi.operations import MediumError
 from iscsi_target.scsi.personalities import PERSONALITIES
 from iscsi_target.scsi.personality import Personality
 from iscsi_target.scsi.reservations import Reservations
@@ -37,61 +38,93 @@ TARGET_PORT_GROUP = 1  # every port reaches every unit alike, so there is one ta
 
 
 class OpenUnit(NamedTuple):
-    """A logical unit, the medium that performs its operations, and what it was made of."""
+    """A logical unit, the medium that performs its operations, and what it was made of.
+
+    place   the real path of its file or device, or empty
+    """
 
     configured: Unit
     device: Device
     logical_unit: LogicalUnit
     medium: Medium
+    place: str
 
 
-def open_unit(unit: Unit, state: StateFile, ports: Mapping[TargetPort, PortIdentity], executor: Executor) -> OpenUnit:
+def open_unit(
+    unit: Unit,
+    state: StateFile,
+    ports: Mapping[TargetPort, PortIdentity],
+    executor: Executor,
+    former: OpenUnit | None = None,
+) -> OpenUnit:
     """Opens a unit's medium and makes its logical unit.
 
     ports      the target ports that lead to it
     executor   for the medium's operations
+    former     the unit of this name that was closed a moment ago, whose reservations hold on
     raises     StorageError, ConfigError when the medium has no block
     """
-    backend = open_backend(unit, state)
+    created: list[Unit] = []
+
+    def creating() -> None:
+        state.forget_reservations(unit.name)
+        created.append(unit)
+
+    backend = open_backend(unit, creating)
+    place = os.path.realpath(unit.path) if unit.path is not None else ""
+    stays = former is not None and not created and (former.configured.backing, former.place) == (unit.backing, place)
     try:
         geometry = _geometry(unit, backend.size_bytes)
-        saved = state.load(unit.name)
         device = Device(
             identity=_identity(unit, state),
             geometry=geometry,
             features=_features(unit, geometry, backend),
-            modes=ModePages.restore(saved.mode_pages),
+            modes=ModePages.restore(state.load(unit.name).mode_pages),
             ports=ports,
             personality=personality_of(unit),
-            reservations=_restored(unit, saved.reservations),
+            reservations=_kept(former, state) if former is not None and stays else _restored(unit, state),
         )
     except BaseException:
         backend.close()
         raise
-    return OpenUnit(unit, device, LogicalUnit(unit.name, device), Medium(backend, executor))
+    return OpenUnit(unit, device, LogicalUnit(unit.name, device), Medium(backend, executor), place)
 
 
-def open_backend(unit: Unit, state: StateFile) -> Backend:
+def open_backend(unit: Unit, creating: Callable[[], None]) -> Backend:
     """Opens what a unit keeps its blocks in; raises StorageError.
 
-    A file that does not exist is a new unit, which inherits no reservations of an earlier one of its name; they are
-    gone before the file is there. RAM is always new, and keeps them: with it a laboratory tries what a restart does.
-    Otherwise a unit is its name: what was stored for it holds with another image too, since a fence that falls by
+    A file that does not exist is a new unit, which inherits no reservations of an earlier one of its name; `creating`
+    is called before the file is there. RAM is always new, and keeps them: with it a laboratory tries what a restart
+    does. Otherwise a unit is its name: what was stored for it holds with another image too, since a fence that falls by
     mistake is worse than one that the operator has to clear.
     """
     if unit.backing is Backing.RAM:
         assert unit.size_bytes is not None
         return RamStore(unit.size_bytes)
     assert unit.path is not None
-    return FileStore.open(
-        unit.path,
-        size_bytes=unit.size_bytes,
-        read_only=unit.read_only,
-        creating=partial(state.forget_reservations, unit.name),
-    )
+    return FileStore.open(unit.path, size_bytes=unit.size_bytes, read_only=unit.read_only, creating=creating)
 
 
-def _restored(unit: Unit, stored: Reservations | None) -> Reservations:
+def _kept(former: OpenUnit, state: StateFile) -> Reservations:
+    """Returns what is registered and reserved in a unit that was closed to be opened with other settings.
+
+    Power was not lost, so it does not matter whether the reservations would survive that. What is stored is brought up
+    to date, should an attempt to open the unit in between have changed it.
+
+    Source: SPC4r37 5.13.5.1
+    """
+    name = former.configured.name
+    saved, reservations = state.load(name), former.device.reservations
+    if saved.reservations != reservations.stored:
+        try:
+            state.save(name, replace(saved, reservations=reservations.stored))
+        except MediumError as error:
+            log.error("unit %s: its persistent reservations are not stored: %s; register again", name, error)
+    return reservations
+
+
+def _restored(unit: Unit, state: StateFile) -> Reservations:
+    stored = state.load(unit.name).reservations
     if stored is None:
         return Reservations()
     if stored.lost:
@@ -122,19 +155,6 @@ def ports_of(
         for port in (TargetPort(entry.name, tag) for tag in entry.portal_groups)
         if unit in entry.luns.values()
     }
-
-
-def take_over_reservations(had: OpenUnit, opened: OpenUnit) -> None:
-    """Lets what is registered and reserved hold on after a unit was closed and opened again with other settings.
-
-    Power was not lost, so it does not matter whether the reservations would survive that. A unit that is something else
-    now takes nothing over.
-
-    Source: SPC4r37 5.13.5.1
-    """
-    before, now = had.configured, opened.configured
-    if (before.backing, before.path) == (now.backing, now.path):
-        opened.device.reservations = had.device.reservations
 
 
 def differ_in_looks(one: Unit, other: Unit) -> bool:

@@ -101,12 +101,13 @@ def test_show_json_prints_the_whole_answer(server, capsys):
         ({"has_persistent_reservations": False, "personality": "openfiler"}, "its personality is openfiler"),
     ],
 )
-def test_show_says_on_standard_error_what_sg_persist_cannot(server, capsys, change, said):
+def test_show_prints_no_page_that_an_initiator_would_not_get(server, capsys, change, said):
     server.append(UNIT | change)
-    assert run(Options("show", "disk0")) == 0
+    assert main(["reservations", "show", "disk0"]) == 2
     shown = capsys.readouterr()
+    assert shown.out == ""
     assert said in shown.err
-    assert shown.out.startswith(INQUIRY + "  PR generation=")
+    assert shown.err.endswith("--json tells what the unit knows\n")
 
 
 @pytest.mark.parametrize("page", [[], ["--full-status"], ["--capabilities"]])
@@ -245,7 +246,8 @@ def test_interrupt_of_an_order_says_that_it_goes_on(server, capsys, words):
     assert main(["reservations", *words]) == EXIT_INTERRUPTED == 130
     assert capsys.readouterr() == (
         "",
-        "iscsi-target: interrupted; the order goes on at the server: `iscsi-target reservations log disk0` shows it\n",
+        "iscsi-target: interrupted; the order goes on if it was given:"
+        " `iscsi-target reservations log disk0` shows it\n",
     )
 
 

@@ -149,7 +149,7 @@ async def test_socket_that_cannot_listen_leaves_nothing_open_and_nothing_behind(
     made: list[socket.socket] = []
     monkeypatch.setattr(asyncio, "start_unix_server", fail)
     async with asyncio.TaskGroup() as tasks:
-        control = Control(tmp_path, server._driver, {}, tasks)
+        control = Control(tmp_path, server._driver, {}, tasks, ())
         open_before = descriptors()
         with pytest.raises(StorageError, match="cannot make the control socket: No buffer space available"):
             await control.open()
@@ -298,7 +298,7 @@ async def test_unit_that_the_machine_does_not_have_yet_is_an_error(server, state
 
 async def test_unit_that_is_closed_and_opened_again_is_said_to_come(server, tmp_path):
     async with asyncio.TaskGroup() as tasks:
-        control = Control(tmp_path, server._driver, {}, tasks, lambda: ["disk0"])
+        control = Control(tmp_path, server._driver, {}, tasks, ("disk0",))
         await control.open()
         said = await refusal(tmp_path, {"request": "log", "unit": "disk0"})
         other = await refusal(tmp_path, {"request": "log", "unit": "disk9"})

@@ -337,7 +337,7 @@ async def test_personality_changes_in_place_under_live_sessions_and_reservations
             assert await reserve(holder, OutAction.RELEASE, key=1) == (GOOD, 0, 0)
             assert (await other.execute(READ, b"", 512)).status == GOOD
         after = server._units["a"]
-        assert (after.device, after.logical_unit, after.medium) == before[1:]
+        assert (after.device, after.logical_unit, after.medium) == before[1:4]
 
 
 async def test_reload_that_changes_nothing_of_a_unit_tells_nobody(configuration):
@@ -382,15 +382,65 @@ async def test_unit_that_is_opened_again_with_other_settings_keeps_its_reservati
             assert (await other.execute(READ, b"", 512)).status == GOOD  # it is another unit, whose file is new
 
 
-async def test_unit_that_cannot_be_opened_with_other_settings_keeps_its_reservations(configuration, tmp_path):
+@pytest.mark.parametrize("aptpl", [False, True])
+async def test_unit_that_cannot_be_opened_with_other_settings_keeps_its_reservations(configuration, tmp_path, aptpl):
+    async with Server(configuration) as server:
+        url = server.url("a")
+        async with session(url) as holder, session(url, name=f"{TARGET}:b") as other:
+            await holder.ready()
+            assert await reserve(holder, OutAction.REGISTER, new=1, aptpl=aptpl) == (GOOD, 0, 0)
+            assert await reserve(holder, OutAction.RESERVE, key=1) == (GOOD, 0, 0)
+            small = replace(disk(tmp_path, "a"), path=tmp_path / "new.img", size_bytes=100)  # fails when it is there
+            await server.reload(replace(configuration, units=(small,)))
+            assert server._units["a"].configured.path == tmp_path / "a.img"
+            await other.ready()
+            assert (await other.execute(READ, b"", 512)).status == CONFLICT
+            stored = server._state.load("a").reservations
+            assert stored == server._units["a"].device.reservations.stored
+            assert (stored is not None) == aptpl
+
+
+async def test_unit_that_could_not_be_opened_again_takes_up_its_reservations_when_it_can(configuration, tmp_path):
     async with Server(configuration) as server:
         url = server.url("a")
         async with session(url) as holder, session(url, name=f"{TARGET}:b") as other:
             await holder.ready()
             assert await reserve(holder, OutAction.REGISTER, new=1) == (GOOD, 0, 0)
             assert await reserve(holder, OutAction.RESERVE, key=1) == (GOOD, 0, 0)
-            missing = replace(disk(tmp_path, "a"), path=tmp_path / "missing" / "a.img")
-            await server.reload(replace(configuration, units=(missing,)))
-            assert server._units["a"].configured.path == tmp_path / "a.img"
+            (tmp_path / "a.img").rename(tmp_path / "away.img")
+            (tmp_path / "a.img").mkdir()
+            await server.reload(replace(configuration, units=(disk(tmp_path, "a", rotation_rate=7200),)))
+            assert not server._units
+            (tmp_path / "a.img").rmdir()
+            (tmp_path / "away.img").rename(tmp_path / "a.img")
+            await server.reload(configuration)
             await other.ready()
             assert (await other.execute(READ, b"", 512)).status == CONFLICT
+            assert not server._former
+
+
+@pytest.mark.case("NX-14")
+@pytest.mark.clause("SPC4r37 5.13.5.1")
+@pytest.mark.parametrize("aptpl", [False, True])
+async def test_unit_whose_file_is_new_after_a_reload_inherits_nothing(configuration, tmp_path, aptpl):
+    async with Server(configuration) as server:
+        url = server.url("a")
+        async with session(url) as holder:
+            await holder.ready()
+            assert await reserve(holder, OutAction.REGISTER, new=1, aptpl=aptpl) == (GOOD, 0, 0)
+            (tmp_path / "a.img").unlink()
+            await server.reload(replace(configuration, units=(disk(tmp_path, "a", size_bytes=2 * BLOCKS),)))
+            await holder.ready()
+            assert server._units["a"].device.reservations.registrations == {}
+            assert server._state.load("a").reservations is None
+
+
+async def test_unit_whose_file_is_spelled_otherwise_is_the_same(configuration, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    async with Server(configuration) as server, session(server.url("a")) as holder:
+        await holder.ready()
+        assert await reserve(holder, OutAction.REGISTER, new=1) == (GOOD, 0, 0)
+        otherwise = replace(disk(tmp_path, "a"), path=tmp_path / "link" / "a.img")
+        await server.reload(replace(configuration, units=(otherwise,)))
+        assert server._units["a"].configured == otherwise
+        assert list(server._units["a"].device.reservations.registrations.values()) == [1]
