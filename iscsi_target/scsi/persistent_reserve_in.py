@@ -27,7 +27,6 @@ WHOLE_RECORDS = {
     InAction.READ_KEYS: {Quirk.KEYS_WHOLE, Quirk.KEYS_RECOUNTED},
     InAction.READ_FULL_STATUS: {Quirk.STATUS_RECOUNTED, Quirk.STATUS_LAST_DROPPED},
 }
-MAX_ALLOCATION_BYTES = 0xFFFF  # what the CDB can ask for; SPC4r37 6.15.1
 ALL_PORTS_QUIRKS = frozenset({Quirk.ALL_PORTS_BY_BIT, Quirk.ALL_PORTS_ONCE})
 RECOUNTED = {Quirk.KEYS_RECOUNTED, Quirk.STATUS_RECOUNTED}
 
@@ -134,7 +133,7 @@ def report_capabilities(state: Reservations, personality: Personality) -> bytes:
     ).pack()
 
 
-def read_full_status(device: Device, allocation_length: int = MAX_ALLOCATION_BYTES) -> bytes:
+def read_full_status(device: Device, allocation_length: int) -> bytes:
     """Returns READ FULL STATUS parameter data; a target port that is gone has the relative identifier zero.
 
     allocation_length   descriptors that begin beyond it are counted and left out, since there may be thousands

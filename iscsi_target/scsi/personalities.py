@@ -363,11 +363,11 @@ OPENFILER = Personality(
     all_target_ports=False,
     persists=False,
     allow_commands=0,
+    answers={Rule.INFORMATION_LOST: TARGET_FAILURE},
     not_imitated=(
         "what is registered and reserved when a unit becomes this is enforced on, though no command shows it: a fenced"
         " node could write",
     ),
-    answers={Rule.INFORMATION_LOST: TARGET_FAILURE},
 )
 
 PERSONALITIES: Mapping[str, Personality] = {

@@ -100,20 +100,20 @@ def test_read_full_status_has_scope_and_type_with_the_holders_only(kind):
     expected = descriptor(KEYS[A], 0x0102, everybody, kind if everybody else 0) + A_ID
     expected += descriptor(KEYS[B], 0x0304, 1, kind) + B_ID
     header = bytes.fromhex("01020304") + (2 * 72).to_bytes(4)
-    assert read_full_status(device(state(kind, holder=B))) == header + expected
+    assert read_full_status(device(state(kind, holder=B)), 0xFFFF) == header + expected
 
 
 @pytest.mark.clause("SPC4r37 6.15.5")
 def test_read_full_status_without_a_reservation_has_no_holder():
     expected = descriptor(KEYS[A], 0x0102, 0, 0) + A_ID + descriptor(KEYS[B], 0x0304, 0, 0) + B_ID
-    assert read_full_status(device(state())) == bytes.fromhex("01020304 00000090") + expected
-    assert read_full_status(device(Reservations())) == bytes(8)
+    assert read_full_status(device(state()), 0xFFFF) == bytes.fromhex("01020304 00000090") + expected
+    assert read_full_status(device(Reservations()), 0xFFFF) == bytes(8)
 
 
 def test_read_full_status_keeps_a_registration_of_a_port_that_is_gone():
     found = device(state())
     found.ports = {P: PortIdentity(0x0102, 1)}
-    assert read_full_status(found)[8 + 72 :] == descriptor(KEYS[B], 0, 0, 0) + B_ID
+    assert read_full_status(found, 0xFFFF)[8 + 72 :] == descriptor(KEYS[B], 0, 0, 0) + B_ID
 
 
 @pytest.mark.clause("SPC4r37 4.2.5.6")
@@ -124,7 +124,7 @@ def test_every_allocation_length_cuts_the_same_data(action):
         InAction.READ_KEYS: read_keys(found.reservations),
         InAction.READ_RESERVATION: read_reservation(found.reservations),
         InAction.REPORT_CAPABILITIES: report_capabilities(found.reservations, STRICT),
-        InAction.READ_FULL_STATUS: read_full_status(found),
+        InAction.READ_FULL_STATUS: read_full_status(found, 0xFFFF),
     }[action]
     for length in (*range(len(whole) + 2), 0xFFFF):
         cdb = PersistentReserveIn(service_action=action, allocation_length=length)
