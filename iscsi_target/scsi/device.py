@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from iscsi_target.scsi.nexus import Nexus, TargetPort
-from iscsi_target.scsi.personality import STRICT, Personality
+from iscsi_target.scsi.personality import STRICT, Personality, Quirk
 from iscsi_target.scsi.reservations import Reservations, Spc2Reservation
 from iscsi_target.scsi.status import CheckCondition, StatusError
 from iscsi_target.scsi.task import UnitState
@@ -140,6 +140,14 @@ class Device:
             mode_pages=(modes or self.modes).saved,
             reservations=(reservations or self.reservations).stored,
         )
+
+    def spc2_excludes(self, nexus: Nexus) -> bool:
+        """Returns True when the SPC-2 reservation keeps a nexus from persistent reservations: its holder too, mostly.
+
+        Source: SPC2r20 5.5.1
+        """
+        exempt = nexus if self.personality.has(Quirk.SPC2_HOLDER_EXEMPT) else None
+        return self.spc2_reservation.holder not in (None, exempt)
 
     def sense_data(self, error: StatusError) -> bytes:
         """Returns the sense data of an error in the format that D_SENSE asks for; nothing when it has none.

@@ -147,7 +147,7 @@ class LogicalUnit:
 
         Source: SAM5r21 6.3.4, SBC3r36 5.10
         """
-        assert not self._tasks.of(nexus)
+        assert not self._tasks.count(nexus)
         self._nexuses.detach(nexus)
         self.device.preventing.discard(nexus)
         self.device.spc2_reservation = self.device.spc2_reservation.release(nexus)

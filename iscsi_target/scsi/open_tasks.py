@@ -35,6 +35,10 @@ class OpenTasks:
         """Returns the entry of a task, or None when it has ended."""
         return self._open.get(task)
 
+    def count(self, nexus: Nexus) -> int:
+        """Returns how many tasks of a nexus are open."""
+        return self._set.open_tasks(nexus)
+
     def has_room(self, nexus: Nexus) -> bool:
         """Returns True when one more task of the nexus may enter.
 

@@ -39,8 +39,7 @@ def persistent_reserve_in(device: Device, cdb: PersistentReserveIn, call: Call) 
     """
     action = InAction(cdb.service_action)
     personality = device.personality
-    exempt = call.nexus if personality.has(Quirk.SPC2_HOLDER_EXEMPT) else None
-    if device.spc2_reservation.holder not in (None, exempt):
+    if device.spc2_excludes(call.nexus):
         raise personality.refusal(Rule.SPC2_RESERVATION_PRESENT, action)
     if cdb.allocation_length < personality.shortest_allocations.get(action, 0):
         raise personality.refusal(Rule.ALLOCATION_SHORT, action, FieldPointer(7, 7))

@@ -75,8 +75,7 @@ def persistent_reserve_out(device: Device, cdb: PersistentReserveOut, call: Call
     Source: SPC4r37 6.16
     """
     reader = _Reader(device, cdb, call)
-    exempt = call.nexus if device.personality.has(Quirk.SPC2_HOLDER_EXEMPT) else None
-    if device.spc2_reservation.holder not in (None, exempt):
+    if device.spc2_excludes(call.nexus):
         reader.refuse(Rule.SPC2_RESERVATION_PRESENT)
     request = reader.move_request() if reader.action is OutAction.REGISTER_AND_MOVE else reader.basic_request()
     transition = apply(device.reservations, call.nexus, request, device.personality)

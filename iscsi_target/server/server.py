@@ -284,11 +284,11 @@ class Server:
             if name in wanted and differ_in_looks(had.configured, wanted[name]):
                 self._units[name] = restyle(had, wanted[name])
         leaving = {name: had for name, had in self._units.items() if had.configured != wanted.get(name)}
-        changed = [(had, wanted[name]) for name, had in leaving.items() if name in wanted]
+        changed = [(had.configured, wanted[name]) for name, had in leaving.items() if name in wanted]
         for name in leaving:
             del self._units[name]
         self._former.update(leaving)
-        self._opening.update(had.configured.name for had, _ in changed)
+        self._opening.update(old.name for old, _ in changed)
         self._reconfigure(configuration)
         self._close_listeners(except_for=self._retag(configuration))
         for listener in bound.values():
@@ -296,16 +296,16 @@ class Server:
         for name in leaving:  # what is being saved must be there before the unit is opened again
             await self._driver.saved(name)
         await self._close_units(leaving)
-        for had, new in changed:
-            await self._reopen(configuration, had, new)
+        for old, new in changed:
+            await self._reopen(configuration, old, new)
         self._opening.clear()
         self._former = {name: had for name, had in self._former.items() if name in wanted and name not in self._units}
         if changed:
             self._reconfigure(configuration)
 
-    async def _reopen(self, configuration: Configuration, had: OpenUnit, new: Unit) -> None:
+    async def _reopen(self, configuration: Configuration, old: Unit, new: Unit) -> None:
         """Opens a unit as it is configured now, or else as it was before, or else leaves it out."""
-        for unit in (new, had.configured):
+        for unit in (new, old):
             try:
                 await self._open_units(configuration, [unit], self._units)
             except (StorageError, ConfigError) as error:

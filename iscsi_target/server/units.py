@@ -20,6 +20,7 @@ from iscsi_target.scsi.operations import MediumError
 from iscsi_target.scsi.personalities import PERSONALITIES
 from iscsi_target.scsi.personality import Personality
 from iscsi_target.scsi.reservations import Reservations
+from iscsi_target.scsi.task import UnitState
 from iscsi_target.storage.file import FileStore
 from iscsi_target.storage.medium import Backend, Medium, RamStore
 from iscsi_target.storage.state import StateFile
@@ -72,17 +73,19 @@ def open_unit(
 
     backend = open_backend(unit, creating)
     place = os.path.realpath(unit.path) if unit.path is not None else ""
-    stays = former is not None and not created and (former.configured.backing, former.place) == (unit.backing, place)
+    if created or former is None or (former.configured.backing, former.place) != (unit.backing, place):
+        former = None  # nothing of it holds on
     try:
+        saved = state.load(unit.name)
         geometry = _geometry(unit, backend.size_bytes)
         device = Device(
             identity=_identity(unit, state),
             geometry=geometry,
             features=_features(unit, geometry, backend),
-            modes=ModePages.restore(state.load(unit.name).mode_pages),
+            modes=ModePages.restore(saved.mode_pages),
             ports=ports,
             personality=personality_of(unit),
-            reservations=_kept(former, state) if former is not None and stays else _restored(unit, state),
+            reservations=_restored(unit, saved) if former is None else _kept(former, saved, state),
         )
     except BaseException:
         backend.close()
@@ -105,7 +108,7 @@ def open_backend(unit: Unit, creating: Callable[[], None]) -> Backend:
     return FileStore.open(unit.path, size_bytes=unit.size_bytes, read_only=unit.read_only, creating=creating)
 
 
-def _kept(former: OpenUnit, state: StateFile) -> Reservations:
+def _kept(former: OpenUnit, saved: UnitState, state: StateFile) -> Reservations:
     """Returns what is registered and reserved in a unit that was closed to be opened with other settings.
 
     Power was not lost, so it does not matter whether the reservations would survive that. What is stored is brought up
@@ -113,8 +116,7 @@ def _kept(former: OpenUnit, state: StateFile) -> Reservations:
 
     Source: SPC4r37 5.13.5.1
     """
-    name = former.configured.name
-    saved, reservations = state.load(name), former.device.reservations
+    name, reservations = former.configured.name, former.device.reservations
     if saved.reservations != reservations.stored:
         try:
             state.save(name, replace(saved, reservations=reservations.stored))
@@ -123,17 +125,16 @@ def _kept(former: OpenUnit, state: StateFile) -> Reservations:
     return reservations
 
 
-def _restored(unit: Unit, state: StateFile) -> Reservations:
-    stored = state.load(unit.name).reservations
-    if stored is None:
+def _restored(unit: Unit, saved: UnitState) -> Reservations:
+    if saved.reservations is None:
         return Reservations()
-    if stored.lost:
+    if saved.reservations.lost:
         log.error(
             "unit %s: its stored persistent reservations are damaged; commands that they may have forbidden are refused"
             " until an initiator replaces them or an operator clears them",
             unit.name,
         )
-    return stored
+    return saved.reservations
 
 
 def all_ports(configuration: Configuration) -> list[TargetPort]:
