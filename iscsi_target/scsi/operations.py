@@ -303,12 +303,16 @@ Operation = (
     | Flush
     | ReadAllocation
 )
-Outcome = bytes | Mismatch | AllocationMap | None
+Outcome = bytes | bytearray | Mismatch | AllocationMap | None
+
+_WRITING = (Write, CompareAndWrite, OrWrite, WriteAndVerify, WriteSame, Unmap)
 
 
 def extents(operation: Operation) -> tuple[tuple[int, int], ...]:
     """Returns the (offset, length) ranges in bytes that an operation touches; none for a flush."""
     match operation:
+        case Read(offset, length):
+            return ((offset, length),)
         case Write(offset, data) | OrWrite(offset, data) | WriteAndVerify(offset, data):
             return ((offset, len(data)),)
         case Compare(offset, data, copies):
@@ -325,7 +329,7 @@ def extents(operation: Operation) -> tuple[tuple[int, int], ...]:
 
 def writes(operation: Operation) -> bool:
     """Returns True for an operation that may change the medium."""
-    return isinstance(operation, Write | CompareAndWrite | OrWrite | WriteAndVerify | WriteSame | Unmap)
+    return isinstance(operation, _WRITING)
 
 
 def _first_mismatch(store: Store, offset_bytes: int, data: Buffer) -> Mismatch | None:

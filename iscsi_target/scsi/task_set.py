@@ -12,8 +12,8 @@ came, so that a COMPARE AND WRITE is atomic and nobody starves: an operation als
 Both do a bounded amount of work per task: nothing is searched through, except operations in the same region.
 """
 
-from collections import Counter, deque
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator
 
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.operations import Operation, extents, writes
@@ -26,18 +26,14 @@ MAX_REGIONS = 64  # an operation that touches more is compared with all others i
 
 
 class _Stretch:
-    """Open tasks that may be enabled together."""
+    """Open tasks that may be enabled together; those that are not enabled yet are dormant."""
 
-    __slots__ = ("dormant", "enabled", "ordered")
+    __slots__ = ("dormant", "open", "ordered")
 
     def __init__(self, *, ordered: bool) -> None:
         self.ordered = ordered
+        self.open = 0
         self.dormant: dict[Task, None] = {}
-        self.enabled: set[Task] = set()
-
-    @property
-    def over(self) -> bool:
-        return not self.dormant and not self.enabled
 
 
 class TaskSet:
@@ -50,7 +46,7 @@ class TaskSet:
         self._stretches: deque[_Stretch] = deque()
         self._heads: set[Task] = set()
         self._places: dict[Task, _Stretch | None] = {}
-        self._nexuses: Counter[Nexus] = Counter()
+        self._nexuses: dict[Nexus, int] = {}
 
     def __len__(self) -> int:
         return len(self._places)
@@ -60,33 +56,36 @@ class TaskSet:
 
     def open_tasks(self, nexus: Nexus) -> int:
         """Returns how many tasks of a nexus are open."""
-        return self._nexuses[nexus]
+        return self._nexuses.get(nexus, 0)
 
     def has_room(self, nexus: Nexus) -> bool:
         """Returns True when one more task of the nexus may enter.
 
         Source: SAM5r21 5.3.1 (TASK SET FULL)
         """
-        return len(self._places) < MAX_TASKS and self._nexuses[nexus] < MAX_TASKS_PER_NEXUS
+        return len(self._places) < MAX_TASKS and self._nexuses.get(nexus, 0) < MAX_TASKS_PER_NEXUS
 
-    def enter(self, task: Task) -> list[Task]:
-        """Takes in a task for which there is room and returns the tasks that are enabled by it: itself or none.
+    def enter(self, task: Task) -> bool:
+        """Takes in a task for which there is room and returns True when it is enabled at once.
 
         UNTAGGED is SIMPLE here. The ACA attribute never gets this far.
         Source: SAM5r21 8.5, 8.6
         """
         assert task.attribute is not TaskAttribute.ACA
         assert task not in self._places
-        self._nexuses[task.nexus] += 1
+        self._nexuses[task.nexus] = self._nexuses.get(task.nexus, 0) + 1
         if task.attribute is TaskAttribute.HEAD_OF_QUEUE:
             self._places[task] = None
             if task.nexus != OPERATOR:
                 self._heads.add(task)
-            return [task]
+            return True
         stretch = self._last_stretch(ordered=task.attribute is TaskAttribute.ORDERED)
         self._places[task] = stretch
-        stretch.dormant[task] = None
-        return self._enable()
+        stretch.open += 1
+        if self._heads or stretch is not self._stretches[0]:
+            stretch.dormant[task] = None
+            return False
+        return True
 
     def leave(self, task: Task) -> list[Task]:
         """Takes out a task that is over and returns the tasks that are enabled by that, oldest first.
@@ -95,17 +94,20 @@ class TaskSet:
         """
         stretch = self._places.pop(task)
         self._count_down(task.nexus)
-        if stretch is None:
-            if task.nexus != OPERATOR:
-                self._heads.remove(task)
-        else:
+        if stretch is not None:
+            stretch.open -= 1
             stretch.dormant.pop(task, None)
-            stretch.enabled.discard(task)
+            if stretch.open:
+                return []
+        elif task.nexus != OPERATOR:
+            self._heads.remove(task)
         return self._enable()
 
     def _count_down(self, nexus: Nexus) -> None:
-        self._nexuses[nexus] -= 1
-        if not self._nexuses[nexus]:
+        left = self._nexuses[nexus] - 1
+        if left:
+            self._nexuses[nexus] = left
+        else:
             del self._nexuses[nexus]
 
     def _last_stretch(self, *, ordered: bool) -> _Stretch:
@@ -116,14 +118,12 @@ class TaskSet:
         return last
 
     def _enable(self) -> list[Task]:
-        while self._stretches and self._stretches[0].over:
+        while self._stretches and not self._stretches[0].open:
             self._stretches.popleft()
         if self._heads or not self._stretches:
             return []
-        first = self._stretches[0]
-        enabled = list(first.dormant)
-        first.enabled.update(enabled)
-        first.dormant.clear()
+        enabled = list(self._stretches[0].dormant)
+        self._stretches[0].dormant.clear()
         return enabled
 
 
@@ -133,7 +133,7 @@ class Turn:
     task        whose it is
     writes      True when it may change the medium
     ranges      (start, end) in bytes, ascending, none empty
-    regions     the regions that the ranges touch, or None when there are too many
+    regions     the regions that the ranges touch, each once, or None when there are too many
     blockers    how many older turns it waits for
     followers   younger turns that wait for this one, in order
     """
@@ -143,7 +143,7 @@ class Turn:
     def __init__(self, task: Task, operation: Operation) -> None:
         self.task = task
         self.writes = writes(operation)
-        self.ranges = sorted((offset, offset + length) for offset, length in extents(operation) if length)
+        self.ranges = _ranges(extents(operation))
         self.regions = _regions(self.ranges)
         self.blockers = 0
         self.followers: list[Turn] = []
@@ -169,17 +169,28 @@ class Turns:
 
     def enter(self, turn: Turn) -> bool:
         """Takes in a turn; returns True when its operation may go to the medium at once."""
-        for older in self._candidates(turn):
-            if turn.disturbs(older):
-                older.followers.append(turn)
-                turn.blockers += 1
-        self._all[turn] = None
         if turn.regions is None:
+            self._await(turn, self._all)
             self._wide[turn] = None
         else:
+            if self._wide:
+                self._await(turn, self._wide)
             for region in turn.regions:
-                self._regions.setdefault(region, {})[turn] = None
-        return turn.blockers == 0
+                present = self._regions.get(region)
+                if present is None:
+                    self._regions[region] = {turn: None}
+                else:
+                    self._await(turn, present)
+                    present[turn] = None
+        self._all[turn] = None
+        return not turn.blockers
+
+    def _await(self, turn: Turn, older_turns: Iterable[Turn]) -> None:
+        """Lets a turn wait for those among older ones that it disturbs, for each of them once."""
+        for older in older_turns:
+            if turn.disturbs(older) and (not older.followers or older.followers[-1] is not turn):
+                older.followers.append(turn)
+                turn.blockers += 1
 
     def leave(self, turn: Turn) -> list[Turn]:
         """Takes out a turn, whether its operation is over or never went; returns those that may go now, in order."""
@@ -195,33 +206,36 @@ class Turns:
                 free.append(follower)
         return free
 
-    def _clear_regions(self, turn: Turn, regions: list[int]) -> None:
+    def _clear_regions(self, turn: Turn, regions: Iterable[int]) -> None:
         for region in regions:
             present = self._regions[region]
-            del present[turn]
-            if not present:
+            if len(present) == 1:
                 del self._regions[region]
-
-    def _candidates(self, turn: Turn) -> dict[Turn, None]:
-        if turn.regions is None:
-            return self._all
-        candidates = dict(self._wide)
-        for region in turn.regions:
-            candidates.update(self._regions.get(region, {}))
-        return candidates
+            else:
+                del present[turn]
 
 
-def _regions(ranges: list[tuple[int, int]]) -> list[int] | None:
+def _ranges(touched: tuple[tuple[int, int], ...]) -> list[tuple[int, int]]:
+    """Turns (offset, length) into (start, end), ascending, none empty."""
+    ranges = [(offset, offset + length) for offset, length in touched if length]
+    if len(ranges) > 1:
+        ranges.sort()
+    return ranges
+
+
+def _regions(ranges: list[tuple[int, int]]) -> Collection[int] | None:
     """Returns the regions that ranges touch, or None when there are too many."""
     regions: dict[int, None] = {}
     for start, end in ranges:
         first, last = start // REGION_BYTES, (end - 1) // REGION_BYTES
         if last - first >= MAX_REGIONS:
             return None
+        if first == last and len(ranges) == 1:
+            return (first,)
         regions.update(dict.fromkeys(range(first, last + 1)))
         if len(regions) > MAX_REGIONS:
             return None
-    return list(regions)
+    return regions
 
 
 def _overlap(left: list[tuple[int, int]], right: list[tuple[int, int]]) -> bool:
