@@ -2,9 +2,13 @@
 
 A subclass of `Layout` lists its fields in the order of the standard's figure, most significant bit first, each
 annotated with one of the field types below, which pair a Python type with a construct declaration. From the construct
-tree the class derives, when it is defined, a struct-based `unpack` and `pack` that are some fifty times faster than
-construct itself; construct stays available as `construct()` and is the oracle of the property tests. What is not
-fixed-width, or not a whole number of bytes, is refused when the class is defined.
+tree the class derives a struct-based `unpack` and `pack` that are some fifty times faster than construct itself;
+construct stays available as `construct()` and is the oracle of the property tests. What is not fixed-width, or not a
+whole number of bytes, is refused when the class is defined.
+
+The codec is made at its first use, as a program uses few of its layouts and making one takes half a millisecond. What
+asks a class for `unpack`, `pack` or its constructor first gets the functions themselves; from then on nothing stands
+before them.
 
 A name that starts with an underscore is a reserved field: packed as zero, ignored by `unpack`, reported by
 `reserved_bit`, and no attribute of the value. Values are immutable tuples that compare by type and fields.
@@ -16,7 +20,7 @@ import struct
 from collections.abc import Callable
 from inspect import get_annotations
 from operator import itemgetter
-from typing import Annotated, Any, ClassVar, NamedTuple, Self, dataclass_transform, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self, TypeVar, dataclass_transform, get_args
 
 import construct
 
@@ -74,12 +78,33 @@ class _Field(NamedTuple):
         return self.kind in ("integer", "bytes")
 
 
+Declared = TypeVar("Declared")
+
+
+class _MadeAtFirstUse:
+    """Stands in a layout for one of the functions of its codec; whoever asks for it has the codec made and gets it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, value: object, cls: type["Layout"]) -> Any:
+        cls.__new__, unpack, pack = _generate(cls)  # type: ignore[method-assign]  # the generated codec
+        cls.unpack = classmethod(unpack)  # type: ignore[method-assign, assignment]  # the generated codec
+        cls.pack = pack  # type: ignore[method-assign, assignment]  # the generated codec
+        return getattr(cls if value is None else value, self._name)
+
+
+def _made_at_first_use(declared: Declared) -> Declared:
+    """Declares a function that every subclass of `Layout` generates for itself."""
+    return _MadeAtFirstUse(declared.__name__)  # type: ignore[return-value, attr-defined]  # what it gives when asked
+
+
 @dataclass_transform(frozen_default=True, kw_only_default=True, eq_default=True)
 class Layout(tuple[Any, ...]):
     """The base of every fixed-width structure; see the module's docstring for the form of a declaration.
 
     raises    TypeError when a subclass declares what is not fixed-width and unsigned, or not whole bytes, or takes a
-              name that `Layout` itself uses
+              name that `Layout` itself uses, or extends another subclass
     """
 
     __slots__ = ()
@@ -89,10 +114,11 @@ class Layout(tuple[Any, ...]):
     _declared: ClassVar[tuple[_Field, ...]] = ()
     _places: ClassVar[dict[str, int]] = {}  # where a field stands in the tuple
     _reserved_mask: ClassVar[int] = 0
-    _pack: ClassVar[Callable[[Any], bytes]]
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        if cls.__base__ is not Layout:
+            raise TypeError(f"{cls.__name__} extends a layout, which has its fields and its codec already")
         cls._declared = _declare(cls)
         cls.size = sum(field.width_bits for field in cls._declared) // 8
         named = [field for field in cls._declared if not field.reserved]
@@ -107,23 +133,27 @@ class Layout(tuple[Any, ...]):
         for field in cls._declared:
             if field.reserved and field.name in cls.__dict__:
                 delattr(cls, field.name)
-        cls.__new__, unpack, cls._pack = _generate(cls)  # type: ignore[method-assign]  # the generated codec
-        cls.unpack = classmethod(unpack)  # type: ignore[method-assign, assignment]  # the generated codec
+        _words(cls._declared)  # refuses what cannot become a codec
 
+    if not TYPE_CHECKING:  # type checkers know the constructor by dataclass_transform
+        __new__ = _MadeAtFirstUse("__new__")
+
+    @_made_at_first_use
     @classmethod
     def unpack(cls, buffer: bytes | bytearray | memoryview, offset: int = 0) -> Self:
         """Reads a value from the `size` bytes at offset; reserved bits are ignored.
 
         raises    LayoutError when the buffer is too short
         """
-        raise NotImplementedError  # replaced in every subclass
+        raise NotImplementedError
 
+    @_made_at_first_use
     def pack(self) -> bytes:
         """Returns the `size` bytes of the value, reserved bits zero.
 
         raises    LayoutError when a value does not fit its field
         """
-        return type(self)._pack(self)
+        raise NotImplementedError
 
     def replace(self, **changes: Any) -> Self:
         """Returns a copy with some fields changed; raises KeyError for an unknown name."""

@@ -179,6 +179,31 @@ def test_field_may_have_the_name_of_anything_in_the_codec():
         Awkward.unpack(b"")
 
 
+@pytest.mark.parametrize("first", [lambda layout: layout(), lambda layout: layout.unpack, lambda layout: layout.pack])
+def test_codec_is_made_at_its_first_use_whichever_that_is(first):
+    class Unused(Layout):
+        kind: U8 = 1
+
+    assert {"__new__", "unpack", "pack"}.isdisjoint(vars(Unused))
+    first(Unused)
+    assert {"__new__", "unpack", "pack"} <= vars(Unused).keys()
+    assert Unused.unpack(Unused(kind=7).pack()) == Unused(kind=7)
+
+
+def test_function_that_was_taken_before_the_first_use_is_the_generated_one():
+    class Unused(Layout):
+        kind: U8 = 1
+
+    unpack = Unused.unpack
+    assert unpack == Unused.unpack
+    assert unpack(b"\x07").pack() == b"\x07"
+
+
+def test_layout_is_not_extended():
+    with pytest.raises(TypeError, match="extends a layout"):
+        type("Wrong", (Figure,), {"__annotations__": {"more": U8}})
+
+
 @pytest.mark.parametrize("name", ["size", "fields", "pack", "unpack", "replace", "usage", "construct"])
 def test_name_that_layouts_use_themselves_is_refused(name):
     with pytest.raises(TypeError, match=f"Layout itself has a {name}"):
