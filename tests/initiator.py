@@ -158,7 +158,7 @@ class Lab:
         action = self.at_medium.pop(ticket or next(iter(self.at_medium)))
         self.performed.append(action)
         result: Outcome | MediumError = error or action.operation.perform(self.stores[action.unit])
-        self.run(self.target.finished(action.ticket, result, self.now))
+        self.run(self.target.finished([(action.ticket, result)], self.now))
 
     def finish_all(self) -> None:
         while self.at_medium:
@@ -167,7 +167,7 @@ class Lab:
     def persist(self) -> None:
         ticket = next(iter(self.saving))
         del self.saving[ticket]
-        self.run(self.target.finished(ticket, None, self.now))
+        self.run(self.target.finished([(ticket, None)], self.now))
 
     def wait(self, seconds: float) -> None:
         """Lets time pass, and calls the machine whenever it wants to be called."""

@@ -4,16 +4,16 @@ A connection starts in `LoginExchange`, waits in `Admission` while the target de
 every PDU to its `Session`. It closes itself after what is queued, never before.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from iscsi_target.iscsi.errors import LoginRefused, LoginStatus, ProtocolError, RejectReason, StreamLost
 from iscsi_target.iscsi.events import Event, LoginCompleted, LoginFailed, ProtocolViolated
-from iscsi_target.iscsi.framing import Buffer, PduReader, RawPdu, frame
+from iscsi_target.iscsi.framing import Buffer, PduReader, RawPdu, wrap
 from iscsi_target.iscsi.header import NO_TAG, Opcode
 from iscsi_target.iscsi.login import LoginPhase, LoginStep, Negotiated
 from iscsi_target.iscsi.numbering import WINDOW_COMMANDS
-from iscsi_target.iscsi.requests import LoginRequest
+from iscsi_target.iscsi.requests import REQUEST_HEADERS, LoginRequest
 from iscsi_target.iscsi.responses import LoginResponse, NopIn, Reject, Response
 from iscsi_target.wire.serial import advance
 
@@ -40,8 +40,8 @@ class Numbers(Protocol):
 class Phase(Protocol):
     """What a connection is doing: it takes the PDUs."""
 
-    def receive(self, connection: "Connection", pdu: RawPdu) -> Iterator[Event]:
-        """Handles one PDU; raises StreamLost when the connection cannot go on."""
+    def receive(self, connection: "Connection", pdu: RawPdu) -> Iterable[Event]:
+        """Handles one PDU and returns what it brings about; raises StreamLost when the connection cannot go on."""
 
     @property
     def numbers(self) -> Numbers:
@@ -101,7 +101,7 @@ class Admission:
         self.request = request
         self.numbers: Numbers = FixedNumbers(request.cmd_sn)
 
-    def receive(self, connection: "Connection", pdu: RawPdu) -> Iterator[Event]:
+    def receive(self, connection: "Connection", pdu: RawPdu) -> Iterable[Event]:
         """Refuses: the initiator must wait for the final Login Response."""
         raise StreamLost(RejectReason.PROTOCOL_ERROR, f"opcode {pdu.basic.opcode:#x} came before the login's end")
 
@@ -112,9 +112,9 @@ class Departure:
     def __init__(self, numbers: Numbers) -> None:
         self.numbers = numbers
 
-    def receive(self, connection: "Connection", pdu: RawPdu) -> Iterator[Event]:
+    def receive(self, connection: "Connection", pdu: RawPdu) -> Iterable[Event]:
         """Ignores the PDU."""
-        yield from ()
+        return ()
 
 
 class Connection:
@@ -141,7 +141,7 @@ class Connection:
         self.phase: Phase = LoginExchange(login)
         self.closing = False
         self.congested = False  # more is queued on it than its peer fetches; the driver knows
-        self._reader = PduReader()
+        self._reader = PduReader(REQUEST_HEADERS)
         self._stat_sn = 0
         self._header_digest = False
         self._data_digest = False
@@ -169,15 +169,33 @@ class Connection:
         about     what is to be known of the PDU where it goes out, or None
         Source: RFC7143 4.2.2.2
         """
-        numbers = self.phase.numbers
-        numbered = header.replace(stat_sn=self._stat_sn, exp_cmd_sn=numbers.expected, max_cmd_sn=numbers.maximum)
+        stat_sn, exp_cmd_sn, max_cmd_sn = self.stamp(status=status)
+        numbered = header.replace(
+            stat_sn=stat_sn, exp_cmd_sn=exp_cmd_sn, max_cmd_sn=max_cmd_sn, data_segment_length=len(data)
+        )
+        self.queue(numbered.pack(), data, about=about)
+
+    def stamp(self, *, status: bool) -> tuple[int, int, int]:
+        """Returns StatSN, ExpCmdSN and MaxCmdSN of the PDU that is queued next.
+
+        status    as for `send`
+        """
+        stat_sn = self._stat_sn
         if status:
-            self._stat_sn = advance(self._stat_sn)
+            self._stat_sn = advance(stat_sn)
+        numbers = self.phase.numbers
+        return stat_sn, numbers.expected, numbers.maximum
+
+    def queue(self, header: bytes, data: Buffer, *, about: object = None) -> None:
+        """Queues one PDU that is numbered already, whose header has the length of the data.
+
+        about     as for `send`
+        """
         self._touched[self] = None
-        framed = frame(numbered, data, header_digest=self._header_digest, data_digest=self._data_digest)
+        wrapped = wrap(header, data, header_digest=self._header_digest, data_digest=self._data_digest)
         if about is not None:
-            self._remarks.append(Remark(sum(map(len, self._output)), sum(map(len, framed)), about))
-        self._output += framed
+            self._remarks.append(Remark(sum(map(len, self._output)), sum(map(len, wrapped)), about))
+        self._output += wrapped
 
     def close(self) -> None:
         """Lets the connection end after what is queued."""

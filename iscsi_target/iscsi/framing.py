@@ -10,23 +10,19 @@ from typing import NamedTuple
 
 from iscsi_target.iscsi.errors import RejectReason, StreamLost
 from iscsi_target.iscsi.header import BasicHeader
+from iscsi_target.iscsi.requests import BASIC_HEADERS, AnyRequest
+from iscsi_target.wire.choice import Choice
 from iscsi_target.wire.crc32c import crc32c
-from iscsi_target.wire.layout import U8, U24, U32, Layout
+from iscsi_target.wire.layout import U32, Layout
 
 Buffer = bytes | bytearray | memoryview
 
 DIGEST_BYTES = 4
 LOGIN_DATA_BYTES = 8192  # MaxRecvDataSegmentLength of both sides until the full feature phase, RFC7143 13.12
 MAX_AHS_WORDS = 64  # a CDB of 260 bytes and a bidirectional read length take them; more is refused
-_LENGTHS_AT = BasicHeader.location("total_ahs_length").byte
+HEADER_BYTES = BasicHeader.size
+NOTHING = memoryview(b"")
 _PADDING = (b"", bytes(3), bytes(2), bytes(1))
-
-
-class _Lengths(Layout):
-    """Bytes 4 to 7 of every header."""
-
-    total_ahs_length: U8 = 0
-    data_segment_length: U24 = 0
 
 
 class _Digest(Layout):
@@ -38,13 +34,13 @@ class _Digest(Layout):
 class RawPdu(NamedTuple):
     """One PDU whose digests and sizes are right.
 
-    basic        opcode, immediate bit, initiator task tag
-    header       the 48 bytes
+    basic        the basic header segment
+    header       its 48 bytes
     additional   additional header segments, 0..1020 bytes
     data         the data segment without padding
     """
 
-    basic: BasicHeader
+    basic: AnyRequest
     header: memoryview
     additional: memoryview
     data: memoryview
@@ -54,9 +50,12 @@ class PduReader:
     """Turns bytes in any pieces into PDUs.
 
     Digests are off, and the data segment limited to what a login may carry, until `enter_full_feature_phase`.
+
+    headers    reads the basic header segments
     """
 
-    def __init__(self) -> None:
+    def __init__(self, headers: Choice[AnyRequest] = BASIC_HEADERS) -> None:
+        self._headers = headers
         self._limit_bytes = LOGIN_DATA_BYTES
         self._header_digest = False
         self._data_digest = False
@@ -78,68 +77,72 @@ class PduReader:
         Source: RFC7143 11.2
         """
         view = memoryview(received)
-        position = 0
-        while position < len(view):
+        position, end = 0, len(view)
+        while position < end:
             if not self._filled:
-                needed = self._needed(view[position:])
-                if needed <= len(view) - position:
-                    yield self._pdu(view[position : position + needed])
-                    position += needed
-                    continue
+                needed = HEADER_BYTES
+                if end - position >= HEADER_BYTES:
+                    basic = self._headers.unpack(view, position)
+                    needed = self._needed(basic, view, position)
+                    if needed <= end - position:
+                        yield self._pdu(basic, view, position)
+                        position += needed
+                        continue
                 self._partial = bytearray(needed)
-            taken = min(len(self._partial) - self._filled, len(view) - position)
+            taken = min(len(self._partial) - self._filled, end - position)
             self._partial[self._filled : self._filled + taken] = view[position : position + taken]
             self._filled += taken
             position += taken
-            if self._filled == len(self._partial) and self._completed():
-                whole = memoryview(self._partial)
-                self._partial, self._filled = bytearray(), 0
-                yield self._pdu(whole)
+            if self._filled == len(self._partial):
+                yield from self._completed()
 
-    def _completed(self) -> bool:
-        """Returns True when the partial PDU is whole; otherwise makes room for what its next part needs."""
-        needed = self._needed(memoryview(self._partial))
-        if needed == len(self._partial):
-            return True
-        grown = bytearray(needed)
-        grown[: self._filled] = self._partial
-        self._partial = grown
-        return False
+    def _completed(self) -> Iterator[RawPdu]:
+        """Yields the partial PDU when it is whole; otherwise makes room for what its next part needs."""
+        whole = memoryview(self._partial)
+        basic = self._headers.unpack(whole)
+        needed = self._needed(basic, whole, 0)
+        if needed == len(whole):
+            self._partial, self._filled = bytearray(), 0
+            yield self._pdu(basic, whole, 0)
+        else:
+            self._partial = bytearray(needed)
+            self._partial[: self._filled] = whole
 
-    def _needed(self, view: memoryview) -> int:
-        """Returns how many bytes are needed to know more: the header, then the header with its digest, then all."""
-        if len(view) < BasicHeader.size:
-            return BasicHeader.size
-        basic = BasicHeader.unpack(view)
+    def _needed(self, basic: AnyRequest, view: memoryview, start: int) -> int:
+        """Returns how many bytes are needed to know more: the header with its digest, then all.
+
+        view, start   where the PDU begins
+        """
         if basic.total_ahs_length > MAX_AHS_WORDS:
-            raise _too_long(view, f"TotalAHSLength {basic.total_ahs_length} is over {MAX_AHS_WORDS}")
-        header = BasicHeader.size + 4 * basic.total_ahs_length
+            raise _too_long(view[start:], f"TotalAHSLength {basic.total_ahs_length} is over {MAX_AHS_WORDS}")
+        needed = HEADER_BYTES + 4 * basic.total_ahs_length
         if self._header_digest:
-            header += DIGEST_BYTES
-            if len(view) < header:
-                return header
-            if not _intact(view[:header]):
+            needed += DIGEST_BYTES
+            if len(view) - start < needed:
+                return needed
+            if not _intact(view[start : start + needed]):
                 raise StreamLost(RejectReason.PROTOCOL_ERROR, "the header digest is wrong")
-        if basic.data_segment_length > self._limit_bytes:
-            raise _too_long(view, f"DataSegmentLength {basic.data_segment_length} is over {self._limit_bytes}")
-        if not basic.data_segment_length:
-            return header
-        data = basic.data_segment_length + -basic.data_segment_length % 4
-        return header + data + (DIGEST_BYTES if self._data_digest else 0)
+        length = basic.data_segment_length
+        if not length:
+            return needed
+        if length > self._limit_bytes:
+            raise _too_long(view[start:], f"DataSegmentLength {length} is over {self._limit_bytes}")
+        return needed + length + -length % 4 + (DIGEST_BYTES if self._data_digest else 0)
 
-    def _pdu(self, view: memoryview) -> RawPdu:
-        basic = BasicHeader.unpack(view)
-        header_end = BasicHeader.size + 4 * basic.total_ahs_length
-        start = header_end + (DIGEST_BYTES if self._header_digest else 0)
-        if self._data_digest and basic.data_segment_length and not _intact(view[start:]):
-            header = bytes(view[: BasicHeader.size])
-            raise StreamLost(RejectReason.DATA_DIGEST_ERROR, "the data digest is wrong", header)
-        return RawPdu(
-            basic,
-            view[: BasicHeader.size],
-            view[BasicHeader.size : header_end],
-            view[start : start + basic.data_segment_length],
-        )
+    def _pdu(self, basic: AnyRequest, view: memoryview, start: int) -> RawPdu:
+        header_end = start + HEADER_BYTES
+        header = view[start:header_end]
+        length = basic.data_segment_length
+        if not length and not basic.total_ahs_length:
+            return RawPdu(basic, header, NOTHING, NOTHING)
+        data_start = additional_end = header_end + 4 * basic.total_ahs_length
+        if self._header_digest:
+            data_start += DIGEST_BYTES
+        if length and self._data_digest:
+            digest_end = data_start + length + -length % 4 + DIGEST_BYTES
+            if not _intact(view[data_start:digest_end]):
+                raise StreamLost(RejectReason.DATA_DIGEST_ERROR, "the data digest is wrong", bytes(header))
+        return RawPdu(basic, header, view[header_end:additional_end], view[data_start : data_start + length])
 
 
 def _too_long(view: memoryview, text: str) -> StreamLost:
@@ -171,16 +174,23 @@ def frame(
     raises       LayoutError when a length or a field does not fit
     Source: RFC7143 11.2
     """
-    packed = header.pack()
-    if data or additional:
-        lengths = _Lengths(total_ahs_length=len(additional) // 4, data_segment_length=len(data))
-        packed = b"".join((packed[:_LENGTHS_AT], lengths.pack(), packed[_LENGTHS_AT + lengths.size :], additional))
-    buffers: list[Buffer] = [packed]
+    lengths = header.replace(total_ahs_length=len(additional) // 4, data_segment_length=len(data))
+    return wrap(lengths.pack() + additional, data, header_digest=header_digest, data_digest=data_digest)
+
+
+def wrap(header: bytes, data: Buffer, *, header_digest: bool, data_digest: bool) -> list[Buffer]:
+    """Makes the buffers of one PDU whose header is packed.
+
+    header   with additional header segments; its lengths are those of what comes here
+    data     as for `frame`
+    Source: RFC7143 11.2
+    """
+    buffers: list[Buffer] = [header]
     if header_digest:
-        buffers.append(_digest(packed))
+        buffers.append(_digest(header))
     if data:
-        padding = _PADDING[len(data) % 4]
         buffers.append(data)
+        padding = _PADDING[len(data) % 4]
         if padding:
             buffers.append(padding)
         if data_digest:

@@ -30,6 +30,15 @@ class CommandWindow(Generic[T]):
         self._deferred: dict[int, list[T]] = {}  # CmdSN -> immediate requests that wait until it is due
         self._skipped: set[int] = set()  # numbers that ABORT TASK declared received; `expected` is never one
 
+    def pass_on(self, cmd_sn: int) -> bool:
+        """Returns True for a number whose turn it is, and ExpCmdSN has moved past it; what waited for it comes next."""
+        if cmd_sn != self.expected or cmd_sn == advance(self.maximum):  # the window is closed then
+            return False
+        self.expected = advance(cmd_sn)
+        if self._skipped:
+            self._pass_skipped()
+        return True
+
     def admit(self, cmd_sn: int, request: T) -> None:
         """Takes a request in, to be released in its turn; a duplicate, or one outside the window, falls away."""
         if self.holds(cmd_sn) and cmd_sn not in self._skipped:
@@ -56,6 +65,8 @@ class CommandWindow(Generic[T]):
     @property
     def early(self) -> int:
         """How many requests wait for their turn."""
+        if not self._waiting and not self._deferred:
+            return 0
         return len(self._waiting) + sum(len(requests) for requests in self._deferred.values())
 
     def forget(self) -> None:
@@ -90,6 +101,6 @@ class CommandWindow(Generic[T]):
 
     def open(self, tasks: int) -> None:
         """Moves MaxCmdSN as far as the number of open tasks allows."""
-        candidate = advance(self.expected, self._size - tasks - 1)
-        if distance(self.maximum, candidate) > 0:
-            self.maximum = candidate
+        gain = distance(self.maximum, self.expected + self._size - tasks - 1)
+        if gain > 0:
+            self.maximum = advance(self.maximum, gain)

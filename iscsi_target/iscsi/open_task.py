@@ -52,7 +52,7 @@ class OpenTask:
     expected_read     bytes of Data-In that the initiator has room for
     expected_write    bytes of Data-Out that it has
     transfer          collects the Data-Out
-    immediate         immediate data, valid while the command PDU is being handled
+    immediate         immediate data that has not been taken
     collecting        True while Data-Out is wanted and not complete
     response          what waits for the initiator's last data
     """
@@ -62,24 +62,24 @@ class OpenTask:
     expected_read: int
     expected_write: int
     transfer: DataOutTransfer
-    immediate: memoryview
+    immediate: Buffer
     collecting: bool = False
     response: Response | None = None
 
-    @property
-    def expected(self) -> int:
-        """Bytes that may be transferred in both directions together."""
-        return self.expected_read + self.expected_write
+    def take_immediate(self) -> Buffer:
+        """Returns the immediate data, which is valid while the command PDU is being handled, and forgets it."""
+        immediate, self.immediate = self.immediate, b""
+        return immediate
 
     def send(self, response: Response, parameters: Parameters) -> None:
         """Queues the PDUs of the response.
 
         Source: RFC7143 11.4, 11.7
         """
-        data = memoryview(response.data_in) if self.header.read else memoryview(b"")
+        data = response.data_in if self.header.read else b""
         if len(data) > self.expected_read:
             # A view of a part would keep all of a large read until an initiator that asked for little of it has it.
-            data = memoryview(bytes(data[: self.expected_read]))
+            data = bytes(data[: self.expected_read])
         collapsed = bool(data) and response.status == STATUS_GOOD and not self.header.write
         data_sn = self._send_data(data, response, parameters, collapsed=collapsed)
         if collapsed:
@@ -106,7 +106,7 @@ class OpenTask:
             about=response.about,
         )
 
-    def _send_data(self, data: memoryview, response: Response, parameters: Parameters, *, collapsed: bool) -> int:
+    def _send_data(self, data: Buffer, response: Response, parameters: Parameters, *, collapsed: bool) -> int:
         """Queues the Data-In PDUs and returns the next DataSN; the last one carries the status when collapsed.
 
         R2Ts of a bidirectional command are numbered together with its Data-In PDUs.
@@ -117,23 +117,25 @@ class OpenTask:
         if not data:
             return data_sn
         overflow, underflow, count = self._residual(response)
-        for part in split(data, parameters.max_burst_length, parameters.initiator_max_recv):
-            last = collapsed and part.offset + len(part.data) == len(data)
-            self.connection.send(
-                DataIn(
-                    final=part.final,
-                    status_present=last,
-                    status=response.status if last else STATUS_GOOD,
-                    overflow=last and overflow,
-                    underflow=last and underflow,
-                    residual_count=count if last else 0,
-                    initiator_task_tag=self.header.initiator_task_tag,
-                    data_sn=data_sn,
-                    buffer_offset=part.offset,
-                ),
-                part.data,
-                status=last,
+        tag = self.header.initiator_task_tag
+        for offset, part, final in split(data, parameters.max_burst_length, parameters.initiator_max_recv):
+            last = collapsed and offset + len(part) == len(data)
+            stat_sn, exp_cmd_sn, max_cmd_sn = self.connection.stamp(status=last)
+            header = DataIn(
+                final=final,
+                status_present=last,
+                overflow=last and overflow,
+                underflow=last and underflow,
+                data_segment_length=len(part),
+                initiator_task_tag=tag,
+                stat_sn=stat_sn,
+                exp_cmd_sn=exp_cmd_sn,
+                max_cmd_sn=max_cmd_sn,
+                data_sn=data_sn,
+                buffer_offset=offset,
+                residual_count=count if last else 0,
             )
+            self.connection.queue(header.pack(), part)
             data_sn += 1
         return data_sn
 

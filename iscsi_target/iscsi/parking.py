@@ -43,14 +43,17 @@ class Parking:
 
     def leave(self, tag: int) -> None:
         """Notes that a command is over, whether it went on or was kept."""
-        self._parked.pop(tag, None)
+        if self._parked:
+            self._parked.pop(tag, None)
         self._under_way_bytes -= self._under_way.pop(tag, 0)
 
     def _start(self, tag: int, task: OpenTask) -> None:
-        self._under_way[tag] = task.expected
-        self._under_way_bytes += task.expected
+        expected = task.expected_read + task.expected_write
+        self._under_way[tag] = expected
+        self._under_way_bytes += expected
 
     def _has_room(self, task: OpenTask) -> bool:
         if task.connection.congested:
             return False
-        return not self._under_way_bytes or self._under_way_bytes + task.expected <= LIMIT_BYTES
+        expected = task.expected_read + task.expected_write
+        return not self._under_way_bytes or self._under_way_bytes + expected <= LIMIT_BYTES

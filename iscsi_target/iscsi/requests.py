@@ -4,7 +4,8 @@
 sending leaves them zero.
 """
 
-from iscsi_target.iscsi.header import NO_TAG, Opcode
+from iscsi_target.iscsi.header import NO_TAG, BasicHeader, Opcode
+from iscsi_target.wire.choice import Choice
 from iscsi_target.wire.layout import (
     B2,
     B3,
@@ -233,3 +234,15 @@ REQUESTS: dict[int, type[Request]] = {
     Opcode.LOGOUT_REQUEST: LogoutRequest,
     Opcode.SNACK_REQUEST: SnackRequest,
 }
+
+AnyRequest = Request | BasicHeader  # the latter for an opcode that no request has
+
+BASIC_HEADERS = Choice[AnyRequest]({}, BasicHeader)
+"""Reads what all headers share; for a reader to which the rest does not matter."""
+
+_FIRST_BITS = (0x00, 0x40, 0x80, 0xC0)  # beside the opcode: a reserved one, and the immediate bit
+
+REQUEST_HEADERS = Choice[AnyRequest](
+    {opcode | bits: layout for opcode, layout in REQUESTS.items() for bits in _FIRST_BITS}, BasicHeader
+)
+"""Reads the header of a request by its opcode."""

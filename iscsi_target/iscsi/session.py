@@ -11,7 +11,8 @@ recognised by its number, and of unsolicited data the last few aborted tags are 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 
 from iscsi_target.iscsi.ahs import unpack_additional_headers
 from iscsi_target.iscsi.connection import Connection
@@ -26,14 +27,15 @@ from iscsi_target.iscsi.events import (
     TaskManagementRequested,
 )
 from iscsi_target.iscsi.framing import RawPdu
-from iscsi_target.iscsi.header import NO_TAG, Opcode
+from iscsi_target.iscsi.header import NO_TAG
 from iscsi_target.iscsi.login import Negotiated
 from iscsi_target.iscsi.numbering import WINDOW_COMMANDS, CommandWindow
 from iscsi_target.iscsi.open_task import OpenTask, Response
 from iscsi_target.iscsi.parking import Parking
 from iscsi_target.iscsi.requests import (
-    REQUESTS,
+    AnyRequest,
     DataOut,
+    LoginRequest,
     LogoutRequest,
     NopOut,
     ScsiCommand,
@@ -51,6 +53,7 @@ from iscsi_target.iscsi.responses import (
 from iscsi_target.iscsi.task_management import TaskManagement
 from iscsi_target.iscsi.text_exchange import SendTargets, TextExchange
 from iscsi_target.iscsi.transfer import (
+    NO_DATA_OUT,
     DataOutTransfer,
     Ordering,
     TransferFailed,
@@ -68,9 +71,8 @@ LOGOUT_DONE, LOGOUT_CID_NOT_FOUND, LOGOUT_RECOVERY_NOT_SUPPORTED = 0, 1, 2  # RF
 ASYNC_LOGOUT_REQUEST = 1  # RFC7143 11.9.1
 LAST_ATTRIBUTE = 4  # RFC7143 11.3.1.1: ACA; 5 to 7 are reserved
 
-NUMBERED = frozenset(REQUESTS) - {Opcode.DATA_OUT, Opcode.SNACK_REQUEST}  # these have a CmdSN
-
-Handler = Callable[[Connection, RawPdu], Iterator[Event]]
+Numbered = NopOut | ScsiCommand | TaskManagementRequest | LoginRequest | TextRequest | LogoutRequest
+NUMBERED = (ScsiCommand, NopOut, TaskManagementRequest, LoginRequest, TextRequest, LogoutRequest)  # have a CmdSN
 
 
 class Session:
@@ -98,18 +100,7 @@ class Session:
             self.parameters.max_burst_length, self.parameters.max_outstanding_r2t, self.parameters.data_pdu_in_order
         )
         self._text = TextExchange(send_targets)
-        self._handlers: dict[int, Handler] = {
-            Opcode.NOP_OUT: self._nop_out,
-            Opcode.SCSI_COMMAND: self._scsi_command,
-            Opcode.TASK_MANAGEMENT_REQUEST: self._task_management_request,
-            Opcode.TEXT_REQUEST: self._text_request,
-            Opcode.DATA_OUT: self._data_out,
-            Opcode.LOGOUT_REQUEST: self._logout_request,
-            Opcode.SNACK_REQUEST: self._snack_request,
-        }
-        if negotiated.discovery:
-            for opcode in (Opcode.SCSI_COMMAND, Opcode.TASK_MANAGEMENT_REQUEST, Opcode.DATA_OUT):
-                del self._handlers[opcode]
+        self._handlers = DISCOVERY_HANDLERS if negotiated.discovery else HANDLERS
 
     @property
     def numbers(self) -> CommandWindow[tuple[Connection, RawPdu]]:
@@ -128,39 +119,81 @@ class Session:
 
     # From the initiator
 
-    def receive(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
-        """Takes one PDU; yields what it, and requests that waited for it, bring about."""
-        cmd_sn = pdu.basic.cmd_sn
-        early = self._numbers.is_early(cmd_sn)
-        if pdu.basic.opcode not in NUMBERED or (pdu.basic.immediate and not (early and _ends_several_tasks(pdu))):
-            yield from self._handle(connection, pdu)
-        elif not early:
-            self._numbers.admit(cmd_sn, (connection, pdu))
-        elif self._numbers.early >= MAX_EARLY_REQUESTS:
-            raise StreamLost(RejectReason.PROTOCOL_ERROR, f"{MAX_EARLY_REQUESTS} requests came before their turn")
-        elif pdu.basic.immediate:
-            self._numbers.defer(cmd_sn, (connection, _copied(pdu)))
-        else:
-            self._numbers.admit(cmd_sn, (connection, _copied(pdu)))
+    def receive(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
+        """Takes one PDU and returns what it, and requests that waited for it, bring about."""
+        events = self._take(connection, pdu)
+        return chain(events, self._release()) if self._numbers.early else events
+
+    def _take(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
+        basic = pdu.basic
+        if not isinstance(basic, NUMBERED):
+            return self._handle(connection, pdu)
+        if basic.immediate:
+            if not (_ends_several_tasks(basic) and self._numbers.is_early(basic.cmd_sn)):
+                return self._handle(connection, pdu)
+            self._keep(connection, pdu, basic)
+        elif self._numbers.pass_on(basic.cmd_sn):
+            return self._handle_in_turn(connection, pdu)
+        elif self._numbers.is_early(basic.cmd_sn):
+            self._keep(connection, pdu, basic)
+        return ()
+
+    def _handle_in_turn(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
+        events = self._handle(connection, pdu)
+        self._numbers.open(len(self._tasks))
+        return events
+
+    def _release(self) -> Iterator[Event]:
+        """Handles the requests that waited for those before them."""
         for its_connection, in_turn in self._numbers.release():
             if its_connection.phase is self:  # and not logging out since
-                yield from self._handle(its_connection, in_turn)
-                self._numbers.open(len(self._tasks))
+                yield from self._handle_in_turn(its_connection, in_turn)
 
-    def _handle(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
+    def _keep(self, connection: Connection, pdu: RawPdu, basic: Numbered) -> None:
+        """Keeps a request until those before it have come."""
+        if self._numbers.early >= MAX_EARLY_REQUESTS:
+            raise StreamLost(RejectReason.PROTOCOL_ERROR, f"{MAX_EARLY_REQUESTS} requests came before their turn")
+        if basic.immediate:
+            self._numbers.defer(basic.cmd_sn, (connection, _copied(pdu)))
+        else:
+            self._numbers.admit(basic.cmd_sn, (connection, _copied(pdu)))
+
+    def _handle(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
         try:
-            handler = self._handlers.get(pdu.basic.opcode)
+            handler = self._handlers.get(type(pdu.basic))
             if handler is None:
                 raise ProtocolError(
                     RejectReason.COMMAND_NOT_SUPPORTED, f"opcode {pdu.basic.opcode:#x} has no place in this session"
                 )
-            yield from handler(connection, pdu)
+            return handler(self, connection, pdu)
         except ProtocolError as error:
             connection.reject(error.reason, pdu.header)
-            yield ProtocolViolated(connection.number, error.text)
+            return (ProtocolViolated(connection.number, error.text),)
 
-    def _scsi_command(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
-        header = ScsiCommand.unpack(pdu.header)
+    def _scsi_command(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
+        header = pdu.basic
+        assert isinstance(header, ScsiCommand)
+        tag = header.initiator_task_tag
+        if tag in self._tasks or tag == NO_TAG or header.immediate or header.attributes > LAST_ATTRIBUTE:
+            self._check_command(header)
+        extended_cdb, read_length = b"", 0
+        if pdu.additional:
+            extended_cdb, read_length = _additional(pdu)
+        task = self._tasks[tag] = self._open(connection, header, pdu, read_length)
+        try:
+            self._check_unsolicited(header, len(pdu.data))
+        except UnexpectedUnsolicitedData as error:
+            task.transfer.fail()
+            return (DataOutFailed(tag, error.condition),)
+        cdb = header.cdb + extended_cdb
+        received = CommandReceived(tag, header.lun, cdb, header.attributes, task.expected_write)
+        if self._parking.admits(received, task):
+            return (received,)
+        task.transfer.want(task.expected_write, task.take_immediate())
+        return ()
+
+    def _check_command(self, header: ScsiCommand) -> None:
+        """Raises ProtocolError for a command that cannot become a task."""
         tag = header.initiator_task_tag
         if tag == NO_TAG:
             raise ProtocolError(RejectReason.INVALID_PDU_FIELD, "a SCSI Command has no initiator task tag")
@@ -170,38 +203,16 @@ class Session:
             raise ProtocolError(RejectReason.IMMEDIATE_COMMAND_REJECT, "too many immediate commands")
         if header.attributes > LAST_ATTRIBUTE:
             raise ProtocolError(RejectReason.INVALID_PDU_FIELD, f"task attribute {header.attributes} is reserved")
-        additional = unpack_additional_headers(pdu.additional)
-        task = self._open(connection, header, pdu, additional.expected_read_length)
-        self._tasks[tag] = task
-        try:
-            self._check_unsolicited(header, len(pdu.data))
-        except UnexpectedUnsolicitedData as error:
-            task.transfer.fail()
-            yield DataOutFailed(tag, error.condition)
-            return
-        cdb = header.cdb + additional.extended_cdb
-        received = CommandReceived(tag, header.lun, cdb, header.attributes, task.expected_write)
-        if self._parking.admits(received, task):
-            yield received
-        else:
-            task.transfer.want(task.expected_write, pdu.data)
-        task.immediate = memoryview(b"")
 
-    def _open(self, connection: Connection, header: ScsiCommand, pdu: RawPdu, read_length: int | None) -> OpenTask:
+    def _open(self, connection: Connection, header: ScsiCommand, pdu: RawPdu, read_length: int) -> OpenTask:
         expected = header.expected_data_transfer_length
-        expected_write = expected if header.write else 0
-        expected_read = expected if not header.write else (read_length or 0)
+        if not header.write:
+            return OpenTask(connection, header, expected, 0, NO_DATA_OUT, pdu.data)
         immediate = len(pdu.data)
-        burst = min(self.parameters.first_burst_length, expected_write)
+        burst = min(self.parameters.first_burst_length, expected)
         unsolicited = 0 if header.final else max(0, burst - immediate)
-        return OpenTask(
-            connection=connection,
-            header=header,
-            expected_read=expected_read,
-            expected_write=expected_write,
-            transfer=DataOutTransfer(self._ordering, expected_write, immediate=immediate, unsolicited=unsolicited),
-            immediate=pdu.data,
-        )
+        transfer = DataOutTransfer(self._ordering, expected, immediate=immediate, unsolicited=unsolicited)
+        return OpenTask(connection, header, read_length, expected, transfer, pdu.data)
 
     def _check_unsolicited(self, header: ScsiCommand, immediate: int) -> None:
         """Raises UnexpectedUnsolicitedData when data came, or is announced, that was not allowed.
@@ -217,44 +228,51 @@ class Session:
         if not header.final and (parameters.initial_r2t or not header.write):
             raise UnexpectedUnsolicitedData("unsolicited data is announced although InitialR2T=Yes was negotiated")
 
-    def _data_out(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
-        header = DataOut.unpack(pdu.header)
+    def _data_out(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
+        header = pdu.basic
+        assert isinstance(header, DataOut)
         tag = header.initiator_task_tag
         task = self._tasks.get(tag)
         if task is None or task.connection is not connection or not task.transfer.expects(header.target_transfer_tag):
             if not self._is_late(header):
                 raise ProtocolError(RejectReason.PROTOCOL_ERROR, "Data-Out came that was not asked for")
-            return
+            return ()
         try:
             task.transfer.receive(header, pdu.data)
         except TransferFailed as error:
             task.collecting = False
-            yield DataOutFailed(tag, error.condition)
+            return self._fail(tag, task, error)
+        return self._go_on(tag, task)
+
+    def _fail(self, tag: int, task: OpenTask, error: TransferFailed) -> Iterator[Event]:
+        yield DataOutFailed(tag, error.condition)
         yield from self._go_on(tag, task)
 
-    def _go_on(self, tag: int, task: OpenTask) -> Iterator[Event]:
+    def _go_on(self, tag: int, task: OpenTask) -> Iterable[Event]:
         """Does what a Data-Out PDU made possible: the held response, the data's completion, or the next R2T."""
         if task.response is not None:
             if task.transfer.quiet:
                 self._finish(tag, task, task.response)
         elif task.collecting and task.transfer.whole:
             task.collecting = False
-            yield DataOutCompleted(tag, task.transfer.data)
+            return (DataOutCompleted(tag, task.transfer.data),)
         elif task.collecting:
             self._solicit(task)
+        return ()
 
     def _is_late(self, header: DataOut) -> bool:
         if header.target_transfer_tag == NO_TAG:
             return header.initiator_task_tag in self._aborted
         return 0 < (self._tags_given - header.target_transfer_tag) % NO_TAG <= self._tags_given
 
-    def _task_management_request(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
-        header = TaskManagementRequest.unpack(pdu.header)
+    def _task_management_request(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
+        header = pdu.basic
+        assert isinstance(header, TaskManagementRequest)
         if self._functions >= MAX_FUNCTIONS:
             reason = RejectReason.IMMEDIATE_COMMAND_REJECT if header.immediate else RejectReason.LONG_OPERATION_REJECT
             raise ProtocolError(reason, f"{MAX_FUNCTIONS} task management functions are not answered yet")
         self._functions += 1
-        yield TaskManagementRequested(
+        requested = TaskManagementRequested(
             connection.cid,
             header.initiator_task_tag,
             header.function,
@@ -263,36 +281,41 @@ class Session:
             header.ref_cmd_sn,
             header.cmd_sn,
         )
+        return (requested,)
 
-    def _nop_out(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
-        header = NopOut.unpack(pdu.header)
+    def _nop_out(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
+        header = pdu.basic
+        assert isinstance(header, NopOut)
         if header.initiator_task_tag != NO_TAG:
             limit = self.parameters.initiator_max_recv
             reply = NopIn(lun=header.lun, initiator_task_tag=header.initiator_task_tag)
             connection.send(reply, bytes(pdu.data[:limit]))
-        yield from ()
+        return ()
 
-    def _text_request(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
-        request = TextRequest.unpack(pdu.header)
+    def _text_request(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
+        request = pdu.basic
+        assert isinstance(request, TextRequest)
         self.parameters = self._text.receive(connection, request, bytes(pdu.data), self.parameters)
-        yield from ()
+        return ()
 
-    def _logout_request(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
-        header = LogoutRequest.unpack(pdu.header)
+    def _logout_request(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
+        header = pdu.basic
+        assert isinstance(header, LogoutRequest)
         tag = header.initiator_task_tag
         if header.reason_code == LOGOUT_RECOVERY:
             self.respond_logout(connection.cid, tag, response=LOGOUT_RECOVERY_NOT_SUPPORTED)
         elif header.reason_code == LOGOUT_CONNECTION and header.cid not in self.connections:
             self.respond_logout(connection.cid, tag, response=LOGOUT_CID_NOT_FOUND)
         elif header.reason_code in (LOGOUT_SESSION, LOGOUT_CONNECTION):
-            yield LogoutRequested(connection.cid, tag)
+            return (LogoutRequested(connection.cid, tag),)
         else:
             raise ProtocolError(RejectReason.INVALID_PDU_FIELD, f"logout reason {header.reason_code} is reserved")
+        return ()
 
-    def _snack_request(self, connection: Connection, pdu: RawPdu) -> Iterator[Event]:
-        header = SnackRequest.unpack(pdu.header)
+    def _snack_request(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
+        header = pdu.basic
+        assert isinstance(header, SnackRequest)
         raise ProtocolError(RejectReason.SNACK_REJECT, f"SNACK of type {header.kind} came at ErrorRecoveryLevel 0")
-        yield from ()
 
     # From the target
 
@@ -305,7 +328,7 @@ class Session:
         task = self._tasks.get(tag)
         if task is None:
             return None
-        task.transfer.want(length, task.immediate)
+        task.transfer.want(length, task.take_immediate())
         if task.transfer.whole:
             return DataOutCompleted(tag, task.transfer.data)
         task.collecting = True
@@ -454,14 +477,18 @@ class Session:
         return self._tags_given % NO_TAG
 
 
-def _ends_several_tasks(pdu: RawPdu) -> bool:
+def _ends_several_tasks(request: Numbered) -> bool:
     """Returns True for a task management function that waits for the commands before it.
 
     Source: RFC7143 4.2.3.3
     """
-    if pdu.basic.opcode != Opcode.TASK_MANAGEMENT_REQUEST:
-        return False
-    return TaskManagementRequest.unpack(pdu.header).function != TaskManagement.ABORT_TASK
+    return isinstance(request, TaskManagementRequest) and request.function != TaskManagement.ABORT_TASK
+
+
+def _additional(pdu: RawPdu) -> tuple[bytes, int]:
+    """Returns the rest of a long CDB, and how much a bidirectional command reads, of a PDU with additional headers."""
+    headers = unpack_additional_headers(pdu.additional)
+    return headers.extended_cdb, headers.expected_read_length or 0
 
 
 def _copied(pdu: RawPdu) -> RawPdu:
@@ -472,3 +499,19 @@ def _copied(pdu: RawPdu) -> RawPdu:
         memoryview(bytes(pdu.additional)),
         memoryview(bytes(pdu.data)),
     )
+
+
+Handler = Callable[[Session, Connection, RawPdu], Iterable[Event]]
+
+DISCOVERY_HANDLERS: Mapping[type[AnyRequest], Handler] = {
+    NopOut: Session._nop_out,
+    TextRequest: Session._text_request,
+    LogoutRequest: Session._logout_request,
+    SnackRequest: Session._snack_request,
+}
+HANDLERS: Mapping[type[AnyRequest], Handler] = {
+    **DISCOVERY_HANDLERS,
+    ScsiCommand: Session._scsi_command,
+    DataOut: Session._data_out,
+    TaskManagementRequest: Session._task_management_request,
+}

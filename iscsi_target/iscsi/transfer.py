@@ -9,7 +9,6 @@ With DataPDUInOrder=Yes a gap is an error; with No the parts of one sequence may
 """
 
 from bisect import bisect
-from collections.abc import Iterator
 from typing import ClassVar, NamedTuple
 
 from iscsi_target.iscsi.errors import ProtocolError, RejectReason
@@ -63,28 +62,30 @@ class DataInPart(NamedTuple):
     """One Data-In PDU: its data, where that belongs, and whether it ends a sequence."""
 
     offset: int
-    data: memoryview
+    data: Buffer
     final: bool
 
 
-def split(data: Buffer, burst: int, segment: int) -> Iterator[DataInPart]:
+def split(data: Buffer, burst: int, segment: int) -> list[DataInPart]:
     """Cuts read data into Data-In sequences and PDUs.
 
     data      the whole response, 0..expected_data_transfer_length bytes
     burst     MaxBurstLength, bytes; a sequence never exceeds it
     segment   the initiator's MaxRecvDataSegmentLength, bytes
-    yields    parts in order; the last has final=True; one empty part when data is empty
+    returns   parts in order; the last has final=True; one empty part when data is empty
     raises    nothing
     Source: RFC7143 11.7, 13.13
     """
+    if len(data) <= segment and len(data) <= burst:
+        return [DataInPart(0, data, True)]
+    parts = []
     view = memoryview(data)
     offset = 0
-    while True:
+    while offset < len(view):
         end = min(offset + segment, offset - offset % burst + burst, len(view))
-        yield DataInPart(offset, view[offset:end], end == len(view) or end % burst == 0)
-        if end == len(view):
-            return
+        parts.append(DataInPart(offset, view[offset:end], end == len(view) or end % burst == 0))
         offset = end
+    return parts
 
 
 class Residual(NamedTuple):
@@ -98,8 +99,13 @@ class Residual(NamedTuple):
     residual_count: int
 
 
+NO_RESIDUAL = Residual(False, False, 0)
+
+
 def residual(expected: int, actual: int) -> Residual:
     """Compares what the initiator expected to transfer with what the command transfers, both in bytes."""
+    if actual == expected:
+        return NO_RESIDUAL
     return Residual(actual > expected, actual < expected, min(abs(actual - expected), 0xFFFFFFFF))
 
 
@@ -175,6 +181,18 @@ class DataOutTransfer:
     immediate      how much of it the command PDU carried
     unsolicited    how many bytes must follow without an R2T; 0 when the command's F bit was set
     """
+
+    __slots__ = (
+        "_asked",
+        "_buffer",
+        "_expected",
+        "_failed",
+        "_ordering",
+        "_r2t_sn",
+        "_sequences",
+        "_unsolicited",
+        "_wanted",
+    )
 
     def __init__(self, ordering: Ordering, expected: int, *, immediate: int, unsolicited: int) -> None:
         self._expected = expected
@@ -281,3 +299,18 @@ class DataOutTransfer:
     def data(self) -> bytearray:
         """What has been collected; as long as what is wanted when it is whole."""
         return self._buffer
+
+
+class _NoDataOut(DataOutTransfer):
+    """The transfer of every command whose initiator has no Data-Out; it holds nothing, so one serves all of them."""
+
+    __slots__ = ()
+
+    def want(self, length: int, immediate: Buffer) -> None:
+        pass
+
+    def fail(self) -> None:
+        pass
+
+
+NO_DATA_OUT: DataOutTransfer = _NoDataOut(Ordering(1, 1, True), 0, immediate=0, unsolicited=0)

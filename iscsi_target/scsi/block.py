@@ -26,6 +26,7 @@ from iscsi_target.scsi.block_cdb import (
 from iscsi_target.scsi.block_range import check_length, check_writable, checked_range, wanted_bytes
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.operations import (
+    Buffer,
     Compare,
     Mismatch,
     Outcome,
@@ -74,7 +75,7 @@ def _read(device: Device, lba: int, blocks: int, *, flush: bool) -> Reply:
 
 
 def _data_in(outcome: Outcome) -> Done:
-    assert isinstance(outcome, bytes)
+    assert isinstance(outcome, bytes | bytearray)
     return Done(outcome)
 
 
@@ -129,9 +130,9 @@ def or_write(device: Device, cdb: OrWrite16, call: Call) -> Reply:
     return Work(OrWriteOperation(offset, data, flush=cdb.fua or not device.write_cache))
 
 
-def _whole_blocks(device: Device, call: Call) -> bytes:
+def _whole_blocks(device: Device, call: Call) -> Buffer:
     part = len(call.data_out) % device.geometry.block_length_bytes
-    return call.data_out[: len(call.data_out) - part]
+    return memoryview(call.data_out)[: len(call.data_out) - part] if part else call.data_out
 
 
 def write_and_verify(device: Device, cdb: AnyWriteAndVerify, call: Call) -> Reply:

@@ -43,16 +43,18 @@ class Row:
     available: Callable[[Device], bool] = lambda device: True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Command:
-    """One row of the command table.
+    """One row of the command table; compared by identity.
 
     layout          of the CDB
     operation_code  0..255
     service_action  None when the operation code has none
+    available       False for a device that does not have the command
     handler         what the command does; raises StatusError
     data_out        bytes of Data-Out that a CDB asks for, 0 for one that will be refused; raises nothing
-    columns         the access of one CDB
+    relaxed         the access of a CDB that does less than others, None for the row's own; None: no CDB does less
+    zeros           a mask of the bits of a CDB that must be zero
     Source: SPC4r37 4.2.5, 6.35
     """
 
@@ -60,9 +62,11 @@ class Command:
     layout: type[Layout]
     operation_code: int
     service_action: int | None
+    available: Callable[[Device], bool]
     handler: Callable[[Device, Layout, Call], Reply]
     data_out: Callable[[Device, Layout], int]
-    columns: Callable[[Layout], Access]
+    relaxed: Callable[[Layout], Access | None] | None
+    zeros: int
 
     @property
     def name(self) -> str:
@@ -73,6 +77,11 @@ class Command:
     def access(self) -> Access:
         """The access of a CDB that does the most."""
         return self.row.access
+
+    def columns(self, cdb: Layout) -> Access:
+        """Returns the access of one CDB."""
+        access = None if self.relaxed is None else self.relaxed(cdb)
+        return self.row.access if access is None else access
 
     @property
     def attention(self) -> bool:
@@ -87,11 +96,7 @@ class Command:
     @property
     def unsupported(self) -> tuple[str, ...]:
         """The fields that must be zero."""
-        return ("control", *self.row.unsupported)
-
-    def available(self, device: Device) -> bool:
-        """Returns False for a device that does not have the command."""
-        return self.row.available(device)
+        return _unsupported(self.row)
 
     def unpack(self, cdb: bytes) -> Layout:
         """Returns the fields of a CDB.
@@ -105,13 +110,15 @@ class Command:
             value = self.layout.unpack(cdb)
         except LayoutError:
             raise InvalidFieldInCdb(self.layout, "operation_code") from None
+        if self.layout.has_any(cdb, self.zeros):
+            raise self._nonzero(cdb, value)
+        return value
+
+    def _nonzero(self, cdb: bytes, value: Layout) -> InvalidFieldInCdb | ReservedBitInCdb:
         reserved = self.layout.reserved_bit(cdb)
         if reserved:
-            raise ReservedBitInCdb(reserved)
-        for name in self.unsupported:
-            if getattr(value, name):
-                raise InvalidFieldInCdb(self.layout, name)
-        return value
+            return ReservedBitInCdb(reserved)
+        return InvalidFieldInCdb(self.layout, next(name for name in self.unsupported if getattr(value, name)))
 
     def usage(self) -> bytes:
         """Returns the CDB USAGE DATA: the code itself, and ones for every bit that is evaluated.
@@ -125,34 +132,33 @@ class Command:
         return ones.replace(**dict.fromkeys(self.unsupported, 0) | codes).pack()
 
 
+def _unsupported(row: Row) -> tuple[str, ...]:
+    return ("control", *row.unsupported)
+
+
 def command(
     row: Row,
     layout: type[CdbT],
     handler: Callable[[Device, CdbT, Call], Reply],
     data_out: Callable[[Device, CdbT], int] = lambda device, cdb: 0,
-    relaxed: Callable[[CdbT], Access | None] = lambda cdb: None,
+    relaxed: Callable[[CdbT], Access | None] | None = None,
 ) -> Command:
-    """Returns a row of the table.
+    """Returns a row of the table; its functions get nothing but values of its layout.
 
-    row, layout, handler, data_out   as in `Command`
-    relaxed                          the access of a CDB that does less than others, or None for the row's own
+    row, layout, handler, data_out, relaxed   as in `Command`
     """
     first = ServiceActionCdb.unpack(layout().pack())
-
-    def handle(device: Device, cdb: Layout, call: Call) -> Reply:
-        assert isinstance(cdb, layout)
-        return handler(device, cdb, call)
-
-    def wanted(device: Device, cdb: Layout) -> int:
-        assert isinstance(cdb, layout)
-        return data_out(device, cdb)
-
-    def columns(cdb: Layout) -> Access:
-        assert isinstance(cdb, layout)
-        access = relaxed(cdb)
-        return row.access if access is None else access
-
     service_action = row.service_action
     if service_action is None and "service_action" in layout.fields:
         service_action = first.service_action
-    return Command(row, layout, first.operation_code, service_action, handle, wanted, columns)
+    return Command(
+        row,
+        layout,
+        first.operation_code,
+        service_action,
+        row.available,
+        handler,  # type: ignore[arg-type]  # `Command.unpack` makes a value of the layout that the handler takes
+        data_out,  # type: ignore[arg-type]  # likewise
+        relaxed,  # type: ignore[arg-type]  # likewise
+        layout.mask("_", *_unsupported(row)),
+    )

@@ -283,6 +283,9 @@ TABLE: tuple[Command, ...] = (
 )
 
 _ROWS: Mapping[tuple[int, int | None], Command] = {(row.operation_code, row.service_action): row for row in TABLE}
+_PLAIN: Mapping[bytes, Command] = {  # by the first byte of the CDB
+    bytes([row.operation_code]): row for row in TABLE if row.service_action is None
+}
 _CODES_WITH_ACTIONS = frozenset(row.operation_code for row in TABLE if row.service_action is not None)
 
 
@@ -315,6 +318,9 @@ def find_available(cdb: bytes, device: Device) -> Command:
     raises   as `find`, and for a command that only other devices have
     Source: SPC4r37 4.2.5.2, 4.2.5.3
     """
+    plain = _PLAIN.get(cdb[:1])
+    if plain is not None and plain.available(device):
+        return plain
     try:
         row = find(cdb)
     except InvalidFieldInCdb:

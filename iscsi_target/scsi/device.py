@@ -119,6 +119,7 @@ class Device:
     personality   how the unit treats reservations
     spc2_reservation   the SPC-2 reservation
     reservations  the persistent reservations
+    epoch         another object after every assignment to any of these: what was found out in another epoch may not hold
     Source: SAM5r21 4.5.19
     """
 
@@ -133,6 +134,11 @@ class Device:
     personality: Personality = STRICT
     spc2_reservation: Spc2Reservation = field(default_factory=Spc2Reservation)
     reservations: Reservations = field(default_factory=Reservations)
+    epoch: object = field(default=None, init=False, repr=False, compare=False)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+        object.__setattr__(self, "epoch", object())
 
     def kept(self, *, modes: "ModePages | None" = None, reservations: Reservations | None = None) -> UnitState:
         """Returns what has to outlive the process when these values are adopted; without a value, the current one."""

@@ -19,7 +19,6 @@ two of them cannot wait for each other.
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 from iscsi_target.scsi import commands
 from iscsi_target.scsi.attention import AttentionCode
@@ -40,6 +39,7 @@ from iscsi_target.scsi.medium_faults import condition
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.nexus_table import NexusTable
 from iscsi_target.scsi.open_task import (
+    READY,
     Collecting,
     Fate,
     Fence,
@@ -53,7 +53,7 @@ from iscsi_target.scsi.open_task import (
     WaitingToSave,
 )
 from iscsi_target.scsi.open_tasks import OpenTasks
-from iscsi_target.scsi.operations import MediumError, Outcome
+from iscsi_target.scsi.operations import Buffer, MediumError, Outcome
 from iscsi_target.scsi.reservation_request import TasksAborted, Told, ToldAll, Transition
 from iscsi_target.scsi.reservations import Cause, Spc2Reservation
 from iscsi_target.scsi.rules import Rule, rule_of
@@ -102,6 +102,10 @@ RESETS = {
 }
 
 
+# One part of the way of a command; it gets the result of the part before, None at first.
+Step = Callable[[OpenTask, Outcome | MediumError], Reply]
+
+
 def _cause(task: Task, command: Command) -> Cause:
     return Cause(command.name, task.nexus, task.received_s)
 
@@ -118,7 +122,7 @@ class LogicalUnit:
         self.name = name
         self.device = device
         self._nexuses = NexusTable()
-        self._tasks = OpenTasks(name)
+        self._tasks = OpenTasks()
         self._timeline = Timeline()
         self._saving = False
         self._outbox: list[UnitAction] = []
@@ -197,7 +201,7 @@ class LogicalUnit:
             self._refuse(task, TaskSetFull())
         return self._run()
 
-    def data_received(self, task: Task, data_out: bytes) -> list[UnitAction]:
+    def data_received(self, task: Task, data_out: Buffer) -> list[UnitAction]:
         """Takes in the Data-Out that a Collect asked for; it is ignored when the task has ended meanwhile.
 
         data_out   at most the bytes asked for
@@ -208,7 +212,7 @@ class LogicalUnit:
             return []
         assert isinstance(entry.phase, Collecting)
         entry.data_out = data_out
-        entry.phase = Ready()
+        entry.phase = READY
         self._tasks.make_startable(entry)
         return self._run()
 
@@ -217,16 +221,16 @@ class LogicalUnit:
 
         command    of `commands.OVERRULING`
         """
-        self._tasks.enter(OpenTask(task, command, command.unpack(task.cdb), 0, Ready(), data_out))
+        self._tasks.enter(OpenTask(task, command, command.unpack(task.cdb), 0, READY, data_out))
         return self._run()
 
     def finished(self, ticket: Ticket, result: Outcome | MediumError) -> list[UnitAction]:
         """Takes in what became of a Perform or a Persist."""
         entry = self._tasks.redeem(ticket)
         match entry.phase:
-            case Performing(turn, work):
+            case Performing(turn):
                 self._tasks.leave_turn(turn)
-                self._performed(entry, work, result)
+                self._performed(entry, result)
             case Saving(save):
                 self._saving = False
                 self._saved(entry, save, result)
@@ -269,7 +273,7 @@ class LogicalUnit:
         collects = wanted > 0 and task.expects_data
         if collects:
             self._outbox.append(Collect(task, wanted))
-        self._tasks.enter(OpenTask(task, command, cdb, wanted, Collecting() if collects else Ready()))
+        self._tasks.enter(OpenTask(task, command, cdb, wanted, Collecting() if collects else READY))
 
     def _refuse(self, task: Task, error: StatusError) -> None:
         self._outbox.append(Completed(task, error.status, self.device.sense_data(error)))
@@ -283,7 +287,7 @@ class LogicalUnit:
                 case Ready() if self._saving and isinstance(entry.cdb, SAVERS):
                     self._tasks.wait_to_save(entry)
                 case Ready():
-                    self._settle(entry, partial(self._start, entry))
+                    self._settle(entry, self._start, None)
                 case Waiting(turn, work):
                     self._perform(entry, turn, work)
                 case Over():
@@ -293,23 +297,21 @@ class LogicalUnit:
         actions, self._outbox = self._outbox, []
         return actions
 
-    def _start(self, entry: OpenTask) -> Reply:
+    def _start(self, entry: OpenTask, _: Outcome | MediumError) -> Reply:
         task, command = entry.task, entry.command
         told = examine(task.nexus, command, entry.cdb, self.device, self._nexuses)
         if told is not None:
             return told
-        call = Call(
-            task.nexus, entry.data_out, task.luns, task.expected_length, task.received_s, attached=self._nexuses
-        )
-        reply = command.handler(self.device, entry.cdb, call)
+        known = (task.nexus, entry.data_out, task.luns, task.expected_length, task.received_s, self._nexuses)
+        reply = command.handler(self.device, entry.cdb, Call._make(known))
         if isinstance(entry.cdb, ReportLuns):
             self._nexuses.withdraw(task.nexus, AttentionCode.REPORTED_LUNS_DATA_HAS_CHANGED)
         return reply
 
-    def _settle(self, entry: OpenTask, step: Callable[[], Reply]) -> None:
+    def _settle(self, entry: OpenTask, step: Step, result: Outcome | MediumError) -> None:
         """Runs a step of a command; the one place that turns what handlers raise into a status."""
         try:
-            reply = step()
+            reply = step(entry, result)
         except LayoutError:
             self._fail(entry, ParameterListLengthError())
         except StatusError as error:
@@ -319,49 +321,53 @@ class LogicalUnit:
 
     def _proceed(self, entry: OpenTask, reply: Reply) -> None:
         match reply:
-            case Done():
-                self._complete(entry, reply)
             case Work(operation):
-                self._tell_others(entry.task.nexus, reply)
+                if reply.attention is not None:
+                    self._tell_others(entry.task.nexus, reply)
                 turn = Turn(entry.task, operation)
-                entry.phase = Waiting(turn, reply)
                 if self._tasks.enter_turn(turn):
                     self._perform(entry, turn, reply)
+                else:
+                    entry.phase = Waiting(turn, reply)
+            case Done():
+                self._complete(entry, reply)
             case Change(transition):
                 self._change(entry, transition)
             case Save(state):
                 assert not self._saving
                 self._saving = True
                 entry.phase = Saving(reply)
-                self._outbox.append(Persist(self._tasks.ticket(entry), state))
+                self._outbox.append(Persist(entry, state, self.name))
 
     def _perform(self, entry: OpenTask, turn: Turn, work: Work) -> None:
         entry.phase = Performing(turn, work)
-        self._outbox.append(Perform(self._tasks.ticket(entry), work.operation))
+        self._outbox.append(Perform(entry, work.operation, self.name))
 
-    def _performed(self, entry: OpenTask, work: Work, result: Outcome | MediumError) -> None:
-        def finish() -> Done:
-            if isinstance(result, MediumError):
-                raise condition(result, self.device.geometry.block_length_bytes)
-            return work.finish(result)
-
+    def _performed(self, entry: OpenTask, result: Outcome | MediumError) -> None:
         if entry.fate is Fate.ITS_OWN:
-            self._settle(entry, finish)
+            self._settle(entry, self._finish, result)
         else:
             self._end_aborted(entry)
 
-    def _saved(self, entry: OpenTask, save: Save, result: Outcome | MediumError) -> None:
-        def finish() -> Done | Work | Change:
-            if isinstance(result, MediumError):
-                raise save.failure()
-            return save.finish()
+    def _finish(self, entry: OpenTask, result: Outcome | MediumError) -> Done:
+        assert isinstance(entry.phase, Performing)
+        if isinstance(result, MediumError):
+            raise condition(result, self.device.geometry.block_length_bytes)
+        return entry.phase.work.finish(result)
 
+    def _saved(self, entry: OpenTask, save: Save, result: Outcome | MediumError) -> None:
         if entry.fate is Fate.ITS_OWN:
-            self._settle(entry, finish)
+            self._settle(entry, self._adopt, result)
         elif isinstance(result, MediumError):
             self._end_aborted(entry)
         else:
             self._adopt_aborted(entry, save.finish())
+
+    def _adopt(self, entry: OpenTask, result: Outcome | MediumError) -> Done | Work | Change:
+        assert isinstance(entry.phase, Saving)
+        if isinstance(result, MediumError):
+            raise entry.phase.save.failure()
+        return entry.phase.save.finish()
 
     def _adopt_aborted(self, entry: OpenTask, reply: Done | Work | Change) -> None:
         """Lets what is on disk hold, although the command that wanted it was aborted meanwhile."""
@@ -372,8 +378,9 @@ class LogicalUnit:
             self._end_aborted(entry)
 
     def _complete(self, entry: OpenTask, done: Done) -> None:
-        self._outbox.append(Completed(entry.task, done.status, data_in=done.data_in, wanted=entry.wanted))
-        self._tell_others(entry.task.nexus, done)
+        self._outbox.append(Completed(entry.task, done.status, b"", done.data_in, entry.wanted))
+        if done.attention is not None:
+            self._tell_others(entry.task.nexus, done)
         self._leave(entry)
 
     def _tell_others(self, nexus: Nexus, reply: Done | Work) -> None:

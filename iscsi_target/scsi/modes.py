@@ -121,7 +121,7 @@ def mode_select_10(device: Device, cdb: ModeSelect10, call: Call) -> Reply:
 def _parameter_list(cdb: ModeSelect6 | ModeSelect10, call: Call) -> bytes:
     if len(call.data_out) < cdb.parameter_list_length:
         raise ParameterListLengthError
-    return call.data_out
+    return bytes(call.data_out)
 
 
 def _header(layout: type[HeaderT], parameters: bytes) -> HeaderT:

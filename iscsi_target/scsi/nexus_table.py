@@ -1,6 +1,10 @@
-"""The nexuses that a logical unit knows and the unit attentions of each; no tasks and no reservations."""
+"""The nexuses that a logical unit knows, the unit attentions of each and what it may do; no tasks, no reservations.
 
-from collections.abc import Iterator
+What a nexus may do is found out once and looked up until something changes, because it is asked before every command.
+It is kept beside the attentions since each of them changes it; whatever else it depends on is an epoch here.
+"""
+
+from collections.abc import Hashable, Iterator
 
 from iscsi_target.scsi.attention import AttentionCode, Attentions
 from iscsi_target.scsi.nexus import Nexus
@@ -12,6 +16,21 @@ MAX_REMEMBERED = 4096  # detached nexuses; one that was forgotten is told of a p
 POWER_ON = AttentionCode.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED
 
 
+class _Standing:
+    """What a nexus is to be told, and the commands that it may send in an epoch."""
+
+    __slots__ = ("admitted", "attentions", "epoch")
+
+    def __init__(self, attentions: Attentions) -> None:
+        self.attentions = attentions
+        self.admitted: set[Hashable] = set()
+        self.epoch: object = None
+
+    def change(self, attentions: Attentions) -> None:
+        self.attentions = attentions
+        self.admitted.clear()
+
+
 class NexusTable:
     """Who is attached to one logical unit, and who has been since it started.
 
@@ -19,7 +38,7 @@ class NexusTable:
     """
 
     def __init__(self) -> None:
-        self._attached: dict[Nexus, Attentions] = {}
+        self._attached: dict[Nexus, _Standing] = {}
         self._remembered: dict[Nexus, None] = {}
 
     def __contains__(self, nexus: object) -> bool:
@@ -41,15 +60,15 @@ class NexusTable:
         if nexus in self._remembered:
             del self._remembered[nexus]
             code = AttentionCode.I_T_NEXUS_LOSS_OCCURRED
-        self._attached[nexus] = Attentions((code,))
+        self._attached[nexus] = _Standing(Attentions((code,)))
 
     def detach(self, nexus: Nexus) -> None:
         """Lets a nexus go and its attentions with it.
 
         Source: SAM5r21 6.3.4
         """
-        pending = self._attached.pop(nexus)
-        if POWER_ON in pending.pending:
+        standing = self._attached.pop(nexus)
+        if POWER_ON in standing.attentions.pending:
             return  # it has not been told yet, so it is as new as before
         self._remembered[nexus] = None
         if len(self._remembered) > MAX_REMEMBERED:
@@ -60,30 +79,31 @@ class NexusTable:
 
         Source: SAM5r21 5.14
         """
-        for nexus, attentions in self._attached.items():
+        for nexus, standing in self._attached.items():
             if nexus != except_nexus:
-                self._attached[nexus] = attentions.establish(code)
+                standing.change(standing.attentions.establish(code))
 
     def establish_for(self, nexus: Nexus, code: int) -> None:
         """Makes a condition pending for one attached nexus.
 
         Source: SAM5r21 5.14
         """
-        self._attached[nexus] = self._attached[nexus].establish(code)
+        standing = self._attached[nexus]
+        standing.change(standing.attentions.establish(code))
 
     def first(self, nexus: Nexus) -> int | None:
         """Returns the condition that a nexus is told next, or None."""
-        return self._attached[nexus].first
+        return self._attached[nexus].attentions.first
 
     def take(self, nexus: Nexus) -> int | None:
         """Returns the condition that a nexus is told now, which clears it, or None.
 
         Source: SAM5r21 5.14 (UA_INTLCK_CTRL = 00b)
         """
-        attentions = self._attached[nexus]
-        code = attentions.first
+        standing = self._attached[nexus]
+        code = standing.attentions.first
         if code is not None:
-            self._attached[nexus] = attentions.without(code)
+            standing.change(standing.attentions.without(code))
         return code
 
     def withdraw(self, nexus: Nexus, code: int) -> None:
@@ -91,4 +111,23 @@ class NexusTable:
 
         Source: SPC4r37 6.33, SAM5r21 5.14
         """
-        self._attached[nexus] = self._attached[nexus].without(code)
+        standing = self._attached[nexus]
+        standing.change(standing.attentions.without(code))
+
+    def admits(self, nexus: Nexus, command: Hashable, epoch: object) -> bool:
+        """Returns True when a command of a nexus was admitted in this epoch, and nothing was told to the nexus since.
+
+        command   anything that stands for a command whose admission depends on nothing else
+        """
+        standing = self._attached.get(nexus)
+        return standing is not None and standing.epoch is epoch and command in standing.admitted
+
+    def admit(self, nexus: Nexus, command: Hashable, epoch: object) -> None:
+        """Notes that a command of a nexus is admitted, until something changes; of one that is attached only."""
+        standing = self._attached.get(nexus)
+        if standing is None:
+            return
+        if standing.epoch is not epoch:
+            standing.epoch = epoch
+            standing.admitted.clear()
+        standing.admitted.add(command)

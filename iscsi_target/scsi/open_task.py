@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from iscsi_target.scsi.command import Command
-from iscsi_target.scsi.task import Save, Task, Work
+from iscsi_target.scsi.operations import Buffer
+from iscsi_target.scsi.task import Save, Task, Ticket, Work
 from iscsi_target.scsi.task_set import Turn
 from iscsi_target.wire.layout import Layout
 
@@ -66,6 +67,8 @@ class Over:
     """It has ended."""
 
 
+READY, OVER = Ready(), Over()  # they hold nothing, so one of each serves all tasks
+
 Phase = Collecting | Ready | Waiting | Performing | WaitingToSave | Saving | Fencing | Over
 
 
@@ -97,8 +100,8 @@ class Fence:
 
 
 @dataclass(slots=True, eq=False)
-class OpenTask:
-    """A task from its admission to its end; only its logical unit changes it.
+class OpenTask(Ticket):
+    """A task from its admission to its end; only its logical unit changes it. It is the ticket of what it waits for.
 
     wanted     bytes of Data-Out that the command asks for
     phase      what it waits for
@@ -114,7 +117,7 @@ class OpenTask:
     cdb: Layout
     wanted: int
     phase: Phase
-    data_out: bytes = b""
+    data_out: Buffer = b""
     enabled: bool = False
     fate: Fate = Fate.ITS_OWN
     fences: list[Fence] = field(default_factory=list)

@@ -4,27 +4,22 @@ It keeps the books and decides nothing of commands: no handlers, no statuses, no
 """
 
 from collections import deque
-from collections.abc import Iterable
 
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
-from iscsi_target.scsi.open_task import OpenTask, Over, Performing, Ready, Saving, WaitingToSave
+from iscsi_target.scsi.open_task import OVER, READY, OpenTask, Performing, Ready, Saving, WaitingToSave
 from iscsi_target.scsi.task import Function, ManagementRequest, Task, Ticket
 from iscsi_target.scsi.task_set import TaskSet, Turn, Turns
 
+_UNDER_WAY = (Performing, Saving)
+
 
 class OpenTasks:
-    """The tasks that have not ended.
+    """The tasks that have not ended."""
 
-    unit    the unit's name, for tickets
-    """
-
-    def __init__(self, unit: str) -> None:
-        self._unit = unit
+    def __init__(self) -> None:
         self._set = TaskSet()
         self._turns = Turns()
         self._open: dict[Task, OpenTask] = {}
-        self._tickets: dict[int, OpenTask] = {}
-        self._next_ticket = 0
         self._startable: deque[OpenTask] = deque()
         self._savers: list[OpenTask] = []
 
@@ -52,23 +47,23 @@ class OpenTasks:
         Source: SAM5r21 8.5, 8.6
         """
         self._open[entry.task] = entry
-        self._enable(self._set.enter(entry.task))
+        if self._set.enter(entry.task):
+            self._enable(entry)
 
     def leave(self, entry: OpenTask) -> None:
         """Takes out a task that is over; those that are enabled by that become startable.
 
         Source: SAM5r21 8.5, 8.6
         """
-        entry.phase = Over()
+        entry.phase = OVER
         del self._open[entry.task]
-        self._enable(self._set.leave(entry.task))
+        for task in self._set.leave(entry.task):
+            self._enable(self._open[task])
 
-    def _enable(self, tasks: Iterable[Task]) -> None:
-        for task in tasks:
-            entry = self._open[task]
-            entry.enabled = True
-            if isinstance(entry.phase, Ready):
-                self._startable.append(entry)
+    def _enable(self, entry: OpenTask) -> None:
+        entry.enabled = True
+        if isinstance(entry.phase, Ready):
+            self._startable.append(entry)
 
     # What may go on
 
@@ -87,7 +82,8 @@ class OpenTasks:
 
     def leave_turn(self, turn: Turn) -> None:
         """Takes out a turn; the tasks whose turn it is now become startable."""
-        self._startable.extend(self._open[free.task] for free in self._turns.leave(turn))
+        for free in self._turns.leave(turn):
+            self._startable.append(self._open[free.task])
 
     def wait_to_save(self, entry: OpenTask) -> None:
         """Lets a startable task wait for another one's save."""
@@ -99,22 +95,16 @@ class OpenTasks:
         savers, self._savers = self._savers, []
         for entry in savers:
             if isinstance(entry.phase, WaitingToSave):
-                entry.phase = Ready()
+                entry.phase = READY
                 self._startable.append(entry)
 
     # Tickets
 
-    def ticket(self, entry: OpenTask) -> Ticket:
-        """Returns a new ticket of a task."""
-        self._next_ticket += 1
-        self._tickets[self._next_ticket] = entry
-        return Ticket(self._unit, self._next_ticket)
-
     def redeem(self, ticket: Ticket) -> OpenTask:
         """Returns the task that waits for what the ticket stands for."""
-        entry = self._tickets.pop(ticket.number)
-        assert isinstance(entry.phase, Performing | Saving), f"{ticket} has nothing under way"
-        return entry
+        assert isinstance(ticket, OpenTask)
+        assert isinstance(ticket.phase, _UNDER_WAY), f"{ticket.task} has nothing under way"
+        return ticket
 
     # Scopes
 

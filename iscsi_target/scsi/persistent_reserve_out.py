@@ -132,7 +132,7 @@ class _Reader:
         self._device = device
         self._cdb = cdb
         self._call = call
-        self._list = call.data_out
+        self._list = bytes(call.data_out)
 
     def refuse(self, rule: Rule, field: FieldPointer | None = None) -> NoReturn:
         """Raises what the personality answers to a rule."""

@@ -55,7 +55,7 @@ def unmap(device: Device, cdb: Unmap, call: Call) -> Reply:
         return Done()
     if len(call.data_out) < cdb.parameter_list_length:
         raise ParameterListLengthError
-    ranges = merged(_unmap_ranges(device, _descriptors(device, call.data_out)))
+    ranges = merged(_unmap_ranges(device, _descriptors(device, bytes(call.data_out))))
     if not ranges:
         return Done()
     return Work(UnmapOperation(ranges, flush=not device.write_cache))

@@ -11,7 +11,7 @@ from enum import Enum, IntEnum
 from typing import NamedTuple
 
 from iscsi_target.scsi.nexus import Nexus
-from iscsi_target.scsi.operations import Operation, Outcome
+from iscsi_target.scsi.operations import Buffer, Operation, Outcome
 from iscsi_target.scsi.reservation_request import Transition
 from iscsi_target.scsi.reservations import Reservations
 from iscsi_target.scsi.status import InternalTargetFailure, Status, StatusError
@@ -31,9 +31,11 @@ class TaskAttribute(IntEnum):
     ACA = 4
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Task:
-    """One command on its way through a logical unit; compared by identity.
+    """One command on its way through a logical unit; compared by identity, and changed by nobody.
+
+    It is not frozen, because one is made for every command and a frozen one takes three times as long to make.
 
     nexus             whose it is
     tag               unique among the nexus' open tasks
@@ -56,11 +58,13 @@ class Task:
     received_s: float = 0.0
 
 
-class Ticket(NamedTuple):
-    """Names one Perform or Persist until its result comes back."""
+class Ticket:
+    """Stands for a Perform or a Persist until its result comes back; compared by identity.
 
-    unit: str
-    number: int
+    Only the unit that gave it out knows what is behind it. A unit may give it out again when its result is back.
+    """
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,7 @@ class Call(NamedTuple):
     """
 
     nexus: Nexus
-    data_out: bytes
+    data_out: Buffer
     luns: tuple[int, ...]
     expected_length: int | None = None
     received_s: float = 0.0
@@ -103,13 +107,16 @@ class Done(NamedTuple):
     attention   ASC << 8 | ASCQ of a unit attention for every other nexus, or None
     """
 
-    data_in: bytes = b""
+    data_in: Buffer = b""
     status: Status = Status.GOOD
     attention: int | None = None
 
 
+GOOD = Done()
+
+
 def _done(_: Outcome) -> Done:
-    return Done()
+    return GOOD
 
 
 class Work(NamedTuple):
@@ -159,13 +166,15 @@ class Perform(NamedTuple):
 
     ticket: Ticket
     operation: Operation
+    unit: str
 
 
 class Persist(NamedTuple):
-    """The state is to be on disk before finished() is called with None."""
+    """The state of the unit is to be on disk before finished() is called with None."""
 
     ticket: Ticket
     state: UnitState
+    unit: str
 
 
 class Completed(NamedTuple):
@@ -179,7 +188,7 @@ class Completed(NamedTuple):
     task: Task
     status: Status
     sense: bytes = b""
-    data_in: bytes = b""
+    data_in: Buffer = b""
     wanted: int = 0
 
 

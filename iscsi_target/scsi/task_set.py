@@ -131,26 +131,26 @@ class Turn:
     """One operation's place among the others.
 
     task        whose it is
+    operation   what goes to the medium
     writes      True when it may change the medium
-    ranges      (start, end) in bytes, ascending, none empty
-    regions     the regions that the ranges touch, each once, or None when there are too many
+    regions     the regions that it touches, each once, or None when there are too many
     blockers    how many older turns it waits for
     followers   younger turns that wait for this one, in order
     """
 
-    __slots__ = ("blockers", "followers", "ranges", "regions", "task", "writes")
+    __slots__ = ("blockers", "followers", "operation", "regions", "task", "writes")
 
     def __init__(self, task: Task, operation: Operation) -> None:
         self.task = task
+        self.operation = operation
         self.writes = writes(operation)
-        self.ranges = _ranges(extents(operation))
-        self.regions = _regions(self.ranges)
+        self.regions = _regions(extents(operation))
         self.blockers = 0
         self.followers: list[Turn] = []
 
     def disturbs(self, other: "Turn") -> bool:
         """Returns True when the two touch the same byte and one of them writes."""
-        return (self.writes or other.writes) and _overlap(self.ranges, other.ranges)
+        return (self.writes or other.writes) and _overlap(_ranges(self.operation), _ranges(other.operation))
 
 
 class Turns:
@@ -163,6 +163,7 @@ class Turns:
         self._regions: dict[int, dict[Turn, None]] = {}
         self._wide: dict[Turn, None] = {}
         self._all: dict[Turn, None] = {}
+        self._writers = 0
 
     def __len__(self) -> int:
         return len(self._all)
@@ -183,10 +184,13 @@ class Turns:
                     self._await(turn, present)
                     present[turn] = None
         self._all[turn] = None
+        self._writers += turn.writes
         return not turn.blockers
 
     def _await(self, turn: Turn, older_turns: Iterable[Turn]) -> None:
         """Lets a turn wait for those among older ones that it disturbs, for each of them once."""
+        if not turn.writes and not self._writers:
+            return
         for older in older_turns:
             if turn.disturbs(older) and (not older.followers or older.followers[-1] is not turn):
                 older.followers.append(turn)
@@ -195,6 +199,7 @@ class Turns:
     def leave(self, turn: Turn) -> list[Turn]:
         """Takes out a turn, whether its operation is over or never went; returns those that may go now, in order."""
         del self._all[turn]
+        self._writers -= turn.writes
         if turn.regions is None:
             del self._wide[turn]
         else:
@@ -215,24 +220,22 @@ class Turns:
                 del present[turn]
 
 
-def _ranges(touched: tuple[tuple[int, int], ...]) -> list[tuple[int, int]]:
-    """Turns (offset, length) into (start, end), ascending, none empty."""
-    ranges = [(offset, offset + length) for offset, length in touched if length]
-    if len(ranges) > 1:
-        ranges.sort()
-    return ranges
+def _ranges(operation: Operation) -> list[tuple[int, int]]:
+    """Returns the (start, end) in bytes that an operation touches, ascending, none empty."""
+    return sorted((offset, offset + length) for offset, length in extents(operation) if length)
 
 
-def _regions(ranges: list[tuple[int, int]]) -> Collection[int] | None:
-    """Returns the regions that ranges touch, or None when there are too many."""
-    regions: dict[int, None] = {}
-    for start, end in ranges:
-        first, last = start // REGION_BYTES, (end - 1) // REGION_BYTES
+def _regions(touched: tuple[tuple[int, int], ...]) -> Collection[int] | None:
+    """Returns the regions that (offset, length) ranges touch, or None when there are too many."""
+    regions: Collection[int] = ()
+    for offset, length in touched:
+        if not length:
+            continue
+        first, last = offset // REGION_BYTES, (offset + length - 1) // REGION_BYTES
         if last - first >= MAX_REGIONS:
             return None
-        if first == last and len(ranges) == 1:
-            return (first,)
-        regions.update(dict.fromkeys(range(first, last + 1)))
+        more = range(first, last + 1)
+        regions = dict.fromkeys((*regions, *more)) if regions else more
         if len(regions) > MAX_REGIONS:
             return None
     return regions

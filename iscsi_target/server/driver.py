@@ -15,15 +15,15 @@ import socket
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
 from itertools import count
-from typing import TYPE_CHECKING, TypeVarTuple, assert_never
+from typing import TYPE_CHECKING, Literal, TypeVarTuple, assert_never
 
 from iscsi_target.iscsi.connection import Remark
 from iscsi_target.scsi.operations import Buffer, Fault, MediumError
-from iscsi_target.scsi.task import UnitState
+from iscsi_target.scsi.task import Ticket, UnitState
 from iscsi_target.scsi.timeline import Entry
 from iscsi_target.server.journal import announce
 from iscsi_target.server.transport import RECEIVE_BUFFER_BYTES, Channel
-from iscsi_target.storage.medium import BLOCKS, Medium, Result
+from iscsi_target.storage.medium import BLOCKS, Medium, Result, WouldBlock
 from iscsi_target.target import (
     Action,
     Announce,
@@ -244,9 +244,18 @@ class Driver:
         """Executes actions in order; what an operation that did not block leads to comes after them."""
         work = deque(actions)
         output: dict[int, list[Buffer]] = {}
-        while work:
+        results: list[tuple[Ticket, Result]] = []
+        while work or results:
+            if not work:
+                work.extend(self._ask(number, self._target.finished, results, self._loop.time()))
+                results = []
+                continue
             action = work.popleft()
             match action:
+                case Perform(ticket):
+                    result = self._attempt(action, number)
+                    if result is not BLOCKS:
+                        results.append((ticket, result))
                 case Send(connection, buffers, remarks):
                     waiting = output.setdefault(connection, [])
                     if remarks:
@@ -254,8 +263,6 @@ class Driver:
                     waiting.extend(buffers)
                     if sum(map(len, buffers)) > LARGE_SEND_BYTES:  # a congested connection is to show before the next
                         self._send(connection, output.pop(connection))
-                case Perform():
-                    work.extend(self._perform(action, number))
                 case Persist():
                     saving = self._tasks.create_task(self._persist(action, number))
                     self._saving.setdefault(action.unit, set()).add(saving)
@@ -311,18 +318,15 @@ class Driver:
 
     # Operations
 
-    def _perform(self, action: Perform, number: int | None) -> list[Action]:
-        """Tries an operation without blocking and returns what its result leads to; else leaves it to a task."""
+    def _attempt(self, action: Perform, number: int | None) -> Result | Literal[WouldBlock.BLOCKS]:
+        """Tries an operation without blocking; leaves it to a task when it BLOCKS."""
         medium = self.media.get(action.unit)
         if medium is None:
-            result: Result = MediumError(Fault.GONE)
-        else:
-            attempted = medium.attempt(action.operation)
-            if attempted is BLOCKS:
-                self._tasks.create_task(self._perform_later(action, medium, number))
-                return []
-            result = attempted
-        return self._ask(number, self._target.finished, action.ticket, result, self._loop.time())
+            return MediumError(Fault.GONE)
+        result = medium.attempt(action.operation)
+        if result is BLOCKS:
+            self._tasks.create_task(self._perform_later(action, medium, number))
+        return result
 
     async def _perform_later(self, action: Perform, medium: Medium, number: int | None) -> None:
         try:
@@ -330,7 +334,7 @@ class Driver:
         except Exception:
             log.exception("internal error; unit %s: %s failed", action.unit, type(action.operation).__name__)
             result = MediumError(Fault.GONE)
-        self._input(number, self._target.finished, action.ticket, result)
+        self._input(number, self._target.finished, [(action.ticket, result)])
 
     async def _persist(self, action: Persist, number: int | None) -> None:
         result: MediumError | None = None
@@ -342,7 +346,7 @@ class Driver:
         except Exception:
             log.exception("state of unit %s is not saved; the command that changed it fails", action.unit)
             result = MediumError(Fault.WRITE_FAILED)
-        self._input(number, self._target.finished, action.ticket, result)
+        self._input(number, self._target.finished, [(action.ticket, result)])
 
     async def saved(self, unit: str) -> None:
         """Returns when no save of a unit is under way any more."""

@@ -4,6 +4,7 @@
 tasks, `machine` the machine.
 """
 
+from iscsi_target.scsi.task import Perform, Persist
 from iscsi_target.target.actions import (
     Action,
     Announce,
@@ -13,8 +14,6 @@ from iscsi_target.target.actions import (
     LoginFailed,
     Operated,
     Order,
-    Perform,
-    Persist,
     ProtocolViolated,
     ReservationNoted,
     Send,

@@ -4,9 +4,8 @@ from typing import NamedTuple
 
 from iscsi_target.iscsi.connection import Remark
 from iscsi_target.iscsi.framing import Buffer
-from iscsi_target.scsi.operations import Operation
 from iscsi_target.scsi.personality import OutAction
-from iscsi_target.scsi.task import Ticket, UnitState
+from iscsi_target.scsi.task import Perform, Persist
 from iscsi_target.scsi.timeline import Entry
 
 # Events: what happened
@@ -88,22 +87,6 @@ class Close(NamedTuple):
     """The connection is to be closed after what was sent on it; the target has forgotten it already."""
 
     connection: int
-
-
-class Perform(NamedTuple):
-    """The unit's medium is to perform the operation; its outcome comes back to finished()."""
-
-    ticket: Ticket
-    unit: str
-    operation: Operation
-
-
-class Persist(NamedTuple):
-    """The unit's state is to be on stable storage before finished() is called with None."""
-
-    ticket: Ticket
-    unit: str
-    state: UnitState
 
 
 class Announce(NamedTuple):

@@ -9,6 +9,7 @@ from iscsi_target.iscsi.login import Negotiated
 from iscsi_target.iscsi.session import Session
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.logical_unit import LogicalUnit
+from iscsi_target.scsi.lun import unpack_lun
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.task import Task
 from iscsi_target.target.actions import SessionSummary
@@ -19,6 +20,7 @@ class ActiveSession:
     """One nexus at work.
 
     attached      the units that commands can reach, by name
+    luns          the LUNs that lead to a unit, ascending
     leaving       units that were taken away and whose last operations of this nexus are not back yet
     tasks         initiator task tag -> the task and the unit it is on
     aborting      tags of tasks that the initiator's own functions are ending
@@ -32,6 +34,8 @@ class ActiveSession:
         self.nexus = nexus
         self.node = node
         self.attached: dict[str, LogicalUnit] = {}
+        self.luns: tuple[int, ...] = ()
+        self._found: dict[bytes, LogicalUnit] = {}  # by the LUN field of commands: each of the forms that a LUN has
         self.leaving: dict[LogicalUnit, None] = {}
         self.tasks: dict[int, tuple[Task, LogicalUnit]] = {}
         self.aborting: set[int] = set()
@@ -39,14 +43,23 @@ class ActiveSession:
         self.ending = False
         self.afterwards: dict[Connection, Callable[[], None]] = {}
 
-    def unit(self, lun: int | None) -> LogicalUnit | None:
-        """Returns the unit at a LUN, or None."""
-        return None if lun is None else self.attached.get(self.node.luns.get(lun, ""))
+    def unit(self, field: bytes) -> LogicalUnit | None:
+        """Returns the unit that the LUN field of a command means, or None.
 
-    @property
-    def luns(self) -> tuple[int, ...]:
-        """The LUNs that lead to a unit, ascending."""
-        return tuple(lun for lun in sorted(self.node.luns) if self.node.luns[lun] in self.attached)
+        field   8 bytes
+        """
+        return self._found.get(field) or self._find(field)
+
+    def _find(self, field: bytes) -> LogicalUnit | None:
+        lun = unpack_lun(field)
+        unit = None if lun is None else self.attached.get(self.node.luns.get(lun, ""))
+        if unit is not None:
+            self._found[field] = unit
+        return unit
+
+    def _attached_others(self) -> None:
+        self.luns = tuple(lun for lun in sorted(self.node.luns) if self.node.luns[lun] in self.attached)
+        self._found.clear()
 
     def attach(self, units: Mapping[str, LogicalUnit]) -> None:
         """Makes the nexus known to those units of the node that do not know it yet."""
@@ -54,12 +67,14 @@ class ActiveSession:
             if name in units and name not in self.attached and units[name] not in self.leaving:
                 self.attached[name] = units[name]
                 units[name].attach(self.nexus)
+        self._attached_others()
 
     def detach(self) -> None:
         """Takes leave of all units; the tasks are over."""
         for unit in self.attached.values():
             unit.detach(self.nexus)
         self.attached.clear()
+        self._attached_others()
 
     def remap(self, node: TargetNode, units: Mapping[str, LogicalUnit]) -> list[LogicalUnit]:
         """Takes over other LUNs and returns the units to take leave of, which are in `leaving` now.

@@ -5,7 +5,6 @@ session is over falls away silently.
 """
 
 from collections.abc import Callable, Iterable
-from itertools import count
 from typing import assert_never
 
 from iscsi_target.iscsi.events import (
@@ -17,11 +16,10 @@ from iscsi_target.iscsi.events import (
 )
 from iscsi_target.iscsi.open_task import Response
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
-from iscsi_target.scsi import commands, task
+from iscsi_target.scsi import commands
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.cdb import PersistentReserveOut, ReportLuns
 from iscsi_target.scsi.logical_unit import LogicalUnit
-from iscsi_target.scsi.lun import unpack_lun
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.operations import MediumError, Outcome
 from iscsi_target.scsi.reservation_pages import BasicParameterList
@@ -34,13 +32,15 @@ from iscsi_target.scsi.task import (
     Managed,
     ManagementRequest,
     Noted,
+    Perform,
+    Persist,
     Task,
     TaskAttribute,
     Ticket,
     UnitAction,
 )
 from iscsi_target.scsi.timeline import Entry
-from iscsi_target.target.actions import Action, Announce, Operated, Order, Perform, Persist, ReservationNoted
+from iscsi_target.target.actions import Action, Announce, Operated, Order, ReservationNoted
 from iscsi_target.target.active import ActiveSession
 from iscsi_target.target.management import (
     FUNCTIONS,
@@ -55,13 +55,12 @@ CONDITIONS = {
     Condition.INCORRECT_AMOUNT_OF_DATA: Sense(SenseKey.ABORTED_COMMAND, 0x0C0D),
     Condition.PROTOCOL_SERVICE_CRC_ERROR: Sense(SenseKey.ABORTED_COMMAND, 0x4705),
 }
+ATTRIBUTES = tuple(TaskAttribute)  # by their values; a session lets no other one through
 REPORT_LUNS = bytes([ReportLuns().operation_code])
 
 
 class Dispatcher:
     """Stands between sessions and logical units.
-
-    Tickets are numbered anew here, so that a unit and its successor of the same name cannot give out equal ones.
 
     actions    where Perform and Persist are put
     active     the sessions at work, by nexus; whoever owns the dispatcher changes it
@@ -73,8 +72,7 @@ class Dispatcher:
         self.now_s = 0.0
         self._actions = actions
         self._desk = ManagementDesk(self.execute)
-        self._numbers = count(1)
-        self._performing: dict[Ticket, tuple[LogicalUnit, Ticket]] = {}
+        self._performing: dict[Ticket, LogicalUnit] = {}
         self._orders: dict[Task, int] = {}
         self._noted_of: dict[Task, Entry] = {}  # what the response of a task is to be remarked with, or an order
         self._relieved: dict[ActiveSession, None] = {}  # those whose parked commands may find room now
@@ -91,21 +89,15 @@ class Dispatcher:
         if event.cdb.startswith(REPORT_LUNS):
             for other in active.attached.values():
                 other.withdraw_attention(AttentionCode.REPORTED_LUNS_DATA_HAS_CHANGED, active.nexus)
-        unit = active.unit(unpack_lun(event.lun))
+        unit = active.unit(event.lun)
         if unit is None:
             active.session.respond(event.tag, _absent(event.cdb, active.luns))
             return
+        tag, _, cdb, attribute, expected = event
         new = Task(
-            nexus=active.nexus,
-            tag=event.tag,
-            cdb=event.cdb,
-            attribute=TaskAttribute(event.attribute),
-            expects_data=event.expected > 0,
-            expected_length=event.expected,
-            luns=active.luns,
-            received_s=self.now_s,
+            active.nexus, tag, cdb, ATTRIBUTES[attribute], expected > 0, active.luns, expected, received_s=self.now_s
         )
-        active.tasks[event.tag] = (new, unit)
+        active.tasks[tag] = (new, unit)
         self.execute(unit, unit.accept(new))
 
     def relieved(self, active: ActiveSession) -> None:
@@ -123,7 +115,7 @@ class Dispatcher:
         """Gives its Data-Out to a task that is still there."""
         if event.tag in active.tasks:
             waiting, unit = active.tasks[event.tag]
-            self.execute(unit, unit.data_received(waiting, bytes(event.data)))
+            self.execute(unit, unit.data_received(waiting, event.data))
 
     def data_out_failed(self, active: ActiveSession, event: DataOutFailed) -> None:
         """Ends a task with the sense data of an iSCSI condition.
@@ -161,12 +153,12 @@ class Dispatcher:
         aborts_one = function is TaskManagement.ABORT_TASK
         tag = event.referenced_task_tag if aborts_one else None
         whole_target = function in WHOLE_TARGET
-        unit = active.unit(unpack_lun(event.lun))
+        unit = active.unit(event.lun)
         units = list(active.attached.values()) if whole_target or unit is None else [unit]
         ending = {own for own, (_, its) in active.tasks.items() if its in units and tag in (None, own)}
         active.aborting |= ending
         active.failed -= ending
-        withdrawn = active.session.withdraw(lambda lun: whole_target or active.unit(unpack_lun(lun)) is unit, tag)
+        withdrawn = active.session.withdraw(lambda lun: whole_target or active.unit(lun) is unit, tag)
         self.relieved(active)
         request = ManagementRequest(0, FUNCTIONS[function], active.nexus, tag)
         self.manage(
@@ -179,7 +171,7 @@ class Dispatcher:
         function = TaskManagement(event.function)
         if function in REFUSALS:
             return REFUSALS[function]
-        if function not in WHOLE_TARGET and active.unit(unpack_lun(event.lun)) is None:
+        if function not in WHOLE_TARGET and active.unit(event.lun) is None:
             return ManagementResponse.LUN_DOES_NOT_EXIST
         return None
 
@@ -208,8 +200,8 @@ class Dispatcher:
 
     def finished(self, ticket: Ticket, result: Outcome | MediumError) -> None:
         """Brings a result back to its unit."""
-        unit, its_ticket = self._performing.pop(ticket)
-        self.execute(unit, unit.finished(its_ticket, result))
+        unit = self._performing.pop(ticket)
+        self.execute(unit, unit.finished(ticket, result))
 
     # To and from units
 
@@ -221,27 +213,21 @@ class Dispatcher:
         """Does what a logical unit wants done."""
         for action in actions:
             match action:
-                case Collect(wanting, length_bytes):
-                    self._collect(wanting, length_bytes)
+                case Perform(ticket) | Persist(ticket):
+                    self._performing[ticket] = unit
+                    self._actions.append(action)
                 case Completed(ended, status, sense, data_in, wanted):
                     self._completed(ended, Response(status, sense, data_in, wanted))
+                case Collect(wanting, length_bytes):
+                    self._collect(wanting, length_bytes)
                 case Aborted(ended):
                     self._aborted(ended)
-                case task.Perform(ticket, operation):
-                    self._actions.append(Perform(self._take_in(unit, ticket), unit.name, operation))
-                case task.Persist(ticket, state):
-                    self._actions.append(Persist(self._take_in(unit, ticket), unit.name, state))
                 case Managed():
                     self._desk.reported(action)
                 case Noted(noted, entry):
                     self._noted(unit, noted, entry)
                 case _:
                     assert_never(action)
-
-    def _take_in(self, unit: LogicalUnit, its_ticket: Ticket) -> Ticket:
-        ticket = Ticket(unit.name, next(self._numbers))
-        self._performing[ticket] = unit, its_ticket
-        return ticket
 
     def _collect(self, wanting: Task, length_bytes: int) -> None:
         active = self.active[wanting.nexus]

@@ -47,6 +47,9 @@ Bytes16 = Annotated[bytes, construct.Bytes(16)]
 MAX_BIT_RUN = 64  # bits between two byte boundaries; one machine word
 
 
+from_bytes = int.from_bytes
+
+
 class LayoutError(ValueError):
     """Says that bytes are too short for a layout, or that a value does not fit its field."""
 
@@ -190,6 +193,23 @@ class Layout(tuple[Any, ...]):
             return None
         offset_bits = cls.size * 8 - wrong.bit_length()
         return FieldPointer(offset_bits // 8, 7 - offset_bits % 8)
+
+    @classmethod
+    def mask(cls, *names: str) -> int:
+        """Returns ones for the bits of some fields, as `has_any` takes them; "_" stands for all reserved ones."""
+        ones = cls._reserved_mask if "_" in names else 0
+        for field in cls._declared:
+            if field.name in names and not field.reserved:
+                ones |= ((1 << field.width_bits) - 1) << (cls.size * 8 - field.offset_bits - field.width_bits)
+        return ones
+
+    @classmethod
+    def has_any(cls, buffer: bytes, mask: int) -> bool:
+        """Returns True when any of the bits of a mask is set in the first `size` bytes.
+
+        buffer    at least `size` bytes
+        """
+        return from_bytes(buffer[: cls.size]) & mask != 0
 
     @classmethod
     def construct(cls) -> Any:

@@ -128,7 +128,7 @@ class Schedule(World):
         assert not self.leaving
         assert self.unit.open_tasks == 0
         assert not tasks._set
-        assert not tasks._tickets
+        assert not tasks._open
         assert not tasks._savers
         assert not tasks._startable
         assert not tasks._turns
@@ -229,7 +229,7 @@ class Schedule(World):
             self.disk_fault = Fault.NO_SPACE if self.random.random() < 0.1 else None
             self.finish_save()
             return
-        tag, before = self.unit._tasks._tickets[ticket.number].task.tag, bytes(self.store.read(0, HOT_BLOCKS * BLOCK))
+        tag, before = self.unit._tasks.redeem(ticket).task.tag, bytes(self.store.read(0, HOT_BLOCKS * BLOCK))
         operation = self.at_medium.pop(ticket)
         if self.random.random() < 0.05:
             self._run(self.unit.finished(ticket, MediumError(Fault.WRITE_FAILED, 0)))
@@ -296,7 +296,7 @@ class Schedule(World):
         Source: SAM5r21 5.7, SPC4r37 7.5.8 (TAS)
         """
         self.scopes[fence] = scope
-        busy = {self.unit._tasks._tickets[ticket.number].task.tag for ticket in self.at_medium}
+        busy = {self.unit._tasks.redeem(ticket).task.tag for ticket in self.at_medium}
         if busy & scope:
             self.waits["preempts" if fence in self.sent else "functions"] += 1
         for tag in scope:

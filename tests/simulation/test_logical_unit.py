@@ -148,7 +148,7 @@ class Load:
         self.collecting.pop(task, None)
 
     def check_perform(self, ticket: Ticket, operation: Operation) -> None:
-        task = self.bench.unit._tasks._tickets[ticket.number].task
+        task = self.bench.unit._tasks.redeem(ticket).task
         assert task not in self.doomed
         assert task not in self.started
         assert not any(_disturb(operation, other) for other in self.running.values())

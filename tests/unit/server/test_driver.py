@@ -31,7 +31,7 @@ from iscsi_target.target import (
     SessionStarted,
 )
 
-TICKET = Ticket("disk0", 1)
+TICKET = Ticket()
 
 
 class Machine:
@@ -62,8 +62,8 @@ class Machine:
     def disconnected(self, connection, now):
         return self._answer("disconnected", "disconnected", connection)
 
-    def finished(self, ticket, result, now):
-        return self._answer("finished", "finished", ticket, result)
+    def finished(self, results, now):
+        return self._answer("finished", "finished", *results)
 
     def elapsed(self, now):
         self.wake = None
@@ -197,7 +197,7 @@ async def test_input_is_answered_in_one_send(setting):
 
 async def test_operation_that_does_not_block_is_answered_in_the_same_batch(setting):
     setting.driver.media["disk0"] = Medium(b"block")
-    setting.machine.answers[b"read"] = [Perform(TICKET, "disk0", Read(0, 512)), Send(1, [b"first "])]
+    setting.machine.answers[b"read"] = [Perform(TICKET, Read(0, 512), "disk0"), Send(1, [b"first "])]
     setting.machine.answers["finished"] = [Send(1, [b"second"])]
     peer = setting.connect()
     peer.send(b"read")
@@ -207,13 +207,13 @@ async def test_operation_that_does_not_block_is_answered_in_the_same_batch(setti
 
 async def test_operation_that_blocks_is_performed_later(setting):
     setting.driver.media["disk0"] = Medium(BLOCKS, b"late")
-    setting.machine.answers[b"read"] = [Perform(TICKET, "disk0", Read(0, 512))]
+    setting.machine.answers[b"read"] = [Perform(TICKET, Read(0, 512), "disk0")]
     setting.connect().send(b"read")
     assert await setting.machine.until("finished") == ("finished", TICKET, b"late")
 
 
 async def test_operation_of_a_unit_that_is_gone_fails(setting):
-    setting.machine.answers[b"flush"] = [Perform(TICKET, "disk0", Flush())]
+    setting.machine.answers[b"flush"] = [Perform(TICKET, Flush(), "disk0")]
     setting.connect().send(b"flush")
     _, _, result = await setting.machine.until("finished")
     assert isinstance(result, MediumError)
@@ -222,7 +222,7 @@ async def test_operation_of_a_unit_that_is_gone_fails(setting):
 
 async def test_operation_that_breaks_the_medium_still_gets_a_result(setting, caplog):
     setting.driver.media["disk0"] = Medium(BLOCKS, RuntimeError("bug"))
-    setting.machine.answers[b"flush"] = [Perform(TICKET, "disk0", Flush())]
+    setting.machine.answers[b"flush"] = [Perform(TICKET, Flush(), "disk0")]
     setting.connect().send(b"flush")
     _, _, result = await setting.machine.until("finished")
     assert isinstance(result, MediumError)
@@ -230,7 +230,7 @@ async def test_operation_that_breaks_the_medium_still_gets_a_result(setting, cap
 
 
 async def test_saved_state_is_reported_with_none(setting):
-    setting.machine.answers[b"save"] = [Persist(TICKET, "disk0", UnitState())]
+    setting.machine.answers[b"save"] = [Persist(TICKET, UnitState(), "disk0")]
     setting.connect().send(b"save")
     assert await setting.machine.until("finished") == ("finished", TICKET, None)
     assert setting.saved == [("disk0", UnitState())]
@@ -239,7 +239,7 @@ async def test_saved_state_is_reported_with_none(setting):
 async def test_unit_is_saved_when_nothing_of_it_is_under_way(setting):
     await setting.driver.saved("disk0")
     setting.disk.clear()
-    setting.driver.input(lambda now: [Persist(TICKET, "disk0", UnitState())])
+    setting.driver.input(lambda now: [Persist(TICKET, UnitState(), "disk0")])
     waiting = asyncio.ensure_future(setting.driver.saved("disk0"))
     await setting.driver.saved("disk1")
     await asyncio.sleep(0)
@@ -250,7 +250,7 @@ async def test_unit_is_saved_when_nothing_of_it_is_under_way(setting):
 
 
 async def test_state_that_cannot_be_saved_is_reported_as_failed_write(setting):
-    setting.machine.answers[b"save"] = [Persist(TICKET, "disk0", UnitState({(8, 0): b"page"}))]
+    setting.machine.answers[b"save"] = [Persist(TICKET, UnitState({(8, 0): b"page"}), "disk0")]
     setting.connect().send(b"save")
     _, _, result = await setting.machine.until("finished")
     assert result.fault is Fault.WRITE_FAILED
@@ -272,7 +272,7 @@ async def test_exception_of_the_machine_closes_that_connection_and_no_other(sett
 
 async def test_exception_after_an_operation_closes_the_connection_that_asked_for_it(setting):
     setting.driver.media["disk0"] = Medium(BLOCKS, b"late")
-    setting.machine.answers[b"read"] = [Perform(TICKET, "disk0", Read(0, 512))]
+    setting.machine.answers[b"read"] = [Perform(TICKET, Read(0, 512), "disk0")]
     setting.machine.answers["finished"] = AssertionError("bug")
     peer = setting.connect()
     peer.send(b"read")

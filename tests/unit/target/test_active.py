@@ -42,15 +42,15 @@ def test_luns_are_those_that_lead_to_a_unit(active: ActiveSession, units: dict[s
     assert active.luns == (0, 1)
     active.remap(node(lun3="disk0", lun2="nothing", lun9="disk2"), units)
     assert active.luns == (3, 9)
-    assert active.unit(2) is None
-    assert active.unit(None) is None
-    assert active.unit(9) is units["disk2"]
+    assert active.unit(pack_lun(2)) is None
+    assert active.unit(b"\xc1" + bytes(7)) is None  # a well-known logical unit
+    assert active.unit(pack_lun(9)) is units["disk2"]
 
 
 def test_unit_that_goes_is_named_and_waits_to_be_left(active: ActiveSession, units: dict[str, LogicalUnit]):
     assert active.remap(node(lun0="disk0"), units) == [units["disk1"]]
     assert list(active.leaving) == [units["disk1"]]
-    assert active.unit(1) is None
+    assert active.unit(pack_lun(1)) is None
 
 
 @pytest.mark.clause("SPC4r37 6.33")
@@ -76,22 +76,22 @@ def test_swapped_luns_are_a_change(active: ActiveSession, units: dict[str, Logic
 def test_unit_of_the_same_name_that_is_another_is_attached_anew(active: ActiveSession, units: dict[str, LogicalUnit]):
     other = LogicalUnit("disk1", make_device())
     assert active.remap(active.node, units | {"disk1": other}) == [units["disk1"]]
-    assert active.unit(1) is other
+    assert active.unit(pack_lun(1)) is other
 
 
 def test_unit_that_comes_back_too_early_is_attached_after_it_left(active: ActiveSession, units: dict[str, LogicalUnit]):
     active.remap(node(lun0="disk0"), units)
     assert active.remap(node(lun0="disk0", lun1="disk1"), units) == []
-    assert active.unit(1) is None
+    assert active.unit(pack_lun(1)) is None
     units["disk1"].detach(A)
     active.leaving.clear()
     active.remap(active.node, units)
-    assert active.unit(1) is units["disk1"]
+    assert active.unit(pack_lun(1)) is units["disk1"]
 
 
 def test_one_unit_at_two_luns_is_attached_once(units: dict[str, LogicalUnit], active: ActiveSession):
     active.remap(node(lun0="disk0", lun7="disk0"), units)
-    assert active.unit(0) is active.unit(7) is units["disk0"]
+    assert active.unit(pack_lun(0)) is active.unit(pack_lun(7)) is units["disk0"]
 
 
 def test_detached_session_is_forgotten_by_its_units(active: ActiveSession, units: dict[str, LogicalUnit]):
