@@ -17,6 +17,8 @@ from iscsi_target.iscsi.requests import REQUEST_HEADERS, LoginRequest
 from iscsi_target.iscsi.responses import LoginResponse, NopIn, Reject, Response
 from iscsi_target.wire.serial import advance
 
+MAX_QUEUED_BYTES = 256 * 1024  # of data; bounds what a batch of reads holds in memory, and how long it lasts
+
 
 class Remark(NamedTuple):
     """Says of which PDU in an output something is to be known.
@@ -146,6 +148,7 @@ class Connection:
         self._header_digest = False
         self._data_digest = False
         self._output: list[Buffer] = []
+        self._queued_bytes = 0
         self._remarks: list[Remark] = []
         self._touched = touched
 
@@ -192,19 +195,27 @@ class Connection:
         about     as for `send`
         """
         self._touched[self] = None
-        wrapped = wrap(header, data, header_digest=self._header_digest, data_digest=self._data_digest)
+        begin = len(self._output)
+        self._queued_bytes += len(data)
+        wrap(self._output, header, data, header_digest=self._header_digest, data_digest=self._data_digest)
         if about is not None:
-            self._remarks.append(Remark(sum(map(len, self._output)), sum(map(len, wrapped)), about))
-        self._output += wrapped
+            ahead, length = (sum(map(len, part)) for part in (self._output[:begin], self._output[begin:]))
+            self._remarks.append(Remark(ahead, length, about))
 
     def close(self) -> None:
         """Lets the connection end after what is queued."""
         self.closing = True
         self._touched[self] = None
 
+    @property
+    def full(self) -> bool:
+        """True when so much is queued that it is to be sent before anything is added to it."""
+        return self._queued_bytes >= MAX_QUEUED_BYTES
+
     def take_output(self) -> list[Buffer]:
         """Returns the queued buffers and forgets them."""
         output, self._output = self._output, []
+        self._queued_bytes = 0
         return output
 
     def take_remarks(self) -> tuple[Remark, ...]:

@@ -6,6 +6,7 @@ An event is about the session of the connection that was fed, so it names none. 
 come earlier and on another connection of that session: what answers it goes to the connection with its `cid`.
 """
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -24,7 +25,8 @@ class LoginFailed(NamedTuple):
     reason: str
 
 
-class CommandReceived(NamedTuple):
+@dataclass(slots=True)
+class CommandReceived:
     """A SCSI command is in its turn.
 
     tag            the initiator task tag
@@ -32,6 +34,7 @@ class CommandReceived(NamedTuple):
     cdb            16..260 bytes
     attribute      the task attribute field, 0..7
     expected       bytes of Data-Out that the initiator has for it
+    data           all of them, when they came with the command; None when they are to come
     """
 
     tag: int
@@ -39,6 +42,7 @@ class CommandReceived(NamedTuple):
     cdb: bytes
     attribute: int
     expected: int
+    data: bytes | None = None
 
 
 class DataOutCompleted(NamedTuple):

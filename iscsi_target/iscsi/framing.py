@@ -55,7 +55,7 @@ class PduReader:
     """
 
     def __init__(self, headers: Choice[AnyRequest] = BASIC_HEADERS) -> None:
-        self._headers = headers
+        self._unpack = headers.unpack
         self._limit_bytes = LOGIN_DATA_BYTES
         self._header_digest = False
         self._data_digest = False
@@ -82,7 +82,7 @@ class PduReader:
             if not self._filled:
                 needed = HEADER_BYTES
                 if end - position >= HEADER_BYTES:
-                    basic = self._headers.unpack(view, position)
+                    basic = self._unpack(view, position)
                     needed = self._needed(basic, view, position)
                     if needed <= end - position:
                         yield self._pdu(basic, view, position)
@@ -99,7 +99,7 @@ class PduReader:
     def _completed(self) -> Iterator[RawPdu]:
         """Yields the partial PDU when it is whole; otherwise makes room for what its next part needs."""
         whole = memoryview(self._partial)
-        basic = self._headers.unpack(whole)
+        basic = self._unpack(whole, 0)
         needed = self._needed(basic, whole, 0)
         if needed == len(whole):
             self._partial, self._filled = bytearray(), 0
@@ -175,17 +175,19 @@ def frame(
     Source: RFC7143 11.2
     """
     lengths = header.replace(total_ahs_length=len(additional) // 4, data_segment_length=len(data))
-    return wrap(lengths.pack() + additional, data, header_digest=header_digest, data_digest=data_digest)
+    buffers: list[Buffer] = []
+    wrap(buffers, lengths.pack() + additional, data, header_digest=header_digest, data_digest=data_digest)
+    return buffers
 
 
-def wrap(header: bytes, data: Buffer, *, header_digest: bool, data_digest: bool) -> list[Buffer]:
-    """Makes the buffers of one PDU whose header is packed.
+def wrap(buffers: list[Buffer], header: bytes, data: Buffer, *, header_digest: bool, data_digest: bool) -> None:
+    """Adds the buffers of one PDU whose header is packed to others.
 
     header   with additional header segments; its lengths are those of what comes here
     data     as for `frame`
     Source: RFC7143 11.2
     """
-    buffers: list[Buffer] = [header]
+    buffers.append(header)
     if header_digest:
         buffers.append(_digest(header))
     if data:
@@ -195,4 +197,3 @@ def wrap(header: bytes, data: Buffer, *, header_digest: bool, data_digest: bool)
             buffers.append(padding)
         if data_digest:
             buffers.append(_digest(data, padding))
-    return buffers

@@ -4,14 +4,14 @@ Here a response becomes PDUs: Data-In with the status in the last one where the 
 Response.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from iscsi_target.iscsi.connection import Connection
 from iscsi_target.iscsi.keys import Parameters
-from iscsi_target.iscsi.requests import ScsiCommand
 from iscsi_target.iscsi.responses import DataIn, ScsiResponse
-from iscsi_target.iscsi.transfer import Buffer, DataOutTransfer, residual, split
+from iscsi_target.iscsi.transfer import Buffer, DataInPart, DataOutTransfer, Residual, residual, split
 from iscsi_target.wire.layout import U16, Layout
 
 STATUS_GOOD = 0
@@ -48,23 +48,29 @@ class OpenTask:
     """A command whose response has not gone out.
 
     connection        its allegiance
-    header            the command PDU
+    tag, lun          the initiator task tag and the LUN field of the command PDU
+    read, write       its flags
     expected_read     bytes of Data-In that the initiator has room for
     expected_write    bytes of Data-Out that it has
     transfer          collects the Data-Out
     immediate         immediate data that has not been taken
     collecting        True while Data-Out is wanted and not complete
     response          what waits for the initiator's last data
+    under_way_bytes   what it counts for among all that the session may have under way
     """
 
     connection: Connection
-    header: ScsiCommand
+    tag: int
+    lun: bytes
+    read: bool
+    write: bool
     expected_read: int
     expected_write: int
     transfer: DataOutTransfer
-    immediate: Buffer
+    immediate: Buffer = b""
     collecting: bool = False
     response: Response | None = None
+    under_way_bytes: int = 0
 
     def take_immediate(self) -> Buffer:
         """Returns the immediate data, which is valid while the command PDU is being handled, and forgets it."""
@@ -76,74 +82,79 @@ class OpenTask:
 
         Source: RFC7143 11.4, 11.7
         """
-        data = response.data_in if self.header.read else b""
-        if len(data) > self.expected_read:
-            # A view of a part would keep all of a large read until an initiator that asked for little of it has it.
-            data = bytes(data[: self.expected_read])
-        collapsed = bool(data) and response.status == STATUS_GOOD and not self.header.write
-        data_sn = self._send_data(data, response, parameters, collapsed=collapsed)
-        if collapsed:
-            return
+        data_sn = self.transfer.r2ts  # R2Ts and Data-In of a bidirectional command are numbered together, 11.8.1
+        if self.read and response.data_in:
+            data = response.data_in
+            if len(data) > self.expected_read:
+                # A view would keep all of a large read until an initiator that asked for little of it has it.
+                data = bytes(memoryview(data)[: self.expected_read])
+            parts = split(data, parameters.max_burst_length, parameters.initiator_max_recv)
+            if data and response.status == STATUS_GOOD and not self.write:
+                self._send_data(parts[:-1], data_sn)
+                self._send_last(parts[-1], data_sn + len(parts) - 1, response)
+                return
+            self._send_data(parts, data_sn)
+            data_sn += len(parts)
+        self._send_status(response, data_sn)
+
+    def _send_data(self, parts: Sequence[DataInPart], data_sn: int) -> None:
+        """Queues Data-In PDUs without status.
+
+        Source: RFC7143 11.7
+        """
+        for number, (offset, data, final) in enumerate(parts, data_sn):
+            header = DataIn(final=final, initiator_task_tag=self.tag, data_sn=number, buffer_offset=offset)
+            self.connection.send(header, data, status=False)
+
+    def _send_last(self, part: DataInPart, data_sn: int, response: Response) -> None:
+        """Queues the last Data-In PDU, which carries the status GOOD.
+
+        Nearly every read ends here with its only PDU, so the header is packed from its fields without being made first.
+        Source: RFC7143 11.7.3
+        """
         overflow, underflow, count = self._residual(response)
-        both = self.header.read and self.header.write
+        stat_sn, exp_cmd_sn, max_cmd_sn = self.connection.stamp(status=True)
+        header = DataIn.encode(
+            final=True,
+            status_present=True,
+            overflow=overflow,
+            underflow=underflow,
+            data_segment_length=len(part.data),
+            initiator_task_tag=self.tag,
+            stat_sn=stat_sn,
+            exp_cmd_sn=exp_cmd_sn,
+            max_cmd_sn=max_cmd_sn,
+            data_sn=data_sn,
+            buffer_offset=part.offset,
+            residual_count=count,
+        )
+        self.connection.queue(header, part.data)
+
+    def _send_status(self, response: Response, data_sn: int) -> None:
+        overflow, underflow, count = self._residual(response)
+        both = self.read and self.write
         back = residual(self.expected_read, len(response.data_in))
         sense = b""
         if response.sense:
             sense = SenseLength(sense_length=len(response.sense)).pack() + response.sense
-        self.connection.send(
-            ScsiResponse(
-                initiator_task_tag=self.header.initiator_task_tag,
-                status=response.status,
-                overflow=overflow,
-                underflow=underflow,
-                residual_count=count,
-                bidirectional_read_overflow=both and back.overflow,
-                bidirectional_read_underflow=both and back.underflow,
-                bidirectional_read_residual_count=back.residual_count if both else 0,
-                exp_data_sn=data_sn,
-            ),
-            sense,
-            about=response.about,
+        header = ScsiResponse(
+            initiator_task_tag=self.tag,
+            status=response.status,
+            overflow=overflow,
+            underflow=underflow,
+            residual_count=count,
+            bidirectional_read_overflow=both and back.overflow,
+            bidirectional_read_underflow=both and back.underflow,
+            bidirectional_read_residual_count=back.residual_count if both else 0,
+            exp_data_sn=data_sn,
         )
+        self.connection.send(header, sense, about=response.about)
 
-    def _send_data(self, data: Buffer, response: Response, parameters: Parameters, *, collapsed: bool) -> int:
-        """Queues the Data-In PDUs and returns the next DataSN; the last one carries the status when collapsed.
-
-        R2Ts of a bidirectional command are numbered together with its Data-In PDUs.
-
-        Source: RFC7143 4.2.2.4, 11.8.1
-        """
-        data_sn = self.transfer.r2ts
-        if not data:
-            return data_sn
-        overflow, underflow, count = self._residual(response)
-        tag = self.header.initiator_task_tag
-        for offset, part, final in split(data, parameters.max_burst_length, parameters.initiator_max_recv):
-            last = collapsed and offset + len(part) == len(data)
-            stat_sn, exp_cmd_sn, max_cmd_sn = self.connection.stamp(status=last)
-            header = DataIn(
-                final=final,
-                status_present=last,
-                overflow=last and overflow,
-                underflow=last and underflow,
-                data_segment_length=len(part),
-                initiator_task_tag=tag,
-                stat_sn=stat_sn,
-                exp_cmd_sn=exp_cmd_sn,
-                max_cmd_sn=max_cmd_sn,
-                data_sn=data_sn,
-                buffer_offset=offset,
-                residual_count=count if last else 0,
-            )
-            self.connection.queue(header.pack(), part)
-            data_sn += 1
-        return data_sn
-
-    def _residual(self, response: Response) -> tuple[bool, bool, int]:
+    def _residual(self, response: Response) -> Residual:
         """Returns overflow, underflow and count in the direction that the command PDU's flags name.
 
         A command with neither flag is compared with what it would have returned.
         """
-        if self.header.write:
+        if self.write:
             return residual(self.expected_write, response.wanted)
         return residual(self.expected_read, len(response.data_in) or response.wanted)

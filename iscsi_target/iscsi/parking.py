@@ -17,7 +17,6 @@ class Parking:
 
     def __init__(self) -> None:
         self._parked: dict[int, tuple[CommandReceived, OpenTask]] = {}  # by tag, in order; the window bounds them
-        self._under_way: dict[int, int] = {}  # tag -> bytes that it may transfer
         self._under_way_bytes = 0
 
     def __contains__(self, tag: int) -> bool:
@@ -25,35 +24,34 @@ class Parking:
 
     def admits(self, received: CommandReceived, task: OpenTask) -> bool:
         """Returns True when the command may go on at once; otherwise it is kept."""
-        if self._parked or not self._has_room(task):
+        if self._parked or not self._start(task):
             self._parked[received.tag] = received, task
             return False
-        self._start(received.tag, task)
         return True
 
     def release(self) -> CommandReceived | None:
         """Returns the next command that may go on now, or None."""
         for tag, (received, task) in self._parked.items():
-            if not self._has_room(task):
+            if not self._start(task):
                 return None
             del self._parked[tag]
-            self._start(tag, task)
             return received
         return None
 
-    def leave(self, tag: int) -> None:
+    def leave(self, task: OpenTask) -> None:
         """Notes that a command is over, whether it went on or was kept."""
         if self._parked:
-            self._parked.pop(tag, None)
-        self._under_way_bytes -= self._under_way.pop(tag, 0)
+            self._parked.pop(task.tag, None)
+        self._under_way_bytes -= task.under_way_bytes
+        task.under_way_bytes = 0
 
-    def _start(self, tag: int, task: OpenTask) -> None:
-        expected = task.expected_read + task.expected_write
-        self._under_way[tag] = expected
-        self._under_way_bytes += expected
-
-    def _has_room(self, task: OpenTask) -> bool:
-        if task.connection.congested:
+    def _start(self, task: OpenTask) -> bool:
+        """Counts a command in when there is room for it."""
+        wanted = task.expected_read + task.expected_write
+        if task.connection.congested or task.connection.full:
             return False
-        expected = task.expected_read + task.expected_write
-        return not self._under_way_bytes or self._under_way_bytes + expected <= LIMIT_BYTES
+        if self._under_way_bytes and self._under_way_bytes + wanted > LIMIT_BYTES:
+            return False
+        self._under_way_bytes += wanted
+        task.under_way_bytes = wanted
+        return True

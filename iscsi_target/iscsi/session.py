@@ -121,26 +121,26 @@ class Session:
 
     def receive(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
         """Takes one PDU and returns what it, and requests that waited for it, bring about."""
-        events = self._take(connection, pdu)
-        return chain(events, self._release()) if self._numbers.early else events
-
-    def _take(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
         basic = pdu.basic
+        events: Iterable[Event] = ()
         if not isinstance(basic, NUMBERED):
-            return self._handle(connection, pdu)
-        if basic.immediate:
-            if not (_ends_several_tasks(basic) and self._numbers.is_early(basic.cmd_sn)):
-                return self._handle(connection, pdu)
-            self._keep(connection, pdu, basic)
+            events = self._handle(connection, pdu)
+        elif basic.immediate:
+            if _ends_several_tasks(basic) and self._numbers.is_early(basic.cmd_sn):
+                self._keep(connection, pdu, basic)
+            else:
+                events = self._handle(connection, pdu)
         elif self._numbers.pass_on(basic.cmd_sn):
-            return self._handle_in_turn(connection, pdu)
+            events = self._handle_in_turn(connection, pdu)
         elif self._numbers.is_early(basic.cmd_sn):
             self._keep(connection, pdu, basic)
-        return ()
+        return chain(events, self._release()) if self._numbers.early else events
 
     def _handle_in_turn(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
+        tasks = len(self._tasks)
         events = self._handle(connection, pdu)
-        self._numbers.open(len(self._tasks))
+        if len(self._tasks) <= tasks:  # a new task takes the place in the window that its number leaves
+            self._numbers.open(len(self._tasks))
         return events
 
     def _release(self) -> Iterator[Event]:
@@ -173,24 +173,40 @@ class Session:
     def _scsi_command(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
         header = pdu.basic
         assert isinstance(header, ScsiCommand)
-        tag = header.initiator_task_tag
-        if tag in self._tasks or tag == NO_TAG or header.immediate or header.attributes > LAST_ATTRIBUTE:
+        immediate, _, final, read, write, attributes, _, _, lun, tag, expected, _, _, cdb = header
+        if tag in self._tasks or tag == NO_TAG or immediate or attributes > LAST_ATTRIBUTE:
             self._check_command(header)
-        extended_cdb, read_length = b"", 0
+        read_length = 0
         if pdu.additional:
             extended_cdb, read_length = _additional(pdu)
-        task = self._tasks[tag] = self._open(connection, header, pdu, read_length)
-        try:
-            self._check_unsolicited(header, len(pdu.data))
-        except UnexpectedUnsolicitedData as error:
-            task.transfer.fail()
-            return (DataOutFailed(tag, error.condition),)
-        cdb = header.cdb + extended_cdb
-        received = CommandReceived(tag, header.lun, cdb, header.attributes, task.expected_write)
+            cdb += extended_cdb
+        data: bytes | None = None
+        if not write:
+            task = OpenTask(connection, tag, lun, read, False, expected, 0, NO_DATA_OUT)
+        elif final and len(pdu.data) == expected:
+            data = bytes(pdu.data)
+            task = OpenTask(connection, tag, lun, read, True, read_length, expected, NO_DATA_OUT)
+        else:
+            task = OpenTask(connection, tag, lun, read, True, read_length, expected, self._transfer(pdu, header))
+        self._tasks[tag] = task
+        if pdu.data or not final:
+            try:
+                self._check_unsolicited(header, len(pdu.data))
+            except UnexpectedUnsolicitedData as error:
+                task.transfer.fail()
+                return (DataOutFailed(tag, error.condition),)
+            task.immediate = pdu.data
+        received = CommandReceived(tag, lun, cdb, attributes, task.expected_write, data)
         if self._parking.admits(received, task):
             return (received,)
         task.transfer.want(task.expected_write, task.take_immediate())
         return ()
+
+    def _transfer(self, pdu: RawPdu, header: ScsiCommand) -> DataOutTransfer:
+        expected, immediate = header.expected_data_transfer_length, len(pdu.data)
+        burst = min(self.parameters.first_burst_length, expected)
+        unsolicited = 0 if header.final else max(0, burst - immediate)
+        return DataOutTransfer(self._ordering, expected, immediate=immediate, unsolicited=unsolicited)
 
     def _check_command(self, header: ScsiCommand) -> None:
         """Raises ProtocolError for a command that cannot become a task."""
@@ -203,16 +219,6 @@ class Session:
             raise ProtocolError(RejectReason.IMMEDIATE_COMMAND_REJECT, "too many immediate commands")
         if header.attributes > LAST_ATTRIBUTE:
             raise ProtocolError(RejectReason.INVALID_PDU_FIELD, f"task attribute {header.attributes} is reserved")
-
-    def _open(self, connection: Connection, header: ScsiCommand, pdu: RawPdu, read_length: int) -> OpenTask:
-        expected = header.expected_data_transfer_length
-        if not header.write:
-            return OpenTask(connection, header, expected, 0, NO_DATA_OUT, pdu.data)
-        immediate = len(pdu.data)
-        burst = min(self.parameters.first_burst_length, expected)
-        unsolicited = 0 if header.final else max(0, burst - immediate)
-        transfer = DataOutTransfer(self._ordering, expected, immediate=immediate, unsolicited=unsolicited)
-        return OpenTask(connection, header, read_length, expected, transfer, pdu.data)
 
     def _check_unsolicited(self, header: ScsiCommand, immediate: int) -> None:
         """Raises UnexpectedUnsolicitedData when data came, or is announced, that was not allowed.
@@ -341,8 +347,8 @@ class Session:
             self._tags_given += 1
             task.connection.send(
                 ReadyToTransfer(
-                    lun=task.header.lun,
-                    initiator_task_tag=task.header.initiator_task_tag,
+                    lun=task.lun,
+                    initiator_task_tag=task.tag,
                     target_transfer_tag=solicitation.target_transfer_tag,
                     r2t_sn=solicitation.r2t_sn,
                     buffer_offset=solicitation.offset,
@@ -365,11 +371,10 @@ class Session:
             task.transfer.fail()
             task.collecting = False
             task.response = response
-            self._parking.leave(tag)
+            self._parking.leave(task)
 
     def _finish(self, tag: int, task: OpenTask, response: Response) -> None:
-        self._forget(tag)
-        self._numbers.open(len(self._tasks))
+        self._forget(tag, task)
         task.send(response, self.parameters)
 
     def discard(self, tag: int) -> None:
@@ -378,12 +383,12 @@ class Session:
         if task is not None:
             if not task.transfer.quiet:
                 self._aborted.append(tag)
-            self._forget(tag)
-            self._numbers.open(len(self._tasks))
+            self._forget(tag, task)
 
-    def _forget(self, tag: int) -> None:
+    def _forget(self, tag: int, task: OpenTask) -> None:
         del self._tasks[tag]
-        self._parking.leave(tag)
+        self._parking.leave(task)
+        self._numbers.open(len(self._tasks))
 
     def respond_management(self, cid: int, tag: int, *, response: int) -> None:
         """Sends what a task management function came to; nothing when the connection that it came on is gone.
@@ -436,7 +441,7 @@ class Session:
         answered = [
             own
             for own, task in self._tasks.items()
-            if (task.response is not None or own in self._parking) and tag in (None, own) and concerns(task.header.lun)
+            if (task.response is not None or own in self._parking) and tag in (None, own) and concerns(task.lun)
         ]
         for own in answered:
             self.discard(own)

@@ -119,7 +119,7 @@ class Device:
     personality   how the unit treats reservations
     spc2_reservation   the SPC-2 reservation
     reservations  the persistent reservations
-    epoch         another object after every assignment to any of these: what was found out in another epoch may not hold
+    epoch         another object after every assignment to any of these; what was found out in another may not hold
     Source: SAM5r21 4.5.19
     """
 

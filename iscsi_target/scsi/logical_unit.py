@@ -39,6 +39,9 @@ from iscsi_target.scsi.medium_faults import condition
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.nexus_table import NexusTable
 from iscsi_target.scsi.open_task import (
+    ARRIVING,
+    COLLECTING,
+    FENCING,
     READY,
     Collecting,
     Fate,
@@ -47,13 +50,14 @@ from iscsi_target.scsi.open_task import (
     OpenTask,
     Over,
     Performing,
+    Phase,
     Ready,
     Saving,
     Waiting,
     WaitingToSave,
 )
 from iscsi_target.scsi.open_tasks import OpenTasks
-from iscsi_target.scsi.operations import Buffer, MediumError, Outcome
+from iscsi_target.scsi.operations import BLOCKS, Attempt, Buffer, MediumError, Outcome, attempt_nothing
 from iscsi_target.scsi.reservation_request import TasksAborted, Told, ToldAll, Transition
 from iscsi_target.scsi.reservations import Cause, Spc2Reservation
 from iscsi_target.scsi.rules import Rule, rule_of
@@ -102,10 +106,6 @@ RESETS = {
 }
 
 
-# One part of the way of a command; it gets the result of the part before, None at first.
-Step = Callable[[OpenTask, Outcome | MediumError], Reply]
-
-
 def _cause(task: Task, command: Command) -> Cause:
     return Cause(command.name, task.nexus, task.received_s)
 
@@ -113,14 +113,16 @@ def _cause(task: Task, command: Command) -> Cause:
 class LogicalUnit:
     """The machine of one logical unit; its inputs return the actions that the target is to execute, in order.
 
-    name     the unit's name in tickets
-    device   what the command handlers work on
+    name      the unit's name, for whoever executes its actions
+    device    what the command handlers work on
+    attempt   has the medium do an operation if that cannot block; BLOCKS when nothing has been done
     Source: SAM5r21 4.5.19, 8
     """
 
-    def __init__(self, name: str, device: Device) -> None:
+    def __init__(self, name: str, device: Device, attempt: Attempt = attempt_nothing) -> None:
         self.name = name
         self.device = device
+        self._attempt = attempt
         self._nexuses = NexusTable()
         self._tasks = OpenTasks()
         self._timeline = Timeline()
@@ -228,9 +230,9 @@ class LogicalUnit:
         """Takes in what became of a Perform or a Persist."""
         entry = self._tasks.redeem(ticket)
         match entry.phase:
-            case Performing(turn):
+            case Performing(turn, work):
                 self._tasks.leave_turn(turn)
-                self._performed(entry, result)
+                self._performed(entry, work, result)
             case Saving(save):
                 self._saving = False
                 self._saved(entry, save, result)
@@ -270,10 +272,15 @@ class LogicalUnit:
                 self._note_refusal(task, command, refusal)
             self._refuse(task, refusal)
             return
-        collects = wanted > 0 and task.expects_data
-        if collects:
+        if wanted and task.expects_data and task.data_out is None:
             self._outbox.append(Collect(task, wanted))
-        self._tasks.enter(OpenTask(task, command, cdb, wanted, Collecting() if collects else READY))
+            self._tasks.enter(OpenTask(task, command, cdb, wanted, COLLECTING))
+            return
+        entry = OpenTask(task, command, cdb, wanted, ARRIVING, (task.data_out or b"")[:wanted])
+        if self._tasks.starts_at_once(task) and not (self._saving and isinstance(cdb, SAVERS)):
+            self._settle(entry, self._start)
+        else:
+            self._stay(entry, READY)
 
     def _refuse(self, task: Task, error: StatusError) -> None:
         self._outbox.append(Completed(task, error.status, self.device.sense_data(error)))
@@ -282,14 +289,15 @@ class LogicalUnit:
     # From the start of a task to its end
 
     def _run(self) -> list[UnitAction]:
-        while (entry := self._tasks.next_startable()) is not None:
+        while self._tasks.startable:
+            entry = self._tasks.startable.popleft()
             match entry.phase:
                 case Ready() if self._saving and isinstance(entry.cdb, SAVERS):
                     self._tasks.wait_to_save(entry)
                 case Ready():
-                    self._settle(entry, self._start, None)
+                    self._settle(entry, self._start)
                 case Waiting(turn, work):
-                    self._perform(entry, turn, work)
+                    self._take_turn(entry, turn, work)
                 case Over():
                     pass
                 case _:
@@ -297,21 +305,22 @@ class LogicalUnit:
         actions, self._outbox = self._outbox, []
         return actions
 
-    def _start(self, entry: OpenTask, _: Outcome | MediumError) -> Reply:
+    def _start(self, entry: OpenTask) -> Reply:
         task, command = entry.task, entry.command
-        told = examine(task.nexus, command, entry.cdb, self.device, self._nexuses)
-        if told is not None:
-            return told
+        if not self._nexuses.admits(task.nexus, command, self.device.epoch):
+            told = examine(task.nexus, command, entry.cdb, self.device, self._nexuses)
+            if told is not None:
+                return told
         known = (task.nexus, entry.data_out, task.luns, task.expected_length, task.received_s, self._nexuses)
         reply = command.handler(self.device, entry.cdb, Call._make(known))
         if isinstance(entry.cdb, ReportLuns):
             self._nexuses.withdraw(task.nexus, AttentionCode.REPORTED_LUNS_DATA_HAS_CHANGED)
         return reply
 
-    def _settle(self, entry: OpenTask, step: Step, result: Outcome | MediumError) -> None:
+    def _settle(self, entry: OpenTask, step: Callable[..., Reply], *arguments: object) -> None:
         """Runs a step of a command; the one place that turns what handlers raise into a status."""
         try:
-            reply = step(entry, result)
+            reply = step(entry, *arguments)
         except LayoutError:
             self._fail(entry, ParameterListLengthError())
         except StatusError as error:
@@ -321,71 +330,93 @@ class LogicalUnit:
 
     def _proceed(self, entry: OpenTask, reply: Reply) -> None:
         match reply:
-            case Work(operation):
-                if reply.attention is not None:
-                    self._tell_others(entry.task.nexus, reply)
-                turn = Turn(entry.task, operation)
-                if self._tasks.enter_turn(turn):
-                    self._perform(entry, turn, reply)
-                else:
-                    entry.phase = Waiting(turn, reply)
             case Done():
                 self._complete(entry, reply)
+            case Work():
+                if reply.attention is not None:
+                    self._nexuses.establish(reply.attention, except_nexus=entry.task.nexus)
+                self._work(entry, reply)
             case Change(transition):
+                self._stay(entry, FENCING)
                 self._change(entry, transition)
             case Save(state):
                 assert not self._saving
                 self._saving = True
-                entry.phase = Saving(reply)
+                self._stay(entry, Saving(reply))
                 self._outbox.append(Persist(entry, state, self.name))
 
-    def _perform(self, entry: OpenTask, turn: Turn, work: Work) -> None:
+    def _stay(self, entry: OpenTask, phase: Phase) -> None:
+        """Gives a task another phase than the first, for which it has to be in the task set."""
+        if entry.phase is ARRIVING:
+            entry.phase = phase
+            self._tasks.enter(entry)
+        entry.phase = phase
+
+    # At the medium
+
+    def _work(self, entry: OpenTask, work: Work) -> None:
+        """Has an operation done at once when nobody is in its way and the medium can, else when its turn comes."""
+        if self._tasks.needs_no_turn(work.operation):
+            result = self._attempt(work.operation)
+            if result is not BLOCKS:
+                self._settle(entry, self._finish, work, result)
+                return
+        turn = Turn(entry.task, work.operation)
+        self._stay(entry, Waiting(turn, work))
+        if self._tasks.enter_turn(turn):
+            self._take_turn(entry, turn, work)
+
+    def _take_turn(self, entry: OpenTask, turn: Turn, work: Work) -> None:
+        result = self._attempt(work.operation)
+        if result is not BLOCKS:
+            self._tasks.leave_turn(turn)
+            self._settle(entry, self._finish, work, result)
+            return
         entry.phase = Performing(turn, work)
         self._outbox.append(Perform(entry, work.operation, self.name))
 
-    def _performed(self, entry: OpenTask, result: Outcome | MediumError) -> None:
+    def _performed(self, entry: OpenTask, work: Work, result: Outcome | MediumError) -> None:
         if entry.fate is Fate.ITS_OWN:
-            self._settle(entry, self._finish, result)
+            self._settle(entry, self._finish, work, result)
         else:
             self._end_aborted(entry)
 
-    def _finish(self, entry: OpenTask, result: Outcome | MediumError) -> Done:
-        assert isinstance(entry.phase, Performing)
+    def _finish(self, _: OpenTask, work: Work, result: Outcome | MediumError) -> Done:
         if isinstance(result, MediumError):
             raise condition(result, self.device.geometry.block_length_bytes)
-        return entry.phase.work.finish(result)
+        return work.finish(result)
+
+    # At the state file
 
     def _saved(self, entry: OpenTask, save: Save, result: Outcome | MediumError) -> None:
         if entry.fate is Fate.ITS_OWN:
-            self._settle(entry, self._adopt, result)
+            self._settle(entry, self._adopt, save, result)
         elif isinstance(result, MediumError):
             self._end_aborted(entry)
         else:
             self._adopt_aborted(entry, save.finish())
 
-    def _adopt(self, entry: OpenTask, result: Outcome | MediumError) -> Done | Work | Change:
-        assert isinstance(entry.phase, Saving)
+    def _adopt(self, _: OpenTask, save: Save, result: Outcome | MediumError) -> Done | Work | Change:
         if isinstance(result, MediumError):
-            raise entry.phase.save.failure()
-        return entry.phase.save.finish()
+            raise save.failure()
+        return save.finish()
 
     def _adopt_aborted(self, entry: OpenTask, reply: Done | Work | Change) -> None:
         """Lets what is on disk hold, although the command that wanted it was aborted meanwhile."""
         if isinstance(reply, Change):
             self._change(entry, reply.transition)
         else:
-            self._tell_others(entry.task.nexus, reply)
+            if reply.attention is not None:
+                self._nexuses.establish(reply.attention, except_nexus=entry.task.nexus)
             self._end_aborted(entry)
 
     def _complete(self, entry: OpenTask, done: Done) -> None:
         self._outbox.append(Completed(entry.task, done.status, b"", done.data_in, entry.wanted))
         if done.attention is not None:
-            self._tell_others(entry.task.nexus, done)
+            self._nexuses.establish(done.attention, except_nexus=entry.task.nexus)
         self._leave(entry)
 
-    def _tell_others(self, nexus: Nexus, reply: Done | Work) -> None:
-        if reply.attention is not None:
-            self._nexuses.establish(reply.attention, except_nexus=nexus)
+    # The end
 
     def _fail(self, entry: OpenTask, error: StatusError) -> None:
         self._note_refusal(entry.task, entry.command, error)
@@ -406,9 +437,10 @@ class LogicalUnit:
             self._abort_all(self._tasks.of(nexus), nexus, tell_others=False)
 
     def _leave(self, entry: OpenTask) -> None:
-        self._tasks.leave(entry)
-        for fence in entry.fences:
-            fence.lower()
+        if entry.phase is not ARRIVING:
+            self._tasks.leave(entry)
+            for fence in entry.fences:
+                fence.lower()
 
     # Reservations
 
@@ -432,7 +464,6 @@ class LogicalUnit:
                     self.device.preventing.discard(nexus)
                     victims.append(nexus)
         scope = [other for other in self._tasks.of(*victims) if other is not entry]
-        entry.phase = Fencing()
         fence = Fence.around(scope, lambda: self._fenced(entry))
         self._abort_all(scope, entry.task.nexus, tell_others=True)
         fence.lower()

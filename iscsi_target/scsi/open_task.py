@@ -20,6 +20,11 @@ class Fate(Enum):
 
 
 @dataclass(slots=True)
+class Arriving:
+    """It is being started as it comes in; most tasks end in this phase, and were never in the task set."""
+
+
+@dataclass(slots=True)
 class Collecting:
     """Its Data-Out is not there yet."""
 
@@ -67,9 +72,10 @@ class Over:
     """It has ended."""
 
 
-READY, OVER = Ready(), Over()  # they hold nothing, so one of each serves all tasks
+ARRIVING, COLLECTING, READY, FENCING, OVER = Arriving(), Collecting(), Ready(), Fencing(), Over()
+"""These hold nothing, so one of each serves all tasks."""
 
-Phase = Collecting | Ready | Waiting | Performing | WaitingToSave | Saving | Fencing | Over
+Phase = Arriving | Collecting | Ready | Waiting | Performing | WaitingToSave | Saving | Fencing | Over
 
 
 @dataclass(slots=True, eq=False)

@@ -7,6 +7,7 @@ from collections import deque
 
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.open_task import OVER, READY, OpenTask, Performing, Ready, Saving, WaitingToSave
+from iscsi_target.scsi.operations import Operation
 from iscsi_target.scsi.task import Function, ManagementRequest, Task, Ticket
 from iscsi_target.scsi.task_set import TaskSet, Turn, Turns
 
@@ -14,13 +15,16 @@ _UNDER_WAY = (Performing, Saving)
 
 
 class OpenTasks:
-    """The tasks that have not ended."""
+    """The tasks that have not ended.
+
+    startable    those that may go on by themselves, oldest first; whoever lets one go on takes it out
+    """
 
     def __init__(self) -> None:
         self._set = TaskSet()
         self._turns = Turns()
         self._open: dict[Task, OpenTask] = {}
-        self._startable: deque[OpenTask] = deque()
+        self.startable: deque[OpenTask] = deque()
         self._savers: list[OpenTask] = []
 
     def __len__(self) -> int:
@@ -40,6 +44,13 @@ class OpenTasks:
         Source: SAM5r21 5.3.1 (TASK SET FULL)
         """
         return self._set.has_room(nexus)
+
+    def starts_at_once(self, task: Task) -> bool:
+        """Returns True when a task would be enabled by coming in.
+
+        Source: SAM5r21 8.5, 8.6
+        """
+        return self._set.enables(task.attribute)
 
     def enter(self, entry: OpenTask) -> None:
         """Takes in a task; those that are enabled by it become startable.
@@ -63,18 +74,18 @@ class OpenTasks:
     def _enable(self, entry: OpenTask) -> None:
         entry.enabled = True
         if isinstance(entry.phase, Ready):
-            self._startable.append(entry)
+            self.startable.append(entry)
 
     # What may go on
 
     def make_startable(self, entry: OpenTask) -> None:
         """Notes that a task may go on by itself, when it is enabled."""
         if entry.enabled:
-            self._startable.append(entry)
+            self.startable.append(entry)
 
-    def next_startable(self) -> OpenTask | None:
-        """Returns a task that may go on by itself, oldest first, or None."""
-        return self._startable.popleft() if self._startable else None
+    def needs_no_turn(self, operation: Operation) -> bool:
+        """Returns True for an operation that may be done at once, whatever is at the medium or waits for it."""
+        return self._turns.are_quiet(operation)
 
     def enter_turn(self, turn: Turn) -> bool:
         """Takes in an operation's turn; returns True when it may go to the medium at once."""
@@ -83,7 +94,7 @@ class OpenTasks:
     def leave_turn(self, turn: Turn) -> None:
         """Takes out a turn; the tasks whose turn it is now become startable."""
         for free in self._turns.leave(turn):
-            self._startable.append(self._open[free.task])
+            self.startable.append(self._open[free.task])
 
     def wait_to_save(self, entry: OpenTask) -> None:
         """Lets a startable task wait for another one's save."""
@@ -96,7 +107,7 @@ class OpenTasks:
         for entry in savers:
             if isinstance(entry.phase, WaitingToSave):
                 entry.phase = READY
-                self._startable.append(entry)
+                self.startable.append(entry)
 
     # Tickets
 

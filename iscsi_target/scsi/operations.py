@@ -7,8 +7,9 @@ operation does not lock: the task set never lets two overlapping operations run 
 Nothing here knows a logical block: offsets and lengths are bytes. Nothing here performs: a driver calls `perform`.
 """
 
+from collections.abc import Callable
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from iscsi_target.wire.bits import either
 
@@ -41,6 +42,18 @@ class MediumError(Exception):
         super().__init__(fault.value if offset_bytes is None else f"{fault.value} at byte {offset_bytes}")
         self.fault = fault
         self.offset_bytes = offset_bytes
+
+
+class WouldBlock(Enum):
+    """The answer of an attempt that is no result: the operation needs a thread, nothing has been done.
+
+    It is a member of its own because None is the outcome of most operations.
+    """
+
+    BLOCKS = "would block"
+
+
+BLOCKS: Final = WouldBlock.BLOCKS
 
 
 class Extent(NamedTuple):
@@ -304,6 +317,14 @@ Operation = (
     | ReadAllocation
 )
 Outcome = bytes | bytearray | Mismatch | AllocationMap | None
+
+Attempt = Callable[[Operation], Outcome | MediumError | Literal[WouldBlock.BLOCKS]]
+
+
+def attempt_nothing(_: Operation) -> Literal[WouldBlock.BLOCKS]:
+    """Answers for a medium that can do nothing at once."""
+    return BLOCKS
+
 
 _WRITING = (Write, CompareAndWrite, OrWrite, WriteAndVerify, WriteSame, Unmap)
 

@@ -45,6 +45,7 @@ class Task:
     luns              the LUNs that this nexus sees, ascending, for REPORT LUNS
     expected_length   bytes that the initiator is ready to send, or None when the transport does not say
     received_s        when it came, in seconds since the epoch
+    data_out          all the Data-Out that the initiator has, when it came with the command; None when it is to come
     Source: SAM5r21 4.5.6
     """
 
@@ -56,6 +57,7 @@ class Task:
     luns: tuple[int, ...] = ()
     expected_length: int | None = None
     received_s: float = 0.0
+    data_out: Buffer | None = None
 
 
 class Ticket:

@@ -65,6 +65,19 @@ class TaskSet:
         """
         return len(self._places) < MAX_TASKS and self._nexuses.get(nexus, 0) < MAX_TASKS_PER_NEXUS
 
+    def enables(self, attribute: TaskAttribute) -> bool:
+        """Returns True when a task with an attribute would be enabled by coming in.
+
+        Source: SAM5r21 8.5, 8.6
+        """
+        if attribute is TaskAttribute.HEAD_OF_QUEUE:
+            return True
+        if self._heads:
+            return False
+        if not self._stretches:
+            return True
+        return len(self._stretches) == 1 and not self._stretches[0].ordered and attribute is not TaskAttribute.ORDERED
+
     def enter(self, task: Task) -> bool:
         """Takes in a task for which there is room and returns True when it is enabled at once.
 
@@ -79,7 +92,11 @@ class TaskSet:
             if task.nexus != OPERATOR:
                 self._heads.add(task)
             return True
-        stretch = self._last_stretch(ordered=task.attribute is TaskAttribute.ORDERED)
+        ordered = task.attribute is TaskAttribute.ORDERED
+        stretch = self._stretches[-1] if self._stretches else None
+        if stretch is None or ordered or stretch.ordered:
+            stretch = _Stretch(ordered=ordered)
+            self._stretches.append(stretch)
         self._places[task] = stretch
         stretch.open += 1
         if self._heads or stretch is not self._stretches[0]:
@@ -93,29 +110,20 @@ class TaskSet:
         Source: SAM5r21 8.5, 8.6
         """
         stretch = self._places.pop(task)
-        self._count_down(task.nexus)
+        left = self._nexuses[task.nexus] - 1
+        if left:
+            self._nexuses[task.nexus] = left
+        else:
+            del self._nexuses[task.nexus]
         if stretch is not None:
             stretch.open -= 1
-            stretch.dormant.pop(task, None)
+            if stretch.dormant:
+                stretch.dormant.pop(task, None)
             if stretch.open:
                 return []
         elif task.nexus != OPERATOR:
             self._heads.remove(task)
         return self._enable()
-
-    def _count_down(self, nexus: Nexus) -> None:
-        left = self._nexuses[nexus] - 1
-        if left:
-            self._nexuses[nexus] = left
-        else:
-            del self._nexuses[nexus]
-
-    def _last_stretch(self, *, ordered: bool) -> _Stretch:
-        last = self._stretches[-1] if self._stretches else None
-        if last is None or ordered or last.ordered:
-            last = _Stretch(ordered=ordered)
-            self._stretches.append(last)
-        return last
 
     def _enable(self) -> list[Task]:
         while self._stretches and not self._stretches[0].open:
@@ -168,6 +176,10 @@ class Turns:
     def __len__(self) -> int:
         return len(self._all)
 
+    def are_quiet(self, operation: Operation) -> bool:
+        """Returns True when none of the turns can be in the way of an operation, wherever they are."""
+        return not self._all or not (self._writers or writes(operation))
+
     def enter(self, turn: Turn) -> bool:
         """Takes in a turn; returns True when its operation may go to the medium at once."""
         if turn.regions is None:
@@ -203,21 +215,18 @@ class Turns:
         if turn.regions is None:
             del self._wide[turn]
         else:
-            self._clear_regions(turn, turn.regions)
+            for region in turn.regions:
+                present = self._regions[region]
+                if len(present) == 1:
+                    del self._regions[region]
+                else:
+                    del present[turn]
         free = []
         for follower in turn.followers:
             follower.blockers -= 1
             if follower.blockers == 0 and follower in self._all:
                 free.append(follower)
         return free
-
-    def _clear_regions(self, turn: Turn, regions: Iterable[int]) -> None:
-        for region in regions:
-            present = self._regions[region]
-            if len(present) == 1:
-                del self._regions[region]
-            else:
-                del present[turn]
 
 
 def _ranges(operation: Operation) -> list[tuple[int, int]]:

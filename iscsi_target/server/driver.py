@@ -1,8 +1,7 @@
 """Drives one Target machine: gives it input, executes the actions that come back, decides no protocol question.
 
-Everything that one batch of input led to, operations that finish without blocking included, is executed before the next
-input, and what it sends on a connection leaves in one call. Whatever may block runs on a thread; its result is input
-like any other.
+Everything that one batch of input led to is executed before the next input, and what it sends on a connection leaves in
+one call. Whatever may block runs on a thread; its result is input like any other.
 
 A bug in the machine must not take the other initiators down: an exception while it handles one connection is logged
 with its traceback and ends that connection. This is the one place, with the performing tasks below, that catches
@@ -12,18 +11,17 @@ with its traceback and ends that connection. This is the one place, with the per
 import asyncio
 import logging
 import socket
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from itertools import count
-from typing import TYPE_CHECKING, Literal, TypeVarTuple, assert_never
+from typing import TYPE_CHECKING, TypeVarTuple, assert_never
 
-from iscsi_target.iscsi.connection import Remark
 from iscsi_target.scsi.operations import Buffer, Fault, MediumError
-from iscsi_target.scsi.task import Ticket, UnitState
+from iscsi_target.scsi.task import UnitState
 from iscsi_target.scsi.timeline import Entry
 from iscsi_target.server.journal import announce
 from iscsi_target.server.transport import RECEIVE_BUFFER_BYTES, Channel
-from iscsi_target.storage.medium import BLOCKS, Medium, Result, WouldBlock
+from iscsi_target.storage.medium import Medium, Result
 from iscsi_target.target import (
     Action,
     Announce,
@@ -49,7 +47,6 @@ MAX_CONNECTIONS = 512  # at one time; leaves half of the usual 1024 descriptors 
 MAX_CONNECTIONS_PER_PEER = 128  # of one address; a router may hide a whole cluster behind one
 MAX_PENDING_LOGINS = 64  # connections that have not logged in; past it the oldest is cut for the newest
 TRACE_POLL_S = 0.01  # between looks whether a trace that is behind has caught up
-LARGE_SEND_BYTES = 256 * 1024  # what goes out at once and not with the rest of its batch
 MIN_TIMER_S = 0.005  # a deadline that has passed already does not make the loop spin
 
 Arguments = TypeVarTuple("Arguments")
@@ -241,66 +238,47 @@ class Driver:
             return self._sever(number)
 
     def _execute(self, actions: Iterable[Action], number: int | None) -> None:
-        """Executes actions in order; what an operation that did not block leads to comes after them."""
-        work = deque(actions)
-        output: dict[int, list[Buffer]] = {}
-        results: list[tuple[Ticket, Result]] = []
-        while work or results:
-            if not work:
-                work.extend(self._ask(number, self._target.finished, results, self._loop.time()))
-                results = []
-                continue
-            action = work.popleft()
+        """Executes actions in order."""
+        for action in actions:
             match action:
-                case Perform(ticket):
-                    result = self._attempt(action, number)
-                    if result is not BLOCKS:
-                        results.append((ticket, result))
-                case Send(connection, buffers, remarks):
-                    waiting = output.setdefault(connection, [])
-                    if remarks:
-                        self._comment(connection, waiting, remarks)
-                    waiting.extend(buffers)
-                    if sum(map(len, buffers)) > LARGE_SEND_BYTES:  # a congested connection is to show before the next
-                        self._send(connection, output.pop(connection))
+                case Send():
+                    self._send(action)
+                case Perform():
+                    self._tasks.create_task(self._perform(action, number))
                 case Persist():
                     saving = self._tasks.create_task(self._persist(action, number))
                     self._saving.setdefault(action.unit, set()).add(saving)
                     saving.add_done_callback(self._saving[action.unit].discard)
                 case Close(connection):
-                    self._close(connection, output.pop(connection, []))
+                    self._close(connection)
                 case Announce(event):
                     self._announce(event)
                 case Operated(order, entry):
                     self._settle(order, entry)
                 case _:
                     assert_never(action)
-        for connection, buffers in output.items():
-            self._send(connection, buffers)
         self._set_timer()
         if self._draining and self._target.drained:
             self._drained.set()
 
-    def _comment(self, number: int, waiting: list[Buffer], remarks: Iterable[Remark]) -> None:
-        """Lets the trace say something of PDUs that go out after those that are waiting."""
-        channel = self._channels.get(number)
-        if self._trace is None or channel is None:
+    def _send(self, action: Send) -> None:
+        connection = action.connection
+        channel = self._channels.get(connection)
+        if channel is None:
             return
-        ahead = channel.unsent_bytes + sum(map(len, waiting))
-        for offset, length, about in remarks:
-            self._trace.comment(number, ahead=ahead + offset, length=length, text=str(about))
+        if self._trace is not None:
+            for offset, length, about in action.remarks:
+                self._trace.comment(connection, ahead=channel.unsent_bytes + offset, length=length, text=str(about))
+        channel.send(action.buffers)
+        if action.more:  # after the others have had their turn
+            self._loop.call_soon(self._input, connection, self._target.sent, connection)
 
-    def _send(self, number: int, buffers: list[Buffer]) -> None:
-        if number in self._channels:
-            self._channels[number].send(buffers)
-
-    def _close(self, number: int, output: list[Buffer]) -> None:
+    def _close(self, number: int) -> None:
         channel = self._channels.pop(number, None)
         if channel is None:
             return
         self._pending.pop(number, None)
         self._closing[number] = channel
-        channel.send(output)
         channel.close()
 
     def _announce(self, event: Event) -> None:
@@ -318,22 +296,15 @@ class Driver:
 
     # Operations
 
-    def _attempt(self, action: Perform, number: int | None) -> Result | Literal[WouldBlock.BLOCKS]:
-        """Tries an operation without blocking; leaves it to a task when it BLOCKS."""
+    async def _perform(self, action: Perform, number: int | None) -> None:
+        """Performs an operation that may block."""
         medium = self.media.get(action.unit)
-        if medium is None:
-            return MediumError(Fault.GONE)
-        result = medium.attempt(action.operation)
-        if result is BLOCKS:
-            self._tasks.create_task(self._perform_later(action, medium, number))
-        return result
-
-    async def _perform_later(self, action: Perform, medium: Medium, number: int | None) -> None:
+        result: Result = MediumError(Fault.GONE)
         try:
-            result = await medium.perform(action.operation)
+            if medium is not None:
+                result = await medium.perform(action.operation)
         except Exception:
             log.exception("internal error; unit %s: %s failed", action.unit, type(action.operation).__name__)
-            result = MediumError(Fault.GONE)
         self._input(number, self._target.finished, [(action.ticket, result)])
 
     async def _persist(self, action: Persist, number: int | None) -> None:

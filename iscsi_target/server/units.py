@@ -90,7 +90,8 @@ def open_unit(
     except BaseException:
         backend.close()
         raise
-    return OpenUnit(unit, device, LogicalUnit(unit.name, device), Medium(backend, executor), place)
+    medium = Medium(backend, executor)
+    return OpenUnit(unit, device, LogicalUnit(unit.name, device, medium.attempt), medium, place)
 
 
 def open_backend(unit: Unit, creating: Callable[[], None]) -> Backend:

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 from iscsi_target.scsi.operations import (
+    BLOCKS,
     MAX_EXTENTS,
     Buffer,
     Extent,
@@ -37,10 +38,10 @@ from iscsi_target.scsi.operations import (
     Operation,
     Outcome,
     Read,
+    WouldBlock,
 )
 from iscsi_target.storage import host
 from iscsi_target.storage.faults import StorageError, medium_error, refusal
-from iscsi_target.storage.medium import BLOCKS, WouldBlock
 
 ATTEMPT_LIMIT_BYTES = 256 << 10  # of a read on the event loop: some 50 us of copying out of the page cache
 ZEROS_BYTES = 1 << 20  # of one write of zeros where nothing can be deallocated

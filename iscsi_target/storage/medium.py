@@ -12,10 +12,10 @@ import asyncio
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from enum import Enum
-from typing import Final, Literal, Protocol
+from typing import Literal, Protocol
 
 from iscsi_target.scsi.operations import (
+    BLOCKS,
     MAX_EXTENTS,
     Buffer,
     Extent,
@@ -24,6 +24,7 @@ from iscsi_target.scsi.operations import (
     Operation,
     Outcome,
     Store,
+    WouldBlock,
     extents,
 )
 
@@ -34,18 +35,6 @@ PAGE_BYTES = 4096  # granularity of allocation in RAM, that of a file
 PAGES_PER_REGION = 1 << 14  # 64 MiB; a map of 16 TiB walks at most 262,144 regions
 
 Result = Outcome | MediumError
-
-
-class WouldBlock(Enum):
-    """The answer of `attempt` that is no result: the operation needs a thread, nothing has been done.
-
-    It is a member of its own because None is the outcome of most operations.
-    """
-
-    BLOCKS = "would block"
-
-
-BLOCKS: Final = WouldBlock.BLOCKS
 
 
 class Backend(Store, Protocol):

@@ -76,11 +76,13 @@ class Send(NamedTuple):
     """The buffers are to go out on the connection in order; they are not changed afterwards.
 
     remarks   what a trace is to say of some of the PDUs in the buffers, in their order
+    more      True when more would have been queued: sent() is to be called when the driver has taken these
     """
 
     connection: int
     buffers: list[Buffer]
     remarks: tuple[Remark, ...] = ()
+    more: bool = False
 
 
 class Close(NamedTuple):

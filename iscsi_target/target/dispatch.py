@@ -93,11 +93,18 @@ class Dispatcher:
         if unit is None:
             active.session.respond(event.tag, _absent(event.cdb, active.luns))
             return
-        tag, _, cdb, attribute, expected = event
         new = Task(
-            active.nexus, tag, cdb, ATTRIBUTES[attribute], expected > 0, active.luns, expected, received_s=self.now_s
+            active.nexus,
+            event.tag,
+            event.cdb,
+            ATTRIBUTES[event.attribute],
+            event.expected > 0,
+            active.luns,
+            event.expected,
+            self.now_s,
+            event.data,
         )
-        active.tasks[tag] = (new, unit)
+        active.tasks[event.tag] = (new, unit)
         self.execute(unit, unit.accept(new))
 
     def relieved(self, active: ActiveSession) -> None:

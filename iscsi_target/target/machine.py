@@ -150,6 +150,14 @@ class Target:
         if number in self._links:
             self._links[number].connection.congested = True
 
+    def sent(self, number: int, now: float) -> list[Action]:
+        """Takes in that what a Send with `more` had is on its way, or waits in the driver, so that more may follow."""
+        self._begin(now)
+        link = self._links.get(number)
+        if link is not None and link.active is not None:
+            self._dispatcher.relieved(link.active)
+        return self._take_actions()
+
     def relieved(self, number: int, now: float) -> list[Action]:
         """Takes in that a congested connection has little left to send."""
         self._begin(now)
@@ -294,9 +302,10 @@ class Target:
         return actions
 
     def _flush(self, connection: Connection) -> None:
+        full = connection.full
         output = connection.take_output()
         if output:
-            self._actions.append(Send(connection.number, output, connection.take_remarks()))
+            self._actions.append(Send(connection.number, output, connection.take_remarks(), full))
         if connection.closing:
             self._actions.append(Close(connection.number))
             self._drop(connection.number)

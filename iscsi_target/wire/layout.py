@@ -91,9 +91,10 @@ class _MadeAtFirstUse:
         self._name = name
 
     def __get__(self, value: object, cls: type["Layout"]) -> Any:
-        cls.__new__, unpack, pack = _generate(cls)  # type: ignore[method-assign]  # the generated codec
+        cls.__new__, unpack, pack, encode = _generate(cls)  # type: ignore[method-assign]  # the generated codec
         cls.unpack = classmethod(unpack)  # type: ignore[method-assign, assignment]  # the generated codec
-        cls.pack = pack  # type: ignore[method-assign, assignment]  # the generated codec
+        cls.pack = pack  # type: ignore[method-assign]  # the generated codec
+        cls.encode = encode  # type: ignore[method-assign]  # the generated codec
         return getattr(cls if value is None else value, self._name)
 
 
@@ -147,6 +148,15 @@ class Layout(tuple[Any, ...]):
         """Reads a value from the `size` bytes at offset; reserved bits are ignored.
 
         raises    LayoutError when the buffer is too short
+        """
+        raise NotImplementedError
+
+    @_made_at_first_use
+    @staticmethod
+    def encode(**fields: Any) -> bytes:
+        """Returns what `pack` of a value with these fields does, without making the value.
+
+        raises    LayoutError when a value does not fit its field; TypeError for an unknown name
         """
         raise NotImplementedError
 
@@ -352,7 +362,7 @@ def _shifted(expression: str, bits: int, *, left: bool) -> str:
     return f"({expression} {'<<' if left else '>>'} {bits})"
 
 
-def _generate(cls: type[Layout]) -> tuple[Callable[..., Any], Callable[..., Any], Callable[[Any], bytes]]:
+def _generate(cls: type[Layout]) -> tuple[Callable[..., Any], ...]:
     codec = _Codec()
     for word in _words(cls._declared):
         if all(field.reserved for field in word):
@@ -366,6 +376,7 @@ def _generate(cls: type[Layout]) -> tuple[Callable[..., Any], Callable[..., Any]
         "_load": compiled.unpack_from,
         "_store": compiled.pack,
         "_new": tuple.__new__,
+        "_cls": cls,
         "_len": len,
         "_error": struct.error,
         "_too_short": _too_short,
@@ -374,17 +385,17 @@ def _generate(cls: type[Layout]) -> tuple[Callable[..., Any], Callable[..., Any]
     source = _SOURCE.format(
         names=" ".join(f"{name}," for name in codec.names),
         values=" ".join(f"{value}," for value in codec.values),
-        arguments=" ".join(f", {argument}" for argument in _arguments(cls, scope)),
+        arguments=", ".join(_arguments(cls, scope)),
         fields=" ".join(f"{name}," for name in cls.fields),
         checks=" and ".join(codec.checks) or "True",
         packed=", ".join(codec.packed),
     )
     exec(compile(source, f"<codec of {cls.__name__}>", "exec"), scope)  # our own declarations only
-    return scope["create"], scope["unpack"], scope["pack"]
+    return scope["create"], scope["unpack"], scope["pack"], staticmethod(scope["encode"])
 
 
 _SOURCE = """
-def create(_cls{arguments}):
+def create(_cls, {arguments}):
     return _new(_cls, ({fields}))
 
 def unpack(_cls, buffer, offset=0):
@@ -393,6 +404,14 @@ def unpack(_cls, buffer, offset=0):
     except _error:
         raise _too_short(_cls, buffer, offset) from None
     return _new(_cls, ({values}))
+
+def encode({arguments}):
+    try:
+        if {checks}:
+            return _store({packed})
+    except (_error, TypeError):
+        pass
+    raise _unfit(_new(_cls, ({fields})))
 
 def pack(_value):
     {fields} = _value

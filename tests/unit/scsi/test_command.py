@@ -45,8 +45,3 @@ def test_columns_may_depend_on_the_cdb():
 
 def test_usage_has_the_code_and_ones_for_what_is_evaluated():
     assert X.usage() == bytes.fromhex("9319" + "ff" * 12 + "1f00")
-
-
-def test_a_row_takes_no_other_layout():
-    with pytest.raises(AssertionError):
-        X.columns(ReportLuns())

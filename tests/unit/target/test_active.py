@@ -6,6 +6,7 @@ from iscsi_target.iscsi.login import Negotiated, Parameters, SessionType
 from iscsi_target.iscsi.session import Session
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.logical_unit import LogicalUnit
+from iscsi_target.scsi.lun import pack_lun
 from iscsi_target.target.active import ActiveSession
 from iscsi_target.target.nodes import TargetNode
 from tests.unit.scsi.unit_bench import A, make_device
