@@ -6,7 +6,7 @@ Response.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Protocol
 
 from iscsi_target.iscsi.connection import Connection
 from iscsi_target.iscsi.keys import Parameters
@@ -26,15 +26,33 @@ class SenseLength(Layout):
     sense_length: U16 = 0
 
 
-class Response(NamedTuple):
-    """What a command came to.
+class Ending(Protocol):
+    """What a command came to, as whoever performed it puts it."""
 
-    status     SCSI status
-    sense      sense data, or empty
-    data_in    all the data that the command returns; cut here to what the initiator expects
-    wanted     bytes of Data-Out that the command asks for
-    about      what is to be known of it where it goes out, or None; it is not looked at here
-    """
+    @property
+    def status(self) -> int:
+        """The SCSI status."""
+
+    @property
+    def sense(self) -> bytes:
+        """Sense data, or empty."""
+
+    @property
+    def data_in(self) -> Buffer:
+        """All the data that the command returns; cut here to what the initiator expects."""
+
+    @property
+    def wanted(self) -> int:
+        """Bytes of Data-Out that the command asks for."""
+
+    @property
+    def about(self) -> object:
+        """What is to be known of it where it goes out, or None; it is not looked at here."""
+
+
+@dataclass(slots=True)
+class Response:
+    """What a command came to that nobody performed; the fields of an `Ending`."""
 
     status: int
     sense: bytes = b""
@@ -69,7 +87,7 @@ class OpenTask:
     transfer: DataOutTransfer
     immediate: Buffer = b""
     collecting: bool = False
-    response: Response | None = None
+    response: Ending | None = None
     under_way_bytes: int = 0
 
     def take_immediate(self) -> Buffer:
@@ -77,25 +95,27 @@ class OpenTask:
         immediate, self.immediate = self.immediate, b""
         return immediate
 
-    def send(self, response: Response, parameters: Parameters) -> None:
+    def send(self, response: Ending, parameters: Parameters) -> None:
         """Queues the PDUs of the response.
 
         Source: RFC7143 11.4, 11.7
         """
+        data = response.data_in if self.read else b""
+        if len(data) > self.expected_read:
+            # A view would keep all of a large read until an initiator that asked for little of it has it.
+            data = bytes(memoryview(data)[: self.expected_read])
         data_sn = self.transfer.r2ts  # R2Ts and Data-In of a bidirectional command are numbered together, 11.8.1
-        if self.read and response.data_in:
-            data = response.data_in
-            if len(data) > self.expected_read:
-                # A view would keep all of a large read until an initiator that asked for little of it has it.
-                data = bytes(memoryview(data)[: self.expected_read])
-            parts = split(data, parameters.max_burst_length, parameters.initiator_max_recv)
-            if data and response.status == STATUS_GOOD and not self.write:
-                self._send_data(parts[:-1], data_sn)
-                self._send_last(parts[-1], data_sn + len(parts) - 1, response)
-                return
+        if not data:
+            self._send_status(response, data_sn)
+            return
+        parts = split(data, parameters.max_burst_length, parameters.initiator_max_recv)
+        if self.write or response.status != STATUS_GOOD:
             self._send_data(parts, data_sn)
-            data_sn += len(parts)
-        self._send_status(response, data_sn)
+            self._send_status(response, data_sn + len(parts))
+            return
+        if len(parts) > 1:
+            self._send_data(parts[:-1], data_sn)
+        self._send_last(parts[-1], data_sn + len(parts) - 1, response)
 
     def _send_data(self, parts: Sequence[DataInPart], data_sn: int) -> None:
         """Queues Data-In PDUs without status.
@@ -106,12 +126,13 @@ class OpenTask:
             header = DataIn(final=final, initiator_task_tag=self.tag, data_sn=number, buffer_offset=offset)
             self.connection.send(header, data, status=False)
 
-    def _send_last(self, part: DataInPart, data_sn: int, response: Response) -> None:
+    def _send_last(self, part: DataInPart, data_sn: int, response: Ending) -> None:
         """Queues the last Data-In PDU, which carries the status GOOD.
 
         Nearly every read ends here with its only PDU, so the header is packed from its fields without being made first.
         Source: RFC7143 11.7.3
         """
+        offset, data, _ = part
         overflow, underflow, count = self._residual(response)
         stat_sn, exp_cmd_sn, max_cmd_sn = self.connection.stamp(status=True)
         header = DataIn.encode(
@@ -119,18 +140,18 @@ class OpenTask:
             status_present=True,
             overflow=overflow,
             underflow=underflow,
-            data_segment_length=len(part.data),
+            data_segment_length=len(data),
             initiator_task_tag=self.tag,
             stat_sn=stat_sn,
             exp_cmd_sn=exp_cmd_sn,
             max_cmd_sn=max_cmd_sn,
             data_sn=data_sn,
-            buffer_offset=part.offset,
+            buffer_offset=offset,
             residual_count=count,
         )
-        self.connection.queue(header, part.data)
+        self.connection.queue(header, data)
 
-    def _send_status(self, response: Response, data_sn: int) -> None:
+    def _send_status(self, response: Ending, data_sn: int) -> None:
         overflow, underflow, count = self._residual(response)
         both = self.read and self.write
         back = residual(self.expected_read, len(response.data_in))
@@ -150,7 +171,7 @@ class OpenTask:
         )
         self.connection.send(header, sense, about=response.about)
 
-    def _residual(self, response: Response) -> Residual:
+    def _residual(self, response: Ending) -> Residual:
         """Returns overflow, underflow and count in the direction that the command PDU's flags name.
 
         A command with neither flag is compared with what it would have returned.

@@ -19,6 +19,9 @@ class Parking:
         self._parked: dict[int, tuple[CommandReceived, OpenTask]] = {}  # by tag, in order; the window bounds them
         self._under_way_bytes = 0
 
+    def __len__(self) -> int:
+        return len(self._parked)
+
     def __contains__(self, tag: int) -> bool:
         return tag in self._parked
 

@@ -30,7 +30,7 @@ from iscsi_target.iscsi.framing import RawPdu
 from iscsi_target.iscsi.header import NO_TAG
 from iscsi_target.iscsi.login import Negotiated
 from iscsi_target.iscsi.numbering import WINDOW_COMMANDS, CommandWindow
-from iscsi_target.iscsi.open_task import OpenTask, Response
+from iscsi_target.iscsi.open_task import Ending, OpenTask
 from iscsi_target.iscsi.parking import Parking
 from iscsi_target.iscsi.requests import (
     AnyRequest,
@@ -131,23 +131,20 @@ class Session:
             else:
                 events = self._handle(connection, pdu)
         elif self._numbers.pass_on(basic.cmd_sn):
-            events = self._handle_in_turn(connection, pdu)
+            tasks = len(self._tasks)
+            events = self._handle(connection, pdu)
+            if len(self._tasks) <= tasks:  # a new task takes the place in the window that its number leaves
+                self._numbers.open(len(self._tasks))
         elif self._numbers.is_early(basic.cmd_sn):
             self._keep(connection, pdu, basic)
         return chain(events, self._release()) if self._numbers.early else events
-
-    def _handle_in_turn(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
-        tasks = len(self._tasks)
-        events = self._handle(connection, pdu)
-        if len(self._tasks) <= tasks:  # a new task takes the place in the window that its number leaves
-            self._numbers.open(len(self._tasks))
-        return events
 
     def _release(self) -> Iterator[Event]:
         """Handles the requests that waited for those before them."""
         for its_connection, in_turn in self._numbers.release():
             if its_connection.phase is self:  # and not logging out since
-                yield from self._handle_in_turn(its_connection, in_turn)
+                yield from self._handle(its_connection, in_turn)
+                self._numbers.open(len(self._tasks))
 
     def _keep(self, connection: Connection, pdu: RawPdu, basic: Numbered) -> None:
         """Keeps a request until those before it have come."""
@@ -325,6 +322,11 @@ class Session:
 
     # From the target
 
+    @property
+    def parks(self) -> bool:
+        """True when commands wait until there is room for their data."""
+        return bool(self._parking)
+
     def unpark(self) -> CommandReceived | None:
         """Returns the next command that waited until the initiator fetched its data and may go on now, or None."""
         return self._parking.release()
@@ -357,7 +359,7 @@ class Session:
                 status=False,
             )
 
-    def respond(self, tag: int, response: Response) -> None:
+    def respond(self, tag: int, response: Ending) -> None:
         """Sends what a command came to, once the initiator owes no more data for it.
 
         Source: RFC7143 11.4
@@ -373,7 +375,7 @@ class Session:
             task.response = response
             self._parking.leave(task)
 
-    def _finish(self, tag: int, task: OpenTask, response: Response) -> None:
+    def _finish(self, tag: int, task: OpenTask, response: Ending) -> None:
         self._forget(tag, task)
         task.send(response, self.parameters)
 

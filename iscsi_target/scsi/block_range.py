@@ -3,8 +3,6 @@
 All raise before anything is done; none changes anything.
 """
 
-from typing import NamedTuple
-
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.status import (
     InvalidFieldInCdb,
@@ -15,27 +13,20 @@ from iscsi_target.scsi.status import (
 from iscsi_target.wire.layout import Layout
 
 
-class ByteRange(NamedTuple):
-    """A range of logical blocks, in bytes."""
-
-    offset_bytes: int
-    length_bytes: int
-
-
-def checked_range(device: Device, lba: int, blocks: int) -> ByteRange:
-    """Returns where blocks are on the medium.
+def checked_range(device: Device, lba: int, blocks: int) -> tuple[int, int]:
+    """Returns where blocks are on the medium: offset and length in bytes.
 
     blocks   may be 0; the LBA must exist all the same
     raises   LbaOutOfRange with the first LBA that does not exist
     Source: SBC3r36 4.4, 4.18.1
     """
-    capacity = device.geometry.length_blocks
+    geometry = device.geometry
+    capacity = geometry.length_blocks
     if lba >= capacity:
         raise LbaOutOfRange(lba)
     if lba + blocks > capacity:
         raise LbaOutOfRange(capacity)
-    block_length = device.geometry.block_length_bytes
-    return ByteRange(lba * block_length, blocks * block_length)
+    return lba * geometry.block_length_bytes, blocks * geometry.block_length_bytes
 
 
 def check_length(cdb: Layout, field: str, limit_blocks: int) -> None:

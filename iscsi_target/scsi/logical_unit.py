@@ -197,7 +197,7 @@ class LogicalUnit:
         Source: SAM5r21 5.1, 8
         """
         assert task.nexus in self._nexuses
-        if self._tasks.has_room(task.nexus):
+        if self._tasks.order.has_room(task.nexus):
             self._admit(task)
         else:
             self._refuse(task, TaskSetFull())
@@ -277,7 +277,7 @@ class LogicalUnit:
             self._tasks.enter(OpenTask(task, command, cdb, wanted, COLLECTING))
             return
         entry = OpenTask(task, command, cdb, wanted, ARRIVING, (task.data_out or b"")[:wanted])
-        if self._tasks.starts_at_once(task) and not (self._saving and isinstance(cdb, SAVERS)):
+        if self._tasks.order.enables(task.attribute) and not (self._saving and isinstance(cdb, SAVERS)):
             self._settle(entry, self._start)
         else:
             self._stay(entry, READY)
@@ -356,7 +356,7 @@ class LogicalUnit:
 
     def _work(self, entry: OpenTask, work: Work) -> None:
         """Has an operation done at once when nobody is in its way and the medium can, else when its turn comes."""
-        if self._tasks.needs_no_turn(work.operation):
+        if self._tasks.turns.are_quiet(work.operation):
             result = self._attempt(work.operation)
             if result is not BLOCKS:
                 self._settle(entry, self._finish, work, result)

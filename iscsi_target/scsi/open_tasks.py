@@ -7,7 +7,6 @@ from collections import deque
 
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.open_task import OVER, READY, OpenTask, Performing, Ready, Saving, WaitingToSave
-from iscsi_target.scsi.operations import Operation
 from iscsi_target.scsi.task import Function, ManagementRequest, Task, Ticket
 from iscsi_target.scsi.task_set import TaskSet, Turn, Turns
 
@@ -17,12 +16,14 @@ _UNDER_WAY = (Performing, Saving)
 class OpenTasks:
     """The tasks that have not ended.
 
+    order        in which they start
+    turns        in which their operations go to the medium
     startable    those that may go on by themselves, oldest first; whoever lets one go on takes it out
     """
 
     def __init__(self) -> None:
-        self._set = TaskSet()
-        self._turns = Turns()
+        self.order = TaskSet()
+        self.turns = Turns()
         self._open: dict[Task, OpenTask] = {}
         self.startable: deque[OpenTask] = deque()
         self._savers: list[OpenTask] = []
@@ -36,21 +37,7 @@ class OpenTasks:
 
     def count(self, nexus: Nexus) -> int:
         """Returns how many tasks of a nexus are open."""
-        return self._set.open_tasks(nexus)
-
-    def has_room(self, nexus: Nexus) -> bool:
-        """Returns True when one more task of the nexus may enter.
-
-        Source: SAM5r21 5.3.1 (TASK SET FULL)
-        """
-        return self._set.has_room(nexus)
-
-    def starts_at_once(self, task: Task) -> bool:
-        """Returns True when a task would be enabled by coming in.
-
-        Source: SAM5r21 8.5, 8.6
-        """
-        return self._set.enables(task.attribute)
+        return self.order.open_tasks(nexus)
 
     def enter(self, entry: OpenTask) -> None:
         """Takes in a task; those that are enabled by it become startable.
@@ -58,7 +45,7 @@ class OpenTasks:
         Source: SAM5r21 8.5, 8.6
         """
         self._open[entry.task] = entry
-        if self._set.enter(entry.task):
+        if self.order.enter(entry.task):
             self._enable(entry)
 
     def leave(self, entry: OpenTask) -> None:
@@ -68,7 +55,7 @@ class OpenTasks:
         """
         entry.phase = OVER
         del self._open[entry.task]
-        for task in self._set.leave(entry.task):
+        for task in self.order.leave(entry.task):
             self._enable(self._open[task])
 
     def _enable(self, entry: OpenTask) -> None:
@@ -83,17 +70,13 @@ class OpenTasks:
         if entry.enabled:
             self.startable.append(entry)
 
-    def needs_no_turn(self, operation: Operation) -> bool:
-        """Returns True for an operation that may be done at once, whatever is at the medium or waits for it."""
-        return self._turns.are_quiet(operation)
-
     def enter_turn(self, turn: Turn) -> bool:
         """Takes in an operation's turn; returns True when it may go to the medium at once."""
-        return self._turns.enter(turn)
+        return self.turns.enter(turn)
 
     def leave_turn(self, turn: Turn) -> None:
         """Takes out a turn; the tasks whose turn it is now become startable."""
-        for free in self._turns.leave(turn):
+        for free in self.turns.leave(turn):
             self.startable.append(self._open[free.task])
 
     def wait_to_save(self, entry: OpenTask) -> None:

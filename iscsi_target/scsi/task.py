@@ -179,12 +179,14 @@ class Persist(NamedTuple):
     unit: str
 
 
-class Completed(NamedTuple):
+@dataclass(slots=True)
+class Completed:
     """The task is over and its status goes to the initiator.
 
     sense      sense data without the two-byte length that iSCSI puts before it; empty unless CHECK CONDITION
     data_in    the whole data that the command returns, whatever the initiator expects
     wanted     bytes of Data-Out that the CDB asks for; with the expected length it gives the residual
+    about      what of the timeline belongs to the status, or None
     """
 
     task: Task
@@ -192,6 +194,7 @@ class Completed(NamedTuple):
     sense: bytes = b""
     data_in: Buffer = b""
     wanted: int = 0
+    about: Entry | None = None
 
 
 class Aborted(NamedTuple):

@@ -109,7 +109,8 @@ class Dispatcher:
 
     def relieved(self, active: ActiveSession) -> None:
         """Notes that a session may have room for commands that it had to park."""
-        self._relieved[active] = None
+        if active.session.parks:
+            self._relieved[active] = None
 
     def unpark(self) -> None:
         """Lets the commands go on that have room now."""
@@ -223,8 +224,8 @@ class Dispatcher:
                 case Perform(ticket) | Persist(ticket):
                     self._performing[ticket] = unit
                     self._actions.append(action)
-                case Completed(ended, status, sense, data_in, wanted):
-                    self._completed(ended, Response(status, sense, data_in, wanted))
+                case Completed():
+                    self._completed(action)
                 case Collect(wanting, length_bytes):
                     self._collect(wanting, length_bytes)
                 case Aborted(ended):
@@ -250,16 +251,18 @@ class Dispatcher:
         if active is not None or noted in self._orders:
             self._noted_of[noted] = entry
 
-    def _completed(self, ended: Task, response: Response) -> None:
-        if ended in self._orders:
+    def _completed(self, completed: Completed) -> None:
+        ended = completed.task
+        if self._orders and ended in self._orders:
             self._actions.append(Operated(self._orders.pop(ended), self._noted_of.pop(ended)))
             return
         active = self.active[ended.nexus]
         del active.tasks[ended.tag]
-        active.aborting.discard(ended.tag)
+        if active.aborting:
+            active.aborting.discard(ended.tag)
         if self._noted_of:
-            response = response._replace(about=self._noted_of.pop(ended, None))
-        active.session.respond(ended.tag, response)
+            completed.about = self._noted_of.pop(ended, None)
+        active.session.respond(ended.tag, completed)
         self.relieved(active)
 
     def _aborted(self, ended: Task) -> None:

@@ -449,8 +449,8 @@ class Target:
 
     def _handle(self, link: Link, event: events.Event) -> None:
         match event:
-            case events.CommandReceived() | events.DataOutCompleted():
-                self._dispatch(link.active, event)
+            case events.CommandReceived() if link.active is not None and not link.active.ending:
+                self._dispatcher.command(link.active, event)
             case events.LoginCompleted():
                 self._admit(link)
             case events.LoginFailed(reason):
