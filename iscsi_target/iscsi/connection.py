@@ -195,8 +195,8 @@ class Connection:
         about     as for `send`
         """
         self._touched[self] = None
-        begin = len(self._output)
         self._queued_bytes += len(data)
+        begin = len(self._output)
         wrap(self._output, header, data, header_digest=self._header_digest, data_digest=self._data_digest)
         if about is not None:
             ahead, length = (sum(map(len, part)) for part in (self._output[:begin], self._output[begin:]))

@@ -108,14 +108,14 @@ class OpenTask:
         if not data:
             self._send_status(response, data_sn)
             return
-        parts = split(data, parameters.max_burst_length, parameters.initiator_max_recv)
+        *parts, last = split(data, parameters.max_burst_length, parameters.initiator_max_recv)
         if self.write or response.status != STATUS_GOOD:
-            self._send_data(parts, data_sn)
-            self._send_status(response, data_sn + len(parts))
+            self._send_data([*parts, last], data_sn)
+            self._send_status(response, data_sn + len(parts) + 1)
             return
-        if len(parts) > 1:
-            self._send_data(parts[:-1], data_sn)
-        self._send_last(parts[-1], data_sn + len(parts) - 1, response)
+        if parts:
+            self._send_data(parts, data_sn)
+        self._send_last(last, data_sn + len(parts), response)
 
     def _send_data(self, parts: Sequence[DataInPart], data_sn: int) -> None:
         """Queues Data-In PDUs without status.

@@ -367,7 +367,7 @@ class Session:
         task = self._tasks.get(tag)
         if task is None:
             return
-        if task.transfer.quiet:
+        if task.transfer is NO_DATA_OUT or task.transfer.quiet:
             self._finish(tag, task, response)
         else:
             task.transfer.fail()

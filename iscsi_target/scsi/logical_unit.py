@@ -196,7 +196,6 @@ class LogicalUnit:
 
         Source: SAM5r21 5.1, 8
         """
-        assert task.nexus in self._nexuses
         if self._tasks.order.has_room(task.nexus):
             self._admit(task)
         else:
@@ -315,7 +314,17 @@ class LogicalUnit:
         reply = command.handler(self.device, entry.cdb, Call._make(known))
         if isinstance(entry.cdb, ReportLuns):
             self._nexuses.withdraw(task.nexus, AttentionCode.REPORTED_LUNS_DATA_HAS_CHANGED)
-        return reply
+        return self._do_at_once(entry, reply) if isinstance(reply, Work) else reply
+
+    def _do_at_once(self, entry: OpenTask, work: Work) -> Done | Work:
+        """Has an operation done when nobody is in its way and the medium can do it without blocking."""
+        if work.attention is not None:
+            self._nexuses.establish(work.attention, except_nexus=entry.task.nexus)
+        if self._tasks.turns.are_quiet(work.operation):
+            result = self._attempt(work.operation)
+            if result is not BLOCKS:
+                return self._finish(entry, work, result)
+        return work
 
     def _settle(self, entry: OpenTask, step: Callable[..., Reply], *arguments: object) -> None:
         """Runs a step of a command; the one place that turns what handlers raise into a status."""
@@ -333,9 +342,7 @@ class LogicalUnit:
             case Done():
                 self._complete(entry, reply)
             case Work():
-                if reply.attention is not None:
-                    self._nexuses.establish(reply.attention, except_nexus=entry.task.nexus)
-                self._work(entry, reply)
+                self._await_turn(entry, reply)
             case Change(transition):
                 self._stay(entry, FENCING)
                 self._change(entry, transition)
@@ -354,16 +361,10 @@ class LogicalUnit:
 
     # At the medium
 
-    def _work(self, entry: OpenTask, work: Work) -> None:
-        """Has an operation done at once when nobody is in its way and the medium can, else when its turn comes."""
-        if self._tasks.turns.are_quiet(work.operation):
-            result = self._attempt(work.operation)
-            if result is not BLOCKS:
-                self._settle(entry, self._finish, work, result)
-                return
+    def _await_turn(self, entry: OpenTask, work: Work) -> None:
         turn = Turn(entry.task, work.operation)
         self._stay(entry, Waiting(turn, work))
-        if self._tasks.enter_turn(turn):
+        if self._tasks.turns.enter(turn):
             self._take_turn(entry, turn, work)
 
     def _take_turn(self, entry: OpenTask, turn: Turn, work: Work) -> None:
@@ -396,10 +397,11 @@ class LogicalUnit:
         else:
             self._adopt_aborted(entry, save.finish())
 
-    def _adopt(self, _: OpenTask, save: Save, result: Outcome | MediumError) -> Done | Work | Change:
+    def _adopt(self, entry: OpenTask, save: Save, result: Outcome | MediumError) -> Done | Work | Change:
         if isinstance(result, MediumError):
             raise save.failure()
-        return save.finish()
+        reply = save.finish()
+        return self._do_at_once(entry, reply) if isinstance(reply, Work) else reply
 
     def _adopt_aborted(self, entry: OpenTask, reply: Done | Work | Change) -> None:
         """Lets what is on disk hold, although the command that wanted it was aborted meanwhile."""

@@ -70,10 +70,6 @@ class OpenTasks:
         if entry.enabled:
             self.startable.append(entry)
 
-    def enter_turn(self, turn: Turn) -> bool:
-        """Takes in an operation's turn; returns True when it may go to the medium at once."""
-        return self.turns.enter(turn)
-
     def leave_turn(self, turn: Turn) -> None:
         """Takes out a turn; the tasks whose turn it is now become startable."""
         for free in self.turns.leave(turn):

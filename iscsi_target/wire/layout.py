@@ -313,7 +313,8 @@ class _Codec:
         self.names: list[str] = []  # what struct unpacks
         self.values: list[str] = []  # an expression per named field, from names
         self.packed: list[str] = []  # what struct packs, from the fields' names
-        self.checks: list[str] = []
+        self.checks: list[str] = []  # of what struct does not check itself
+        self.flags: list[str] = []
 
     def add_bytes(self, field: _Field) -> None:
         self.format += f"{field.width_bits // 8}s"
@@ -346,11 +347,18 @@ class _Codec:
             loaded = f"{_shifted(f'({whole})', remaining, left=False)} & {mask}"
             self.values.append(f"({loaded}) != 0" if field.kind == "bit" else loaded)
             parts.append(_shifted(field.name, remaining, left=True))
-            self.checks.append(f"0 <= {field.name} <= {mask}")
+            if mask == 1:
+                self.flags.append(field.name)
+            elif len(word) > 1 or len(codes) > 1:
+                self.checks.append(f"0 <= {field.name} <= {mask}")
         joined = " | ".join(parts)
         for shift, mask in terms:
             whole_word = len(terms) == 1
             self.packed.append(joined if whole_word else f"{_shifted(f'({joined})', shift, left=False)} & {mask}")
+
+    def all_checks(self) -> list[str]:
+        """The checks as conditions, of which that of all flags is one: all are 0 or 1 when their union is."""
+        return [*self.checks, f"0 <= ({' | '.join(self.flags) or 0}) <= 1"]
 
     def skip(self, width_bits: int) -> None:
         self.format += f"{width_bits // 8}x"
@@ -387,7 +395,7 @@ def _generate(cls: type[Layout]) -> tuple[Callable[..., Any], ...]:
         values=" ".join(f"{value}," for value in codec.values),
         arguments=", ".join(_arguments(cls, scope)),
         fields=" ".join(f"{name}," for name in cls.fields),
-        checks=" and ".join(codec.checks) or "True",
+        checks=" and ".join(codec.all_checks()),
         packed=", ".join(codec.packed),
     )
     exec(compile(source, f"<codec of {cls.__name__}>", "exec"), scope)  # our own declarations only
