@@ -1,14 +1,23 @@
 """CRC-32C of iSCSI digests: the processor's instruction through google-crc32c, crcmod where that cannot be had.
 
 google-crc32c itself falls back to slow pure Python on a platform without a wheel, so its `implementation` decides.
+
+Of all buffers that Python has, google-crc32c takes bytes and arrays of ctypes only. An array can be laid over what a
+memoryview shows without a copy, if that can be written to. This takes a microsecond, so what is short is copied. So is
+a part of bytes, which cannot be written to.
 """
 
+import ctypes
 from collections.abc import Callable
+from functools import lru_cache
 
 import crcmod
 import google_crc32c
 
 Buffer = bytes | bytearray | memoryview
+
+COPY_LIMIT_BYTES = 32 << 10  # up to this length a copy is as quick
+ARRAY_TYPES = 64  # lengths of which the type of array is kept; connections use few
 
 # Without its C library the wheel computes in Python; crcmod's C extension is then the faster one.
 HARDWARE = google_crc32c.implementation == "c"
@@ -28,8 +37,24 @@ def crc32c_by_wheel(*buffers: Buffer) -> int:
     """Returns the CRC-32C of the buffers joined."""
     crc = 0
     for buffer in buffers:
-        crc = google_crc32c.extend(crc, bytes(buffer))
+        crc = google_crc32c.extend(crc, buffer if type(buffer) is bytes else _acceptable(buffer))
     return crc
+
+
+def _acceptable(buffer: Buffer) -> bytes | ctypes.Array[ctypes.c_char]:
+    """Returns the contents of a buffer as what google-crc32c takes."""
+    if len(buffer) <= COPY_LIMIT_BYTES:
+        return bytes(buffer)
+    view = memoryview(buffer)
+    if not view.readonly:
+        return _array_type(len(buffer)).from_buffer(buffer)
+    whole = view.obj if view.c_contiguous else None
+    return whole if type(whole) is bytes and len(whole) == len(buffer) else bytes(buffer)
+
+
+@lru_cache(ARRAY_TYPES)
+def _array_type(length: int) -> type[ctypes.Array[ctypes.c_char]]:
+    return ctypes.c_char * length
 
 
 crc32c = crc32c_by_wheel if HARDWARE else crc32c_by_crcmod
@@ -37,3 +62,11 @@ crc32c = crc32c_by_wheel if HARDWARE else crc32c_by_crcmod
 
 Source: RFC7143 13.1, RFC3720 B.4 (test vectors)
 """
+
+
+def digest(*buffers: Buffer) -> bytes:
+    """Returns the CRC-32C of the buffers joined, as it travels.
+
+    Source: RFC7143 13.1
+    """
+    return crc32c(*buffers).to_bytes(4, "little")

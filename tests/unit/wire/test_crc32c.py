@@ -2,7 +2,7 @@
 
 import pytest
 
-from iscsi_target.wire.crc32c import crc32c, crc32c_by_crcmod, crc32c_by_wheel
+from iscsi_target.wire.crc32c import COPY_LIMIT_BYTES, crc32c, crc32c_by_crcmod, crc32c_by_wheel, digest
 
 READ_COMMAND = bytes.fromhex(
     "01c00000 00000000 00000000 00000000 14000000 00000400 00000014 00000018 28000000 00000000 02000000 00000000"
@@ -31,3 +31,33 @@ def test_vectors_of_the_standard(function, name):
 def test_buffers_of_any_kind_count_as_joined(function):
     assert function(b"1234", bytearray(b"56"), memoryview(b"789"), b"") == 0xE3069283
     assert function() == 0
+
+
+LONG = bytes(range(256)) * (2 * COPY_LIMIT_BYTES // 256)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize(
+    "buffer",
+    [
+        bytearray(LONG),
+        memoryview(LONG),
+        memoryview(LONG[::-1])[::-1],
+        memoryview(bytearray(LONG)),
+        memoryview(b"before" + LONG + b"after")[6:-5],
+        memoryview(bytearray(b"before" + LONG + b"after"))[6:-5],
+    ],
+)
+def test_a_long_buffer_counts_as_its_bytes_whatever_its_kind(function, buffer):
+    assert function(buffer) == crc32c_by_crcmod(LONG)
+
+
+def test_a_long_buffer_may_change_its_length_again_afterwards():
+    buffer = bytearray(LONG)
+    crc32c_by_wheel(buffer)
+    buffer.clear()
+
+
+@pytest.mark.clause("RFC7143 13.1")
+def test_a_digest_travels_with_its_least_significant_byte_first():
+    assert digest(bytes(16), bytes(16)) == bytes.fromhex("aa36918a")
