@@ -16,6 +16,9 @@ _fallocate = _libc.fallocate64 if hasattr(_libc, "fallocate64") else _libc.fallo
 _fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _fallocate.restype = ctypes.c_int
 
+_STATFS_BYTES = 512  # more than struct statfs has on any architecture
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of mallopt(3)
+
 
 def punch_hole(descriptor: int, offset_bytes: int, *, length_bytes: int) -> None:
     """Deallocates a range of a file or block device, which then reads as zeros and keeps its size.
@@ -57,8 +60,37 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def file_system(descriptor: int) -> int:
+    """Returns the magic number of the file system that a file lies on, as statfs(2) lists them.
+
+    raises   OSError
+    """
+    found = (ctypes.c_long * (_STATFS_BYTES // ctypes.sizeof(ctypes.c_long)))()
+    if _libc.fstatfs(descriptor, found) != 0:
+        raise _error()
+    return found[0]
+
+
+def keep_freed_memory(limit_bytes: int) -> None:
+    """Lets the process keep memory that it frees, up to a limit, to use it again.
+
+    Otherwise each large buffer is mapped anew and costs a page fault for every page, several times the work of filling
+    it. For all threads there is one heap then, since a buffer is often made by one and freed by another. Does nothing
+    where the C library has no mallopt.
+    """
+    if hasattr(_libc, "mallopt"):
+        _libc.mallopt(_M_ARENA_MAX, 1)
+        _libc.mallopt(_M_MMAP_THRESHOLD, limit_bytes)
+        _libc.mallopt(_M_TRIM_THRESHOLD, limit_bytes)
+
+
 def _change_allocation(descriptor: int, mode: int, *, offset_bytes: int, length_bytes: int) -> None:
     while _fallocate(descriptor, mode | _KEEP_SIZE, offset_bytes, length_bytes) != 0:
-        number = ctypes.get_errno()
-        if number != errno.EINTR:
-            raise OSError(number, os.strerror(number))
+        error = _error()
+        if error.errno != errno.EINTR:
+            raise error
+
+
+def _error() -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number))

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,3 +52,31 @@ def test_only_a_directory_is_synced_as_one(descriptor, tmp_path):
     host.sync_directory(tmp_path)
     with pytest.raises(NotADirectoryError):
         host.sync_directory(tmp_path / "file")
+
+
+def test_a_file_system_is_told_by_its_number():
+    with Path("/proc/self/stat").open("rb") as opened:
+        assert host.file_system(opened.fileno()) == 0x9FA0  # procfs, the one file system that is everywhere
+
+
+def test_the_file_system_of_a_closed_file_is_an_error():
+    descriptor = os.open("/", os.O_RDONLY)
+    os.close(descriptor)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        host.file_system(descriptor)
+
+
+def test_large_buffers_that_were_freed_are_used_again():
+    program = """
+import resource
+from iscsi_target.storage import host
+host.keep_freed_memory(32 << 20)
+def faults_of_a_buffer():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    bytearray(8 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults_of_a_buffer()
+print(faults_of_a_buffer())
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(result.stdout) < 100  # of 2048 pages
