@@ -26,24 +26,20 @@ import time
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from iscsi_target.scsi.operations import (
-    BLOCKS,
     MAX_EXTENTS,
     Buffer,
     Extent,
     Fault,
     MediumError,
-    Operation,
-    Outcome,
-    Read,
-    WouldBlock,
 )
 from iscsi_target.storage import host
 from iscsi_target.storage.faults import StorageError, medium_error, refusal
+from iscsi_target.storage.pace import Pace
+from iscsi_target.storage.page_cache import PageCache
 
-ATTEMPT_LIMIT_BYTES = 256 << 10  # of a read on the event loop: some 50 us of copying out of the page cache
 ZEROS_BYTES = 1 << 20  # of one write of zeros where nothing can be deallocated
 DEVICE_LOCK_TRIES = 20  # udev locks a device for a moment whenever it looks at it
 DEVICE_LOCK_PAUSE_S = 0.1
@@ -77,7 +73,7 @@ class _Opened(NamedTuple):
 class FileStore:
     """A store on an open file or block device, locked against every other user that locks.
 
-    All methods but `attempt` may block; any thread may call them.
+    All methods but `attempt`, which is that of its PageCache, may block; any thread may call them.
     """
 
     def __init__(self, opened: _Opened) -> None:
@@ -85,13 +81,14 @@ class FileStore:
         self._kind = opened.kind
         self._size_bytes = opened.size_bytes
         self._read_only = opened.read_only
-        self._attempts_reads = True
         self._maps_allocation = opened.kind is Kind.REGULAR_FILE
         self._deallocators: tuple[_Deallocator, ...] = (host.punch_hole, host.zero_range)
         self._flushing = threading.Lock()
         self._flushes_begun = 0
         self._flushes_ended = 0
         self._flush_failure: MediumError | None = None
+        self._cache = PageCache(opened.descriptor, Pace(), writable=not opened.read_only)
+        self.attempt = self._cache.attempt
 
     @classmethod
     def open(
@@ -136,23 +133,6 @@ class FileStore:
         """What the store lies on."""
         return self._kind
 
-    def attempt(self, operation: Operation) -> Outcome | Literal[WouldBlock.BLOCKS]:
-        """Answers a plain read of moderate length out of the page cache; everything else BLOCKS.
-
-        returns   the bytes, or BLOCKS when a part of them is not in the cache
-        """
-        if not (isinstance(operation, Read) and self._attempts_reads) or operation.flush:
-            return BLOCKS
-        if operation.length_bytes > ATTEMPT_LIMIT_BYTES:
-            return BLOCKS
-        buffer = bytearray(operation.length_bytes)
-        try:
-            count = os.preadv(self._descriptor, [buffer], operation.offset_bytes, os.RWF_NOWAIT)
-        except OSError as error:
-            self._attempts_reads = error.errno not in _UNSUPPORTED
-            return BLOCKS  # a real fault comes up again in the thread
-        return bytes(buffer) if count == operation.length_bytes else BLOCKS
-
     def read(self, offset_bytes: int, length_bytes: int) -> bytes:
         """Returns exactly length_bytes; a hole reads as zeros, what is beyond a truncated end does not."""
         self._check(offset_bytes, length_bytes)
@@ -172,19 +152,17 @@ class FileStore:
     def write(self, offset_bytes: int, data: Buffer) -> None:
         """Writes all of data; raises MediumError at the first byte that is not written."""
         self._admit_change(offset_bytes, len(data))
-        source = memoryview(data)
-        done = 0
-        while done < len(source):
-            try:
-                done += os.pwrite(self._descriptor, source[done:], offset_bytes + done)
-            except OSError as error:
-                raise self._change_failed(error, offset_bytes + done) from error
+        with self._cache.change():
+            self._write_all(offset_bytes, memoryview(data))
 
     def discard(self, offset_bytes: int, length_bytes: int) -> None:
         """Deallocates the range as far as the system can; it reads as zeros afterwards in any case."""
         self._admit_change(offset_bytes, length_bytes)
-        if length_bytes == 0:
-            return
+        if length_bytes:
+            with self._cache.change():
+                self._discard(offset_bytes, length_bytes)
+
+    def _discard(self, offset_bytes: int, length_bytes: int) -> None:
         for deallocate in self._deallocators:
             try:
                 deallocate(self._descriptor, offset_bytes, length_bytes=length_bytes)
@@ -204,7 +182,7 @@ class FileStore:
         if self._read_only:
             return
         wanted = self._flushes_begun + 1  # one that is under way now may have missed the caller's last write
-        with self._flushing:
+        with self._cache.change(), self._flushing:
             if self._flush_failure is not None:
                 raise MediumError(self._flush_failure.fault)
             if self._flushes_ended >= wanted:
@@ -268,6 +246,14 @@ class FileStore:
         if ambiguous and os.lseek(self._descriptor, 0, os.SEEK_END) <= offset_bytes:
             return MediumError(Fault.TRUNCATED, offset_bytes)
         return medium_error(error, Fault.WRITE_FAILED, offset_bytes)
+
+    def _write_all(self, offset_bytes: int, source: memoryview) -> None:
+        done = 0
+        while done < len(source):
+            try:
+                done += os.pwrite(self._descriptor, source[done:], offset_bytes + done)
+            except OSError as error:
+                raise self._change_failed(error, offset_bytes + done) from error
 
     def _write_zeros(self, offset_bytes: int, length_bytes: int) -> None:
         end_bytes = offset_bytes + length_bytes

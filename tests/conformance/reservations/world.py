@@ -49,7 +49,7 @@ from iscsi_target.scsi.task import (
     UnitState,
 )
 from iscsi_target.scsi.timeline import Entry
-from iscsi_target.storage.medium import RamStore
+from iscsi_target.storage.ram import RamStore
 from iscsi_target.wire.layout import Layout
 from tests import reservation_data
 
@@ -278,7 +278,7 @@ class World:
                     if not self.hold_saves:
                         self.finish_save()
                 case Completed(task, status, sense, data_in):
-                    self._end(task, _told(status, sense), data_in)
+                    self._end(task, _told(status, sense), bytes(data_in))
                 case Aborted(task):
                     self._end(task, None, b"")
                 case Managed(number):

@@ -219,7 +219,7 @@ def test_request_sense_returns_an_attention_as_data(desc: bool, start: str):
     end = bench.outcome(task)
     assert isinstance(end, Completed)
     assert end.status is Status.GOOD
-    assert end.data_in.startswith(bytes.fromhex(start))
+    assert bytes(end.data_in).startswith(bytes.fromhex(start))
     assert bench.attention(A) is None
 
 

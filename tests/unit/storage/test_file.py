@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from iscsi_target.scsi.operations import Extent, Fault, Flush, MediumError, Read, Write
+from iscsi_target.scsi.operations import Extent, Fault, MediumError, Read, Write
 from iscsi_target.storage import host
 from iscsi_target.storage.faults import StorageError
-from iscsi_target.storage.file import ATTEMPT_LIMIT_BYTES, FileStore, Kind
+from iscsi_target.storage.file import FileStore, Kind
 from iscsi_target.storage.medium import BLOCKS, Medium
 
 MIB = 1 << 20
@@ -275,25 +275,6 @@ def test_everything_is_allocated_where_the_file_system_does_not_tell(store, monk
 # Attempts
 
 
-def test_a_cached_read_is_answered_at_once(store):
-    store.write(0, b"c" * ATTEMPT_LIMIT_BYTES)
-    if store.attempt(Read(0, 512)) is BLOCKS:
-        pytest.skip("the file system cannot tell whether a read would block")
-    assert store.attempt(Read(0, ATTEMPT_LIMIT_BYTES)) == b"c" * ATTEMPT_LIMIT_BYTES
-
-
-def test_only_a_plain_read_of_moderate_length_is_attempted(store):
-    store.write(0, b"c" * MIB)
-    for operation in (
-        Read(0, ATTEMPT_LIMIT_BYTES + 512),
-        Read(0, 512, flush=True),
-        Write(0, b"x"),
-        Flush(),
-    ):
-        assert store.attempt(operation) is BLOCKS
-    assert store.read(0, 1) == b"c"
-
-
 def test_a_read_that_is_not_in_the_cache_would_block(image, store):
     store.write(0, b"c" * MIB)
     if store.attempt(Read(0, 512)) is BLOCKS:
@@ -306,23 +287,26 @@ def test_a_read_that_is_not_in_the_cache_would_block(image, store):
     assert store.attempt(Read(MIB // 2, 4096)) == b"c" * 4096
 
 
-@pytest.mark.parametrize("number, attempts", [(errno.EOPNOTSUPP, 1), (errno.EAGAIN, 3), (errno.EIO, 3)])
-def test_only_a_file_system_that_cannot_is_not_asked_again(store, monkeypatch, number, attempts):
-    calls: list[int] = []
-
-    def preadv(*_: object) -> int:
-        calls.append(1)
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(os, "preadv", preadv)
-    for _ in range(3):
-        assert store.attempt(Read(0, 512)) is BLOCKS
-    assert len(calls) == attempts
+def test_a_read_only_store_attempts_no_write(image):
+    image.write_bytes(b"r" * 4096)
+    store = FileStore.open(image, size_bytes=None, read_only=True)
+    assert store.attempt(Write(0, b"x" * 4096)) is BLOCKS
+    store.close()
 
 
-def test_a_short_read_would_block(store, monkeypatch):
-    monkeypatch.setattr(os, "preadv", lambda *_: 511)
-    assert store.attempt(Read(0, 512)) is BLOCKS
+@pytest.mark.parametrize("call", [lambda s: s.write(0, b"x" * 512), lambda s: s.discard(0, 512), lambda s: s.flush()])
+def test_while_a_thread_changes_or_flushes_a_store_no_write_is_attempted(store, monkeypatch, call):
+    answers = []
+
+    def attempt(*_: object, **__: object) -> int:
+        answers.append(store.attempt(Write(4096, b"x" * 4096)))
+        return 512
+
+    for name in ("pwrite", "fdatasync"):
+        monkeypatch.setattr(os, name, attempt)
+    monkeypatch.setattr(store, "_deallocators", (attempt,))
+    call(store)
+    assert answers == [BLOCKS]
 
 
 async def test_a_medium_on_a_file_performs_in_threads_and_gives_up_the_lock(image):

@@ -1,0 +1,144 @@
+"""Reads and writes of a file or device on the event loop, as far as they end in the page cache without waiting.
+
+A read asks the kernel for what is cached and nothing else (RWF_NOWAIT). So does a write where the file system knows
+how. Where it does not, a write is made here only when nothing is known that could hold it up:
+
+- A file system of this machine or a device takes it: one that talks to a server may hang.
+- It covers whole pages, so none has to be read first. In a file system in memory none ever has.
+- No thread is changing or flushing the same store, which would hold the lock of the file or make pages wait.
+- The last ones were quick, as storage/pace judges; this finds out what the other rules cannot know.
+
+A file system in memory knows no RWF_NOWAIT, and needs none for reads: what was swapped out, pace finds out.
+
+Whatever goes wrong here is left to a thread, which does it again from the start and reports the fault. That a file
+was truncated is asked before every write with lseek, which takes a quarter of the time of fstat; a write beyond the
+new end would make the file grow again with zeros in between.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+from iscsi_target.scsi.operations import BLOCKS, Buffer, Operation, Read, WouldBlock, Write
+from iscsi_target.storage import host
+from iscsi_target.storage.pace import Pace
+
+INLINE_LIMIT_BYTES = 1 << 20  # of one read or write: some 0.3 ms of copying
+
+_IN_MEMORY = frozenset({0x01021994})  # tmpfs
+_LOCAL = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010})  # ext2 to ext4, XFS, Btrfs, F2FS
+
+_UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS)
+
+_Read = Callable[[int, int], bytearray | bytes | Literal[WouldBlock.BLOCKS]]
+_Write = Callable[[int, Buffer], Literal[WouldBlock.BLOCKS] | None]
+
+
+class PageCache:
+    """What an event loop may do with an open file or device.
+
+    descriptor   stays open as long as this is used
+    writable     True when writes may be tried
+    pace         judges writes that the kernel was not told to make without waiting
+    """
+
+    def __init__(self, descriptor: int, pace: Pace, *, writable: bool) -> None:
+        found = os.fstat(descriptor)
+        is_device = stat.S_ISBLK(found.st_mode)
+        system = host.file_system(descriptor)  # of a device, where its node lies
+        in_memory = system in _IN_MEMORY and not is_device
+        may_write = writable and (system in _IN_MEMORY | _LOCAL or is_device)
+        self._descriptor = descriptor
+        self._pace = pace
+        self._has_fixed_end = is_device
+        self._unit_bytes = 1 if in_memory else max(os.sysconf("SC_PAGE_SIZE"), found.st_blksize)
+        self._read: _Read = self._read_memory if in_memory else self._read_cached
+        self._write: _Write = self._write_nowait if may_write else _refuse_write
+        self._changes = 0
+        self._counting = threading.Lock()
+
+    def attempt(self, operation: Operation) -> bytearray | bytes | Literal[WouldBlock.BLOCKS] | None:
+        """Performs a plain read or write of moderate length if that cannot block; everything else BLOCKS.
+
+        returns   the bytes of a read, None for a write that is done, or BLOCKS: then what a write should write may
+                  be written in part, and a thread writes all of it
+        """
+        if isinstance(operation, Read):
+            if not operation.flush and operation.length_bytes <= INLINE_LIMIT_BYTES:
+                return self._read(operation.offset_bytes, operation.length_bytes)
+        elif isinstance(operation, Write) and not operation.flush and len(operation.data) <= INLINE_LIMIT_BYTES:
+            return self._write(operation.offset_bytes, operation.data)
+        return BLOCKS
+
+    @contextlib.contextmanager
+    def change(self) -> Iterator[None]:
+        """Keeps writes away from the event loop while a thread changes or flushes the store inside."""
+        with self._counting:
+            self._changes += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._changes -= 1
+
+    def _read_cached(self, offset_bytes: int, length_bytes: int) -> bytearray | Literal[WouldBlock.BLOCKS]:
+        buffer = bytearray(length_bytes)
+        try:
+            count = os.preadv(self._descriptor, (buffer,), offset_bytes, os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno in _UNSUPPORTED:
+                self._read = _refuse_read
+            return BLOCKS
+        return buffer if count == length_bytes else BLOCKS
+
+    def _read_memory(self, offset_bytes: int, length_bytes: int) -> bytes | Literal[WouldBlock.BLOCKS]:
+        begun = self._pace.begin()
+        if begun is None:
+            return BLOCKS
+        try:
+            found = os.pread(self._descriptor, length_bytes, offset_bytes)
+        except OSError:
+            return BLOCKS
+        self._pace.end(begun)
+        return found if len(found) == length_bytes else BLOCKS
+
+    def _write_nowait(self, offset_bytes: int, data: Buffer) -> Literal[WouldBlock.BLOCKS] | None:
+        if self._ends_before(offset_bytes + len(data)):
+            return BLOCKS
+        try:
+            count = os.pwritev(self._descriptor, (data,), offset_bytes, os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno in _UNSUPPORTED:
+                self._write = self._write_paced
+                return self._write_paced(offset_bytes, data)
+            return BLOCKS
+        return None if count == len(data) else BLOCKS
+
+    def _write_paced(self, offset_bytes: int, data: Buffer) -> Literal[WouldBlock.BLOCKS] | None:
+        length_bytes = len(data)
+        if self._changes or offset_bytes % self._unit_bytes or length_bytes % self._unit_bytes:
+            return BLOCKS
+        begun = self._pace.begin()
+        if begun is None or self._ends_before(offset_bytes + length_bytes):
+            return BLOCKS
+        try:
+            count = os.pwrite(self._descriptor, data, offset_bytes)
+        except OSError:
+            return BLOCKS
+        self._pace.end(begun)
+        return None if count == length_bytes else BLOCKS
+
+    def _ends_before(self, end_bytes: int) -> bool:
+        return not self._has_fixed_end and os.lseek(self._descriptor, 0, os.SEEK_END) < end_bytes
+
+
+def _refuse_read(offset_bytes: int, length_bytes: int) -> Literal[WouldBlock.BLOCKS]:
+    return BLOCKS
+
+
+def _refuse_write(offset_bytes: int, data: Buffer) -> Literal[WouldBlock.BLOCKS]:
+    return BLOCKS
