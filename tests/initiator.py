@@ -26,7 +26,7 @@ from iscsi_target.scsi.lun import pack_lun
 from iscsi_target.scsi.operations import MediumError, Outcome
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.task import Ticket
-from iscsi_target.storage.medium import RamStore
+from iscsi_target.storage.ram import RamStore
 from iscsi_target.target import (
     Action,
     Announce,

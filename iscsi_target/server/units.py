@@ -22,7 +22,8 @@ from iscsi_target.scsi.personality import Personality
 from iscsi_target.scsi.reservations import Reservations
 from iscsi_target.scsi.task import UnitState
 from iscsi_target.storage.file import FileStore
-from iscsi_target.storage.medium import Backend, Medium, RamStore
+from iscsi_target.storage.medium import Backend, Medium
+from iscsi_target.storage.ram import RamStore
 from iscsi_target.storage.state import StateFile
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from iscsi_target.scsi.operations import (
     WriteSame,
 )
 from iscsi_target.storage.file import FileStore
-from iscsi_target.storage.medium import PAGE_BYTES, RamStore
+from iscsi_target.storage.ram import PAGE_BYTES, RamStore
 
 BLOCK = 512
 BLOCKS = 96

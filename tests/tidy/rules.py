@@ -37,9 +37,10 @@ IMPURE_MODULES = {"asyncio", "socket", "time", "random", "secrets", "os", "loggi
 
 # `except Exception` stands in the outermost loop of a driver, and nowhere else: module -> how many such loops it has.
 # The driver of the machine has three: a call into the machine, an operation and a save that run on their own. The
-# control socket has one: the task of a client.
+# control socket has one: the task of a client. So has a medium: an operation on a thread.
 OUTERMOST_LOOPS = {
     "iscsi_target/server/driver.py": 3,
+    "iscsi_target/storage/medium.py": 1,
     "iscsi_target/server/control.py": 1,
     "iscsi_target/server/server.py": 1,
     "iscsi_target/client.py": 1,

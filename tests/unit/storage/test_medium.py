@@ -1,4 +1,4 @@
-"""Medium: one backend, driven from an event loop. RamStore: sparse memory."""
+"""Medium: one backend, driven from an event loop."""
 
 import asyncio
 import threading
@@ -8,44 +8,18 @@ from typing import Literal
 
 import pytest
 
-from iscsi_target.scsi.operations import (
-    MAX_EXTENTS,
-    AllocationMap,
-    CompareAndWrite,
-    Extent,
-    Fault,
-    Flush,
-    MediumError,
-    Mismatch,
-    Operation,
-    Outcome,
-    Read,
-    ReadAllocation,
-    Unmap,
-    Verify,
-    Write,
-    WriteSame,
-)
-from iscsi_target.storage.medium import (
-    BLOCKS,
-    INLINE_LIMIT_BYTES,
-    PAGE_BYTES,
-    PAGES_PER_REGION,
-    THREADS_PER_MEDIUM,
-    Medium,
-    RamStore,
-    WouldBlock,
-)
+from iscsi_target.scsi.operations import Fault, Flush, MediumError, Operation, Read, Write
+from iscsi_target.storage.medium import BLOCKS, OPERATIONS_PER_TURN, THREADS_PER_MEDIUM, Medium, Result, WouldBlock
+from iscsi_target.storage.ram import RamStore
 
-TIB = 1 << 40
-REGION_BYTES = PAGES_PER_REGION * PAGE_BYTES
+SIZE = 4096
 
 
 class Gate(RamStore):
     """A store whose operations all need a thread, in which reads wait until the gate opens."""
 
     def __init__(self) -> None:
-        super().__init__(PAGE_BYTES)
+        super().__init__(SIZE)
         self.gate = threading.Event()
         self.entered = threading.Semaphore(0)
         self.running = 0
@@ -53,7 +27,7 @@ class Gate(RamStore):
         self.closed_while_running = False
         self._count = threading.Lock()
 
-    def attempt(self, operation: Operation) -> Outcome | Literal[WouldBlock.BLOCKS]:
+    def attempt(self, operation: Operation) -> Result | Literal[WouldBlock.BLOCKS]:
         return BLOCKS
 
     def read(self, offset_bytes: int, length_bytes: int) -> bytes:
@@ -82,34 +56,6 @@ def executor() -> Iterator[ThreadPoolExecutor]:
 
 async def entered(gate: Gate) -> None:
     await asyncio.to_thread(gate.entered.acquire)
-
-
-async def test_ram_is_attempted_at_once(executor):
-    medium = Medium(RamStore(1 << 20), executor)
-    assert medium.attempt(Write(512, b"a" * 512)) is None
-    assert medium.attempt(Read(0, 1024)) == bytes(512) + b"a" * 512
-    assert medium.attempt(CompareAndWrite(512, b"b" * 512, b"c" * 512)) == Mismatch(0)
-    assert medium.attempt(CompareAndWrite(512, b"a" * 512, b"c" * 512)) is None
-    assert medium.attempt(Flush()) is None
-    assert medium.attempt(Read(512, 512)) == b"c" * 512
-    assert not medium.read_only
-    assert medium.size_bytes == 1 << 20
-
-
-async def test_a_large_operation_in_ram_needs_a_thread(executor):
-    medium = Medium(RamStore(TIB), executor)
-    large = WriteSame(0, INLINE_LIMIT_BYTES + 512, b"x" * 512)
-    assert medium.attempt(large) is BLOCKS
-    assert medium.attempt(Read(0, 512)) == bytes(512)
-    assert await medium.perform(large) is None
-    assert medium.attempt(Read(INLINE_LIMIT_BYTES, 512)) == b"x" * 512
-
-
-def test_ram_is_not_attempted_while_a_thread_is_at_a_large_operation():
-    store = RamStore(PAGE_BYTES)
-    with store._lock:
-        assert store.attempt(Read(0, 512)) is BLOCKS
-    assert store.attempt(Read(0, 512)) == bytes(512)
 
 
 async def test_a_fault_is_a_result(executor):
@@ -182,89 +128,113 @@ async def test_after_close_everything_is_answered_with_gone(executor):
         assert result.fault is Fault.GONE
 
 
-async def test_a_bug_in_an_operation_is_no_result(executor):
+async def test_a_bug_in_an_operation_is_logged_and_answered(executor, caplog):
     medium = Medium(Gate(), executor)
-    with pytest.raises(AssertionError):
-        await medium.perform(Write(PAGE_BYTES, b"beyond"))
+    result = await medium.perform(Write(SIZE, b"beyond"))
+    assert isinstance(result, MediumError)
+    assert result.fault is Fault.GONE
+    assert "AssertionError" in caplog.text
 
 
-def test_ram_of_16_tib_allocates_only_what_is_written():
-    store = RamStore(16 * TIB)
-    store.write(16 * TIB - 512, b"z" * 512)
-    assert store.read(16 * TIB - 1024, 1024) == bytes(512) + b"z" * 512
-    assert store.allocation(0, 16 * TIB) == [
-        Extent(0, 16 * TIB - PAGE_BYTES, False),
-        Extent(16 * TIB - PAGE_BYTES, PAGE_BYTES, True),
-    ]
+class Told:
+    """Collects results, and tells when as many have come as a test waits for."""
+
+    def __init__(self, count: int) -> None:
+        self.results: list[Result] = []
+        self._count = count
+        self._all = asyncio.Event()
+
+    def __call__(self, result: Result) -> None:
+        self.results.append(result)
+        if len(self.results) == self._count:
+            self._all.set()
+
+    async def all(self) -> list[Result]:
+        async with asyncio.timeout(10):
+            await self._all.wait()
+        return self.results
 
 
-def test_discard_of_16_tib_of_ram_frees_everything():
-    store = RamStore(16 * TIB)
-    for offset in (0, REGION_BYTES - 100, 5 * TIB):
-        store.write(offset, b"q" * 5000)
-    store.discard(0, 16 * TIB)
-    assert store.allocation(0, 16 * TIB) == [Extent(0, 16 * TIB, False)]
-    assert store._regions == {}
+async def test_every_operation_is_told_of_once(executor):
+    count = 20 * OPERATIONS_PER_TURN
+    store = Gate()
+    store.gate.set()
+    medium = Medium(store, executor)
+    told = Told(count)
+    for _ in range(count):
+        medium.submit(Read(0, 512), told)
+    assert told.results == []
+    assert await told.all() == [bytes(512)] * count
+    await medium.close()
+    assert len(told.results) == count
 
 
-def test_discard_of_a_part_of_a_page_zeros_it_and_keeps_the_page():
-    store = RamStore(4 * PAGE_BYTES)
-    store.write(0, b"p" * 4 * PAGE_BYTES)
-    store.discard(PAGE_BYTES - 512, PAGE_BYTES + 1024)
-    assert store.read(PAGE_BYTES - 1024, PAGE_BYTES + 2048) == b"p" * 512 + bytes(PAGE_BYTES + 1024) + b"p" * 512
-    assert store.allocation(0, 4 * PAGE_BYTES) == [
-        Extent(0, PAGE_BYTES, True),
-        Extent(PAGE_BYTES, PAGE_BYTES, False),
-        Extent(2 * PAGE_BYTES, 2 * PAGE_BYTES, True),
-    ]
+async def test_results_that_are_ready_together_wake_the_event_loop_once(executor, monkeypatch):
+    store = Gate()
+    store.gate.set()
+    medium = Medium(store, executor)
+    told = Told(THREADS_PER_MEDIUM)
+    woken: list[int] = []
+    loop = asyncio.get_running_loop()
+    wake = loop.call_soon_threadsafe
+    monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *call: woken.append(1))
+    for _ in range(THREADS_PER_MEDIUM):
+        medium.submit(Read(0, 512), told)
+    executor.shutdown()
+    assert 1 <= len(woken) <= THREADS_PER_MEDIUM
+    assert len(medium._finished) == THREADS_PER_MEDIUM
+    monkeypatch.undo()
+    wake(medium._tell, loop)
+    await told.all()
 
 
-def test_an_allocation_map_begins_and_ends_inside_pages():
-    store = RamStore(4 * PAGE_BYTES)
-    store.write(PAGE_BYTES, b"x")
-    assert store.allocation(512, PAGE_BYTES) == [
-        Extent(512, PAGE_BYTES - 512, False),
-        Extent(PAGE_BYTES, 512, True),
-    ]
-    assert store.allocation(PAGE_BYTES + 512, 512) == [Extent(PAGE_BYTES + 512, 512, True)]
-    assert store.allocation(512, 0) == []
+async def test_a_callback_that_fails_keeps_no_other_from_being_told(executor):
+    store = Gate()
+    medium = Medium(store, executor)
+    told = Told(2)
+    failures: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context["exception"]))
+
+    def fail(result: Result) -> None:
+        raise KeyError(result)
+
+    for done in (fail, told, fail, told):
+        medium.submit(Read(0, 512), done)
+    store.gate.set()
+    await told.all()
+    await medium.close()
+    assert len(failures) == 2
 
 
-def test_an_allocation_map_has_a_bounded_number_of_extents():
-    store = RamStore(TIB)
-    for number in range(MAX_EXTENTS):
-        store.write(2 * number * PAGE_BYTES, b"x")
-    found = store.allocation(0, TIB)
-    assert len(found) <= MAX_EXTENTS
-    last = found[-1]
-    rest = store.allocation(last.offset_bytes + last.length_bytes, TIB - last.offset_bytes - last.length_bytes)
-    assert rest[0].allocated is not last.allocated
+async def test_a_busy_medium_lets_others_use_a_thread_between_its_operations():
+    reads: list[str] = []
+
+    class Noted(Gate):
+        def read(self, offset_bytes: int, length_bytes: int) -> bytes:
+            reads.append("busy" if self is busy_store else "other")
+            return super().read(offset_bytes, length_bytes)
+
+    with ThreadPoolExecutor(1) as executor:
+        busy_store, other_store = Noted(), Noted()
+        other_store.gate.set()
+        busy, other = Medium(busy_store, executor), Medium(other_store, executor)
+        count = 2 * THREADS_PER_MEDIUM * OPERATIONS_PER_TURN
+        told = Told(count + 1)
+        for _ in range(count):
+            busy.submit(Read(0, 512), told)
+        await entered(busy_store)
+        other.submit(Read(0, 512), told)
+        busy_store.gate.set()
+        await told.all()
+    assert reads.index("other") == THREADS_PER_MEDIUM * OPERATIONS_PER_TURN
 
 
-def test_memory_exhaustion_is_no_space(monkeypatch):
-    store = RamStore(TIB)
-
-    def refuse(number: int) -> bytearray:
-        raise MemoryError
-
-    monkeypatch.setattr(store, "_allocated_page", refuse)
-    with pytest.raises(MediumError) as caught:
-        store.write(8192, b"x")
-    assert (caught.value.fault, caught.value.offset_bytes) == (Fault.NO_SPACE, 8192)
-
-
-async def test_every_operation_runs_in_ram(executor):
-    medium = Medium(RamStore(8 * PAGE_BYTES), executor)
-    assert medium.attempt(WriteSame(0, 8 * PAGE_BYTES, b"ab" * 256)) is None
-    assert medium.attempt(Verify(0, 8 * PAGE_BYTES)) is None
-    assert medium.attempt(Unmap(((0, PAGE_BYTES), (4 * PAGE_BYTES, PAGE_BYTES)))) is None
-    allocation = medium.attempt(ReadAllocation(0, 8 * PAGE_BYTES))
-    assert isinstance(allocation, AllocationMap)
-    assert [extent.allocated for extent in allocation.extents] == [False, True, False, True]
-
-
-def test_threads_that_write_neighbouring_blocks_of_a_page_lose_nothing(executor):
-    for _ in range(50):
-        store = RamStore(PAGE_BYTES)
-        list(executor.map(lambda n, s=store: s.write(n * 512, bytes([n + 1]) * 512), range(8)))
-        assert store.read(0, PAGE_BYTES) == b"".join(bytes([n + 1]) * 512 for n in range(8))
+async def test_an_operation_submitted_after_close_is_answered_later_with_gone(executor):
+    medium = Medium(RamStore(512), executor)
+    await medium.close()
+    told = Told(1)
+    medium.submit(Read(0, 512), told)
+    assert told.results == []
+    [result] = await told.all()
+    assert isinstance(result, MediumError)
+    assert result.fault is Fault.GONE
