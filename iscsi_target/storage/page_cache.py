@@ -8,7 +8,7 @@ how. Where it does not, a write is made here only when nothing is known that cou
 - No thread is changing or flushing the same store, which would hold the lock of the file or make pages wait.
 - The last ones were quick, as storage/pace judges; this finds out what the other rules cannot know.
 
-A file system in memory knows no RWF_NOWAIT, and needs none for reads: what was swapped out, pace finds out.
+A file system in memory does not know RWF_NOWAIT and needs it for no read but of what was swapped out; pace again.
 
 Whatever goes wrong here is left to a thread, which does it again from the start and reports the fault. That a file
 was truncated is asked before every write with lseek, which takes a quarter of the time of fstat; a write beyond the
@@ -30,12 +30,14 @@ from iscsi_target.storage.pace import Pace
 INLINE_LIMIT_BYTES = 1 << 20  # of one read or write: some 0.3 ms of copying
 
 _IN_MEMORY = frozenset({0x01021994})  # tmpfs
-_LOCAL = frozenset({0xEF53, 0x58465342, 0x9123683E, 0xF2F52010})  # ext2 to ext4, XFS, Btrfs, F2FS
+_LOCAL = frozenset({0xEF53, 0x58465342, 0xF2F52010})  # ext2 to ext4, XFS, F2FS
+_JERKY = frozenset({0x9123683E})  # Btrfs waits often, but not for images without copy-on-write, and it knows when
 
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS)
 
 _Read = Callable[[int, int], bytearray | bytes | Literal[WouldBlock.BLOCKS]]
 _Write = Callable[[int, Buffer], Literal[WouldBlock.BLOCKS] | None]
+_Put = Callable[[Buffer, int], int]
 
 
 class PageCache:
@@ -43,7 +45,7 @@ class PageCache:
 
     descriptor   stays open as long as this is used
     writable     True when writes may be tried
-    pace         judges writes that the kernel was not told to make without waiting
+    pace         judges writes, and reads of a file system in memory
     """
 
     def __init__(self, descriptor: int, pace: Pace, *, writable: bool) -> None:
@@ -51,13 +53,17 @@ class PageCache:
         is_device = stat.S_ISBLK(found.st_mode)
         system = host.file_system(descriptor)  # of a device, where its node lies
         in_memory = system in _IN_MEMORY and not is_device
-        may_write = writable and (system in _IN_MEMORY | _LOCAL or is_device)
+        may_wait = system in _IN_MEMORY | _LOCAL or is_device
+        may_write = writable and (may_wait or system in _JERKY)
         self._descriptor = descriptor
         self._pace = pace
         self._has_fixed_end = is_device
         self._unit_bytes = 1 if in_memory else max(os.sysconf("SC_PAGE_SIZE"), found.st_blksize)
         self._read: _Read = self._read_memory if in_memory else self._read_cached
-        self._write: _Write = self._write_nowait if may_write else _refuse_write
+        self._write: _Write = self._write_cached if may_write else _refuse_write
+        self._may_wait = may_wait
+        self._put: _Put = self._put_nowait
+        self._is_careful = False
         self._changes = 0
         self._counting = threading.Lock()
 
@@ -106,31 +112,32 @@ class PageCache:
         self._pace.end(begun)
         return found if len(found) == length_bytes else BLOCKS
 
-    def _write_nowait(self, offset_bytes: int, data: Buffer) -> Literal[WouldBlock.BLOCKS] | None:
-        if self._ends_before(offset_bytes + len(data)):
-            return BLOCKS
-        try:
-            count = os.pwritev(self._descriptor, (data,), offset_bytes, os.RWF_NOWAIT)
-        except OSError as error:
-            if error.errno in _UNSUPPORTED:
-                self._write = self._write_paced
-                return self._write_paced(offset_bytes, data)
-            return BLOCKS
-        return None if count == len(data) else BLOCKS
-
-    def _write_paced(self, offset_bytes: int, data: Buffer) -> Literal[WouldBlock.BLOCKS] | None:
+    def _write_cached(self, offset_bytes: int, data: Buffer) -> Literal[WouldBlock.BLOCKS] | None:
         length_bytes = len(data)
-        if self._changes or offset_bytes % self._unit_bytes or length_bytes % self._unit_bytes:
+        if self._is_careful and (self._changes or offset_bytes % self._unit_bytes or length_bytes % self._unit_bytes):
             return BLOCKS
         begun = self._pace.begin()
         if begun is None or self._ends_before(offset_bytes + length_bytes):
             return BLOCKS
         try:
-            count = os.pwrite(self._descriptor, data, offset_bytes)
-        except OSError:
+            count = self._put(data, offset_bytes)
+        except OSError as error:
+            if error.errno in _UNSUPPORTED:
+                self._cannot_put_nowait()
             return BLOCKS
         self._pace.end(begun)
         return None if count == length_bytes else BLOCKS
+
+    def _put_nowait(self, data: Buffer, offset_bytes: int) -> int:
+        return os.pwritev(self._descriptor, (data,), offset_bytes, os.RWF_NOWAIT)
+
+    def _put_carefully(self, data: Buffer, offset_bytes: int) -> int:
+        return os.pwrite(self._descriptor, data, offset_bytes)
+
+    def _cannot_put_nowait(self) -> None:
+        self._put, self._is_careful = self._put_carefully, True
+        if not self._may_wait:
+            self._write = _refuse_write
 
     def _ends_before(self, end_bytes: int) -> bool:
         return not self._has_fixed_end and os.lseek(self._descriptor, 0, os.SEEK_END) < end_bytes

@@ -16,7 +16,7 @@ from iscsi_target.storage.page_cache import INLINE_LIMIT_BYTES, PageCache
 MIB = 1 << 20
 SIZE = 4 * MIB
 PAGE = 4096
-EXT4, TMPFS, NFS, FUSE, OVERLAY = 0xEF53, 0x01021994, 0x6969, 0x65735546, 0x794C7630
+EXT4, TMPFS, BTRFS, NFS, FUSE, OVERLAY = 0xEF53, 0x01021994, 0x9123683E, 0x6969, 0x65735546, 0x794C7630
 
 Make = Callable[..., PageCache]
 
@@ -61,7 +61,10 @@ def make(descriptor: int, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Make
         plain_write = lambda fd, buffers, offset, flags: pwritev(fd, buffers, offset)  # noqa: E731 # beside its twin
         monkeypatch.setattr(os, "preadv", refuse if system == TMPFS else plain_read)
         monkeypatch.setattr(os, "pwritev", plain_write if nowait else refuse)
-        return PageCache(descriptor, Pace(clock, lambda: 0), writable=writable)
+        cache = PageCache(descriptor, Pace(clock, lambda: 0), writable=writable)
+        if not nowait:  # which the first write finds out
+            cache.attempt(Write(0, b"c" * PAGE))
+        return cache
 
     return made
 
@@ -168,6 +171,12 @@ def test_a_file_system_that_is_not_known_to_be_local_is_written_by_threads(make,
     assert contents(descriptor) == b"c" * PAGE
 
 
+@pytest.mark.parametrize("nowait", [True, False])
+def test_btrfs_is_written_only_when_it_says_that_it_need_not_wait(make, nowait):
+    cache = make(BTRFS, nowait=nowait)
+    assert (cache.attempt(Write(0, b"w" * PAGE)) is None) is nowait
+
+
 def test_a_store_that_is_not_writable_is_not_written(make, descriptor):
     cache = make(EXT4, writable=False)
     assert cache.attempt(Write(0, b"w" * PAGE)) is BLOCKS
@@ -207,7 +216,7 @@ def test_after_a_write_that_stalled_threads_write_for_a_while(make, clock):
 
 @pytest.mark.parametrize("number, asked", [(errno.EOPNOTSUPP, 1), (errno.EAGAIN, 3), (errno.ENOSPC, 3)])
 def test_only_a_file_system_that_cannot_write_without_waiting_is_not_asked_again(make, monkeypatch, number, asked):
-    cache = make(EXT4)
+    cache = make(EXT4, nowait=True)
     calls: list[int] = []
 
     def pwritev(*_: object) -> int:
@@ -215,7 +224,8 @@ def test_only_a_file_system_that_cannot_write_without_waiting_is_not_asked_again
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "pwritev", pwritev)
-    for _ in range(3):
+    assert cache.attempt(Write(0, b"w" * PAGE)) is BLOCKS
+    for _ in range(2):
         assert (cache.attempt(Write(0, b"w" * PAGE)) is None) is (number == errno.EOPNOTSUPP)
     assert len(calls) == asked
 
@@ -223,7 +233,6 @@ def test_only_a_file_system_that_cannot_write_without_waiting_is_not_asked_again
 @pytest.mark.parametrize("nowait, call", [(True, "pwritev"), (False, "pwrite")])
 def test_a_write_that_was_cut_short_is_left_to_a_thread(make, monkeypatch, nowait, call):
     cache = make(EXT4, nowait=nowait)
-    cache.attempt(Write(0, b"w" * PAGE))
     monkeypatch.setattr(os, call, lambda *_: 512)
     assert cache.attempt(Write(0, b"w" * PAGE)) is BLOCKS
 
@@ -241,6 +250,7 @@ def test_a_write_fault_is_left_to_a_thread(make, monkeypatch):
 def test_a_block_device_is_written_in_whole_pages(device, clock):
     descriptor = os.open(device, os.O_RDWR)
     cache = PageCache(descriptor, Pace(clock, lambda: 0), writable=True)
+    cache.attempt(Write(0, bytes(PAGE)))
     assert cache.attempt(Write(PAGE, b"w" * PAGE)) is None
     assert cache.attempt(Write(512, b"w" * 512)) is BLOCKS
     assert contents(descriptor, 0, 3 * PAGE) == bytes(PAGE) + b"w" * PAGE + bytes(PAGE)
