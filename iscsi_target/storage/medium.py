@@ -135,14 +135,16 @@ class Medium:
 
     def _work(self) -> None:
         """Performs waiting operations on a thread; ends when there are none, or to begin again behind other media."""
-        for _ in range(OPERATIONS_PER_TURN):
+        for left in reversed(range(OPERATIONS_PER_TURN)):
             with self._queue:
                 if not self._waiting:
                     self._workers -= 1
                     return
                 entry = self._waiting.popleft()
-            self._finish(entry, self._perform(entry.operation))
-        self._executor.submit(self._work)
+            result = self._perform(entry.operation)
+            if not left:  # before the result is told, because then the executor may be shut down
+                self._executor.submit(self._work)
+            self._finish(entry, result)
 
     def _perform(self, operation: Operation) -> Result:
         try:
