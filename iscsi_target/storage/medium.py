@@ -17,9 +17,9 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
-from iscsi_target.scsi.operations import BLOCKS, Attempt, Fault, MediumError, Operation, Outcome, Store, WouldBlock
+from iscsi_target.scsi.operations import Attempt, Fault, MediumError, Operation, Outcome, Store, WouldBlock
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +55,10 @@ class Medium:
 
     backend    owned from now on
     executor   where operations that may block run; shared, not owned
-
-    `attempt(operation)` performs the operation if that cannot block. It returns what `submit` would, or BLOCKS when
-    `submit` is needed. It is the backend's own function until the medium is closed, as it is called for every read
-    and write.
     """
 
     def __init__(self, backend: Backend, executor: Executor) -> None:
-        self.attempt: Attempt = backend.attempt
+        self._attempt: Attempt = backend.attempt
         self._backend = backend
         self._executor = executor
         self._closed = False
@@ -83,6 +79,13 @@ class Medium:
     def read_only(self) -> bool:
         """True when every change is refused with Fault.READ_ONLY."""
         return self._backend.read_only
+
+    def attempt(self, operation: Operation) -> Result | Literal[WouldBlock.BLOCKS]:
+        """Performs the operation if that cannot block.
+
+        returns   what `submit` would, or BLOCKS when the operation is not done and `submit` is needed
+        """
+        return self._attempt(operation)
 
     def submit(self, operation: Operation, done: Callable[[Result], None]) -> None:
         """Performs the operation in a thread.
@@ -123,7 +126,7 @@ class Medium:
         if self._closed:
             return
         self._closed = True
-        self.attempt = _gone
+        self._attempt = _gone
         with self._queue:
             given_up = list(self._waiting)
             self._waiting.clear()

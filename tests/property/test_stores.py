@@ -16,12 +16,13 @@ from iscsi_target.scsi.operations import (
     Read,
     Unmap,
     Verify,
+    WouldBlock,
     Write,
     WriteAndVerify,
     WriteSame,
 )
 from iscsi_target.storage.file import FileStore
-from iscsi_target.storage.medium import Backend, WouldBlock
+from iscsi_target.storage.medium import Backend
 from iscsi_target.storage.ram import PAGE_BYTES, RamStore
 
 BLOCK = 512

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from iscsi_target.scsi.operations import Extent, Fault, MediumError, Read, Write
+from iscsi_target.scsi.operations import BLOCKS, Extent, Fault, MediumError, Read, Write
 from iscsi_target.storage import host
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.file import FileStore, Kind
-from iscsi_target.storage.medium import BLOCKS, Medium
+from iscsi_target.storage.medium import Medium
 
 MIB = 1 << 20
 SIZE = 4 * MIB  # of the fixtures

@@ -8,8 +8,8 @@ from typing import Literal
 
 import pytest
 
-from iscsi_target.scsi.operations import Fault, Flush, MediumError, Operation, Read, Write
-from iscsi_target.storage.medium import BLOCKS, OPERATIONS_PER_TURN, THREADS_PER_MEDIUM, Medium, Result, WouldBlock
+from iscsi_target.scsi.operations import BLOCKS, Fault, Flush, MediumError, Operation, Read, WouldBlock, Write
+from iscsi_target.storage.medium import OPERATIONS_PER_TURN, THREADS_PER_MEDIUM, Medium, Result
 from iscsi_target.storage.ram import RamStore
 
 SIZE = 4096
@@ -121,9 +121,10 @@ async def test_operations_waiting_for_a_thread_at_close_are_answered_with_gone(e
 
 async def test_after_close_everything_is_answered_with_gone(executor):
     medium = Medium(RamStore(512), executor)
+    attempt = medium.attempt  # as whoever was given it before would call it
     await medium.close()
     await medium.close()
-    for result in (medium.attempt(Read(0, 512)), await medium.perform(Read(0, 512))):
+    for result in (attempt(Read(0, 512)), await medium.perform(Read(0, 512))):
         assert isinstance(result, MediumError)
         assert result.fault is Fault.GONE
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from iscsi_target.scsi.operations import Flush, Read, Write
+from iscsi_target.scsi.operations import BLOCKS, Flush, Read, Write
 from iscsi_target.storage import host
-from iscsi_target.storage.medium import BLOCKS
 from iscsi_target.storage.pace import STALL_S, Pace
 from iscsi_target.storage.page_cache import INLINE_LIMIT_BYTES, PageCache
 

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from iscsi_target.scsi.operations import (
+    BLOCKS,
     MAX_EXTENTS,
     AllocationMap,
     CompareAndWrite,
@@ -22,7 +23,6 @@ from iscsi_target.scsi.operations import (
     WriteSame,
 )
 from iscsi_target.storage import ram
-from iscsi_target.storage.medium import BLOCKS
 from iscsi_target.storage.ram import INLINE_LIMIT_BYTES, PAGE_BYTES, REGION_BYTES, RamStore
 
 TIB = 1 << 40
