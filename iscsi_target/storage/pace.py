@@ -34,7 +34,7 @@ class Pace:
     def __init__(
         self, clock: Callable[[], float] = time.monotonic, waits: Callable[[], int] = waits_of_this_thread
     ) -> None:
-        self._clock = clock
+        self.clock = clock
         self._count_waits = waits
         self._waits = 0
         self._paused_until = -math.inf
@@ -43,7 +43,7 @@ class Pace:
 
     def begin(self) -> float | None:
         """Returns the time for `end` when a write may begin, or None during a pause."""
-        now = self._clock()
+        now = self.clock()
         if now < self._watched_until:
             if now < self._paused_until:
                 return None
@@ -55,7 +55,7 @@ class Pace:
 
         begun   what `begin` returned for it
         """
-        now = self._clock()
+        now = self.clock()
         if now - begun > SLOW_S:
             self._was_slow(begun, now)
 

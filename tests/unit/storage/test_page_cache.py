@@ -1,6 +1,7 @@
 """PageCache: what is done on the event loop, and what is left to a thread."""
 
 import errno
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from iscsi_target.scsi.operations import BLOCKS, Flush, Read, Write
 from iscsi_target.storage import host
 from iscsi_target.storage.pace import STALL_S, Pace
-from iscsi_target.storage.page_cache import INLINE_LIMIT_BYTES, PageCache
+from iscsi_target.storage.page_cache import INLINE_LIMIT_BYTES, MISS_REST, PageCache
 
 MIB = 1 << 20
 SIZE = 4 * MIB
@@ -109,6 +110,30 @@ def test_only_a_file_system_that_cannot_read_without_waiting_is_not_asked_again(
     for _ in range(3):
         assert cache.attempt(Read(0, 512)) is BLOCKS
     assert len(calls) == asked
+
+
+def test_after_a_miss_threads_read_for_a_multiple_of_what_it_took(make, clock, monkeypatch):
+    cache = make(EXT4)
+    asked: list[float] = []
+
+    def preadv(*_: object) -> int:
+        asked.append(clock.now)
+        clock.now += 0.001
+        raise BlockingIOError(errno.EAGAIN, "not cached")
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    while clock.now < 0.1:
+        assert cache.attempt(Read(0, 512)) is BLOCKS
+        clock.now += 0.0001
+    between = [after - before for before, after in itertools.pairwise(asked)]
+    assert between == pytest.approx([0.001 * (1 + MISS_REST)] * len(between), abs=0.0002)
+
+
+def test_hits_are_read_at_once_however_long_they_take(make, clock):
+    cache = make(EXT4)
+    clock.step = 0.001
+    for _ in range(10):
+        assert cache.attempt(Read(0, 512)) == b"c" * 512
 
 
 def test_a_read_fault_in_memory_is_left_to_a_thread(make, monkeypatch):
