@@ -12,8 +12,8 @@ from iscsi_target.iscsi.errors import RejectReason, StreamLost
 from iscsi_target.iscsi.header import BasicHeader
 from iscsi_target.iscsi.requests import BASIC_HEADERS, AnyRequest
 from iscsi_target.wire.choice import Choice
-from iscsi_target.wire.crc32c import crc32c
-from iscsi_target.wire.layout import U32, Layout
+from iscsi_target.wire.crc32c import digest
+from iscsi_target.wire.layout import Layout
 
 Buffer = bytes | bytearray | memoryview
 
@@ -23,12 +23,6 @@ MAX_AHS_WORDS = 64  # a CDB of 260 bytes and a bidirectional read length take th
 HEADER_BYTES = BasicHeader.size
 NOTHING = memoryview(b"")
 _PADDING = (b"", bytes(3), bytes(2), bytes(1))
-
-
-class _Digest(Layout):
-    """A CRC as this machine computes it, most significant byte first; the wire has it the other way around."""
-
-    crc: U32 = 0
 
 
 class RawPdu(NamedTuple):
@@ -151,11 +145,7 @@ def _too_long(view: memoryview, text: str) -> StreamLost:
 
 def _intact(part: memoryview) -> bool:
     """Returns True when the last four bytes are the CRC-32C of those before."""
-    return _digest(part[:-DIGEST_BYTES]) == part[-DIGEST_BYTES:]
-
-
-def _digest(*buffers: Buffer) -> bytes:
-    return _Digest(crc=crc32c(*buffers)).pack()[::-1]
+    return digest(part[:-DIGEST_BYTES]) == part[-DIGEST_BYTES:]
 
 
 def frame(
@@ -189,11 +179,11 @@ def wrap(buffers: list[Buffer], header: bytes, data: Buffer, *, header_digest: b
     """
     buffers.append(header)
     if header_digest:
-        buffers.append(_digest(header))
+        buffers.append(digest(header))
     if data:
         buffers.append(data)
         padding = _PADDING[len(data) % 4]
         if padding:
             buffers.append(padding)
         if data_digest:
-            buffers.append(_digest(data, padding))
+            buffers.append(digest(data, padding))

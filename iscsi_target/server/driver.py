@@ -13,6 +13,7 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, TypeVarTuple, assert_never
 
@@ -244,7 +245,7 @@ class Driver:
                 case Send():
                     self._send(action)
                 case Perform():
-                    self._tasks.create_task(self._perform(action, number))
+                    self._perform(action, number)
                 case Persist():
                     saving = self._tasks.create_task(self._persist(action, number))
                     self._saving.setdefault(action.unit, set()).add(saving)
@@ -296,15 +297,16 @@ class Driver:
 
     # Operations
 
-    async def _perform(self, action: Perform, number: int | None) -> None:
-        """Performs an operation that may block."""
+    def _perform(self, action: Perform, number: int | None) -> None:
+        """Leaves an operation that may block to the medium's threads."""
         medium = self.media.get(action.unit)
-        result: Result = MediumError(Fault.GONE)
-        try:
-            if medium is not None:
-                result = await medium.perform(action.operation)
-        except Exception:
-            log.exception("internal error; unit %s: %s failed", action.unit, type(action.operation).__name__)
+        done = partial(self._performed, action, number)
+        if medium is None:
+            self._loop.call_soon(done, MediumError(Fault.GONE))
+        else:
+            medium.submit(action.operation, done)
+
+    def _performed(self, action: Perform, number: int | None, result: Result) -> None:
         self._input(number, self._target.finished, [(action.ticket, result)])
 
     async def _persist(self, action: Persist, number: int | None) -> None:
