@@ -7,7 +7,6 @@ module of its own, imported only when it is the one to run.
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 EXIT_MISTAKE = 2  # what was asked for cannot be done as it stands
@@ -103,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"iscsi-target {_version()}")
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show program's version number and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve = commands.add_parser(
         "serve",
@@ -186,8 +185,15 @@ def _add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
             )
 
 
-def _version() -> str:
-    try:
-        return version("iscsi-target")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "(not installed)"
+class _ShowVersion(argparse.Action):
+    """Prints the version; only then is it looked up, which takes a while."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            found = version("iscsi-target")
+        except PackageNotFoundError:  # run from a checkout that is not installed
+            found = "(not installed)"
+        print(f"iscsi-target {found}")
+        parser.exit()

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from iscsi_target.scsi.access import Access
-from iscsi_target.scsi.cdb import ServiceActionCdb
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.status import InvalidFieldInCdb, ReservedBitInCdb
 from iscsi_target.scsi.task import Call, Reply
@@ -147,14 +146,13 @@ def command(
 
     row, layout, handler, data_out, relaxed   as in `Command`
     """
-    first = ServiceActionCdb.unpack(layout().pack())
     service_action = row.service_action
     if service_action is None and "service_action" in layout.fields:
-        service_action = first.service_action
+        service_action = layout.default("service_action")
     return Command(
         row,
         layout,
-        first.operation_code,
+        layout.default("operation_code"),
         service_action,
         row.available,
         handler,  # type: ignore[arg-type]  # `Command.unpack` makes a value of the layout that the handler takes

@@ -1,14 +1,14 @@
 """Declares fixed-width structures once: a field's line is its type, its construct declaration and its codec.
 
 A subclass of `Layout` lists its fields in the order of the standard's figure, most significant bit first, each
-annotated with one of the field types below, which pair a Python type with a construct declaration. From the construct
-tree the class derives a struct-based `unpack` and `pack` that are some fifty times faster than construct itself;
-construct stays available as `construct()` and is the oracle of the property tests. What is not fixed-width, or not a
-whole number of bytes, is refused when the class is defined.
+annotated with one of the field types below, which pair a Python type with what stands on the wire. From them the class
+derives a struct-based `unpack` and `pack`, and a declaration for construct, `construct()`: some fifty times slower, it
+is the oracle of the property tests. What is not of such a type, or not a whole number of bytes, is refused when the
+class is defined.
 
-The codec is made at its first use, as a program uses few of its layouts and making one takes half a millisecond. What
+A program uses few of its layouts, and making a codec takes half a millisecond, so it is made at its first use. What
 asks a class for `unpack`, `pack` or its constructor first gets the functions themselves; from then on nothing stands
-before them.
+before them. Construct is loaded when somebody asks for a declaration.
 
 A name that starts with an underscore is a reserved field: packed as zero, ignored by `unpack`, reported by
 `reserved_bit`, and no attribute of the value. Values are immutable tuples that compare by type and fields.
@@ -18,31 +18,61 @@ Variable-length structures are not declared here: they join several layouts, or 
 
 import struct
 from collections.abc import Callable
+from enum import Enum, auto
 from inspect import get_annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self, TypeVar, dataclass_transform, get_args
 
-import construct
 
-Bit = Annotated[bool, construct.Flag]
-B2 = Annotated[int, construct.BitsInteger(2)]
-B3 = Annotated[int, construct.BitsInteger(3)]
-B4 = Annotated[int, construct.BitsInteger(4)]
-B5 = Annotated[int, construct.BitsInteger(5)]
-B6 = Annotated[int, construct.BitsInteger(6)]
-B7 = Annotated[int, construct.BitsInteger(7)]
-B21 = Annotated[int, construct.BitsInteger(21)]
-U8 = Annotated[int, construct.Int8ub]
-U16 = Annotated[int, construct.Int16ub]
-U24 = Annotated[int, construct.Int24ub]
-U32 = Annotated[int, construct.Int32ub]
-U48 = Annotated[int, construct.BytesInteger(6)]
-U64 = Annotated[int, construct.Int64ub]
-Bytes3 = Annotated[bytes, construct.Bytes(3)]
-Bytes4 = Annotated[bytes, construct.Bytes(4)]
-Bytes6 = Annotated[bytes, construct.Bytes(6)]
-Bytes8 = Annotated[bytes, construct.Bytes(8)]
-Bytes16 = Annotated[bytes, construct.Bytes(16)]
+class Form(Enum):
+    """What the bits of a field mean; numbers are unsigned and big-endian."""
+
+    FLAG = auto()
+    BITS = auto()  # a number that need not start or end at a byte
+    NUMBER = auto()  # one of whole bytes
+    BYTES = auto()
+
+
+class Kind(NamedTuple):
+    """What a field has on the wire."""
+
+    form: Form
+    width_bits: int
+
+    def declaration(self) -> Any:
+        """Returns it as a construct declaration."""
+        import construct
+
+        match self.form:
+            case Form.FLAG:
+                return construct.Flag
+            case Form.BITS:
+                return construct.BitsInteger(self.width_bits)
+            case Form.NUMBER:
+                return construct.BytesInteger(self.width_bits // 8)
+            case Form.BYTES:
+                return construct.Bytes(self.width_bits // 8)
+
+
+Bit = Annotated[bool, Kind(Form.FLAG, 1)]
+B2 = Annotated[int, Kind(Form.BITS, 2)]
+B3 = Annotated[int, Kind(Form.BITS, 3)]
+B4 = Annotated[int, Kind(Form.BITS, 4)]
+B5 = Annotated[int, Kind(Form.BITS, 5)]
+B6 = Annotated[int, Kind(Form.BITS, 6)]
+B7 = Annotated[int, Kind(Form.BITS, 7)]
+B21 = Annotated[int, Kind(Form.BITS, 21)]
+U8 = Annotated[int, Kind(Form.NUMBER, 8)]
+U16 = Annotated[int, Kind(Form.NUMBER, 16)]
+U24 = Annotated[int, Kind(Form.NUMBER, 24)]
+U32 = Annotated[int, Kind(Form.NUMBER, 32)]
+U48 = Annotated[int, Kind(Form.NUMBER, 48)]
+U64 = Annotated[int, Kind(Form.NUMBER, 64)]
+Bytes3 = Annotated[bytes, Kind(Form.BYTES, 24)]
+Bytes4 = Annotated[bytes, Kind(Form.BYTES, 32)]
+Bytes6 = Annotated[bytes, Kind(Form.BYTES, 48)]
+Bytes8 = Annotated[bytes, Kind(Form.BYTES, 64)]
+Bytes16 = Annotated[bytes, Kind(Form.BYTES, 128)]
 
 MAX_BIT_RUN = 64  # bits between two byte boundaries; one machine word
 
@@ -66,10 +96,9 @@ class FieldPointer(NamedTuple):
 
 class _Field(NamedTuple):
     name: str
+    form: Form
     width_bits: int
     offset_bits: int
-    kind: str  # bit, bits, integer, bytes
-    declaration: Any
     default: Any
 
     @property
@@ -78,7 +107,10 @@ class _Field(NamedTuple):
 
     @property
     def aligned(self) -> bool:
-        return self.kind in ("integer", "bytes")
+        return self.form is Form.NUMBER or self.form is Form.BYTES
+
+    def declaration(self) -> Any:
+        return self.name / Kind(self.form, self.width_bits).declaration()
 
 
 Declared = TypeVar("Declared")
@@ -107,7 +139,7 @@ def _made_at_first_use(declared: Declared) -> Declared:
 class Layout(tuple[Any, ...]):
     """The base of every fixed-width structure; see the module's docstring for the form of a declaration.
 
-    raises    TypeError when a subclass declares what is not fixed-width and unsigned, or not whole bytes, or takes a
+    raises    TypeError when a subclass declares what is of none of the field types, or not whole bytes, or takes a
               name that `Layout` itself uses, or extends another subclass
     """
 
@@ -168,6 +200,14 @@ class Layout(tuple[Any, ...]):
         """
         raise NotImplementedError
 
+    @classmethod
+    def default(cls, name: str) -> Any:
+        """Returns what a field is when it is not given; raises KeyError when there is no such field or default."""
+        for field in cls._declared:
+            if field.name == name and field.default is not _Field:
+                return field.default
+        raise KeyError(name)
+
     def replace(self, **changes: Any) -> Self:
         """Returns a copy with some fields changed; raises KeyError for an unknown name."""
         values = list(self)
@@ -224,12 +264,14 @@ class Layout(tuple[Any, ...]):
     @classmethod
     def construct(cls) -> Any:
         """Returns the declaration as a construct Struct; runs of bit fields are nested BitStructs."""
+        import construct
+
         parts = []
         for word in _words(cls._declared):
+            members = [field.declaration() for field in word]
             if word[0].aligned:
-                parts.append(word[0].name / word[0].declaration)
+                parts += members
             else:
-                members = [field.name / field.declaration for field in word]
                 parts.append(f"bits_{word[0].offset_bits // 8}" / construct.BitStruct(*members))
         return construct.Struct(*parts)
 
@@ -251,32 +293,17 @@ def _declare(cls: type[Layout]) -> tuple[_Field, ...]:
     declared = []
     offset = 0
     for name, annotation in get_annotations(cls).items():
-        arguments = get_args(annotation)
-        if len(arguments) != 2:
-            raise TypeError(f"{cls.__name__}.{name}: {annotation} pairs no type with a construct declaration")
+        kind = get_args(annotation)[-1:]
+        if not kind or not isinstance(kind[0], Kind):
+            raise TypeError(f"{cls.__name__}.{name}: {annotation} is none of the field types")
         if name in vars(Layout):
             raise TypeError(f"{cls.__name__}.{name}: Layout itself has a {name}")
-        width, kind = _width(cls, name, arguments[1])
-        declared.append(_Field(name, width, offset, kind, arguments[1], cls.__dict__.get(name, _Field)))
+        form, width = kind[0]
+        declared.append(_Field(name, form, width, offset, cls.__dict__.get(name, _Field)))
         offset += width
     if offset % 8:
         raise TypeError(f"{cls.__name__} is {offset} bits long, not a whole number of bytes")
     return tuple(declared)
-
-
-def _width(cls: type[Layout], name: str, declaration: Any) -> tuple[int, str]:
-    match declaration:
-        case construct.FormatField(fmtstr=">B" | ">H" | ">L" | ">Q"):
-            return declaration.sizeof() * 8, "integer"
-        case construct.BytesInteger(length=int(length), signed=False, swapped=False) if length in _CODES:
-            return length * 8, "integer"
-        case construct.Bytes(length=int(length)):
-            return length * 8, "bytes"
-        case construct.BitsInteger(length=int(length), signed=False, swapped=False):
-            return length, "bits"
-        case construct.Flag:
-            return 1, "bit"
-    raise TypeError(f"{cls.__name__}.{name}: {declaration} is no unsigned big-endian number or bytes of fixed width")
 
 
 def _words(declared: tuple[_Field, ...]) -> list[list[_Field]]:
@@ -290,10 +317,10 @@ def _words(declared: tuple[_Field, ...]) -> list[list[_Field]]:
             words[-1].append(field)
         else:
             words.append([field])
-        open_bits = 0 if field.aligned else (open_bits + field.width_bits)
-        if open_bits > MAX_BIT_RUN:
+        open_bits += field.width_bits
+        if open_bits > MAX_BIT_RUN and field.form is not Form.BYTES:
             raise TypeError(f"{field.name} ends a run of more than {MAX_BIT_RUN} bits")
-        if open_bits % 8 == 0:
+        if field.aligned or open_bits % 8 == 0:
             open_bits = 0
     return words
 
@@ -345,7 +372,7 @@ class _Codec:
             if field.reserved:
                 continue
             loaded = f"{_shifted(f'({whole})', remaining, left=False)} & {mask}"
-            self.values.append(f"({loaded}) != 0" if field.kind == "bit" else loaded)
+            self.values.append(f"({loaded}) != 0" if field.form is Form.FLAG else loaded)
             parts.append(_shifted(field.name, remaining, left=True))
             if mask == 1:
                 self.flags.append(field.name)
@@ -375,7 +402,7 @@ def _generate(cls: type[Layout]) -> tuple[Callable[..., Any], ...]:
     for word in _words(cls._declared):
         if all(field.reserved for field in word):
             codec.skip(sum(field.width_bits for field in word))
-        elif word[0].kind == "bytes":
+        elif word[0].form is Form.BYTES:
             codec.add_bytes(word[0])
         else:
             codec.add_word(word)
