@@ -59,8 +59,6 @@ async def serve(
 def _configuration(
     configuration: "Configuration | Path | str | None", state: Path | None, ram: int | None
 ) -> "Configuration":
-    from dataclasses import replace
-
     from iscsi_target.config.values import default_configuration, default_state, ram_configuration
 
     if configuration is None and ram is not None:
@@ -71,4 +69,4 @@ def _configuration(
         from iscsi_target.config.checks import load
 
         return load(Path(configuration), state)
-    return configuration if state is None else replace(configuration, state=state)
+    return configuration if state is None else configuration._replace(state=state)

@@ -8,10 +8,10 @@ reaches it.
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from enum import Enum
 from ipaddress import IPv6Address
 from pathlib import Path
+from typing import NamedTuple
 
 from iscsi_target.config.address import Address
 from iscsi_target.iscsi.chap import Authentication
@@ -65,8 +65,7 @@ class Backing(Enum):
     RAM = "ram"
 
 
-@dataclass(frozen=True, slots=True)
-class PortalGroup:
+class PortalGroup(NamedTuple):
     """A portal group: the addresses that it listens at and those that it tells initiators.
 
     tag         0..65535
@@ -80,8 +79,7 @@ class PortalGroup:
     advertise: tuple[Address, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(NamedTuple):
     """A logical unit.
 
     name                    what the configuration calls it
@@ -117,8 +115,7 @@ class Unit:
     rotation_rate: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class TargetEntry:
+class TargetEntry(NamedTuple):
     """An iSCSI target node.
 
     name             its iSCSI name
@@ -133,12 +130,11 @@ class TargetEntry:
     luns: Mapping[int, str]
     alias: str = ""
     portal_groups: tuple[int, ...] = (DEFAULT_PORTAL_GROUP,)
-    authentication: Authentication = field(default_factory=Authentication)
+    authentication: Authentication = Authentication()
     initiators: frozenset[str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Configuration:
+class Configuration(NamedTuple):
     """Everything that a server is told.
 
     state         directory of the state file and of files with a relative path
@@ -150,14 +146,14 @@ class Configuration:
     portal_groups: tuple[PortalGroup, ...]
     units: tuple[Unit, ...]
     targets: tuple[TargetEntry, ...]
-    discovery: Authentication = field(default_factory=Authentication)
-    preferences: Preferences = field(default_factory=Preferences)
-    timeouts: Timeouts = field(default_factory=Timeouts)
+    discovery: Authentication = Authentication()
+    preferences: Preferences = Preferences()
+    timeouts: Timeouts = Timeouts()
 
     def listening_at(self, *addresses: Address) -> "Configuration":
         """Returns the configuration with other addresses for its first portal group, and no advertised ones."""
         first = PortalGroup(self.portal_groups[0].tag, addresses)
-        return replace(self, portal_groups=(first, *self.portal_groups[1:]))
+        return self._replace(portal_groups=(first, *self.portal_groups[1:]))
 
 
 def default_state(environment: Mapping[str, str] = os.environ) -> Path:

@@ -1,16 +1,14 @@
 """CHAP on the target's side: our challenge, the check of its response, our response to the initiator's.
 
-The exchange has no state of its own beyond `Challenge`; `login` knows where in it an initiator is.
+The exchange has no state of its own beyond `Challenge`; `login` knows where in it an initiator is. What computes is
+loaded when somebody logs in with CHAP.
 
 Decisions. A user that does not exist and a response that is wrong take the same path, the same time and the
 same words. An initiator that asks the target to authenticate itself, when no mutual secret is configured, is
 refused: it asked for a proof that it cannot get, so going on could only make it fail later and less clearly.
 """
 
-import hashlib
-import hmac
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -56,15 +54,13 @@ _DIGESTS: Final = {
 }
 
 
-def available() -> tuple[Algorithm, ...]:
-    """Returns the algorithms that this host computes; one in FIPS mode has no MD5.
+def computes(algorithm: Algorithm) -> bool:
+    """Says whether this host computes an algorithm; one in FIPS mode has no MD5.
 
     Source: RFC7143 12.1.3
     """
-    return tuple(algorithm for algorithm in Algorithm if _computes(algorithm))
+    import hashlib
 
-
-def _computes(algorithm: Algorithm) -> bool:
     try:
         hashlib.new(algorithm.hash_name)
     except ValueError:
@@ -72,8 +68,7 @@ def _computes(algorithm: Algorithm) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class ChapAccount:
+class ChapAccount(NamedTuple):
     """A CHAP name and its secret.
 
     user      text, at most 255 bytes; a leading "0x" or "0b" has no meaning
@@ -82,22 +77,24 @@ class ChapAccount:
     """
 
     user: str
-    secret: bytes = field(repr=False)
+    secret: bytes
+
+    def __repr__(self) -> str:
+        return f"ChapAccount(user={self.user!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class Authentication:
+class Authentication(NamedTuple):
     """What an initiator must prove, and what the target can prove to it.
 
     accounts     whoever logs in must be one of them; none means AuthMethod=None
     mutual       the target's own name and secret; an account with the same secret cannot log in
-    algorithms   those that may be used
+    algorithms   those that may be used, as far as this host computes them
     Source: RFC7143 9.2.1, 12.1
     """
 
     accounts: tuple[ChapAccount, ...] = ()
     mutual: ChapAccount | None = None
-    algorithms: tuple[Algorithm, ...] = field(default_factory=available)
+    algorithms: tuple[Algorithm, ...] = tuple(Algorithm)
 
     @property
     def required(self) -> bool:
@@ -144,7 +141,7 @@ def challenge(authentication: Authentication, offered: Mapping[str, str], entrop
 def _choose(authentication: Authentication, listed: str) -> Algorithm:
     for value in listed.split(","):
         for algorithm in authentication.algorithms:
-            if value == str(algorithm.value):
+            if value == str(algorithm.value) and computes(algorithm):
                 return algorithm
     raise LoginStatus.AUTHENTICATION_FAILURE.refusal(f"no CHAP algorithm of {listed!r} may be used here")
 
@@ -166,6 +163,8 @@ def respond(asked: Challenge, secret: bytes) -> bytes:
 
     Source: RFC 1994 4.1, RFC7143 12.1.3
     """
+    import hashlib
+
     identifier = Identifier(identifier=asked.identifier).pack()
     return hashlib.new(asked.algorithm.hash_name, identifier + secret + asked.value).digest()
 
@@ -179,13 +178,15 @@ def verify(authentication: Authentication, asked: Challenge, offered: Mapping[st
     raises    LoginRefused when the initiator is not who it says, or asks for what must not be answered
     Source: RFC7143 9.2.1, 12.1.3
     """
+    from hmac import compare_digest
+
     user, response = _require(offered, "CHAP_N"), _require(offered, "CHAP_R")
     if not _authentic(authentication, asked, user, _read(response, asked.algorithm.digest_bytes)):
         raise LoginStatus.AUTHENTICATION_FAILURE.refusal(_WRONG)
     if "CHAP_I" not in offered and "CHAP_C" not in offered:
         return []
     returned = Challenge(asked.algorithm, _identifier(offered), _challenge_value(offered))
-    if hmac.compare_digest(returned.value, asked.value):
+    if compare_digest(returned.value, asked.value):
         raise LoginStatus.AUTHENTICATION_FAILURE.refusal("the initiator sent our own challenge back")
     if authentication.mutual is None:
         raise LoginStatus.AUTHENTICATION_FAILURE.refusal("mutual CHAP is asked for, and no mutual secret is configured")
@@ -199,13 +200,15 @@ def _authentic(authentication: Authentication, asked: Challenge, user: str, resp
     A response that the mutual secret would give is refused: the same secret then serves both directions, or
     the initiator had the target answer its own challenge on another connection.
     """
+    from hmac import compare_digest
+
     genuine = False
     for account in authentication.accounts:
-        same_user = hmac.compare_digest(account.user.encode(), user.encode())
-        same_response = hmac.compare_digest(respond(asked, account.secret), response)
+        same_user = compare_digest(account.user.encode(), user.encode())
+        same_response = compare_digest(respond(asked, account.secret), response)
         genuine |= same_user & same_response
     if authentication.mutual is not None:
-        genuine &= not hmac.compare_digest(respond(asked, authentication.mutual.secret), response)
+        genuine &= not compare_digest(respond(asked, authentication.mutual.secret), response)
     return genuine
 
 

@@ -12,7 +12,6 @@ MaxBurstLength.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from enum import Enum, Flag, IntEnum, auto
 from operator import and_, or_
 from typing import Final, NamedTuple
@@ -214,78 +213,78 @@ _CO, _SW = Scope.CONNECTION, Scope.SESSION
 _I, _T, _BOTH = Senders.INITIATOR, Senders.TARGET, Senders.BOTH
 
 _HEADER_DIGEST = Choice(
-    text.NONE, lambda ours: ours.header_digest, lambda now, value: replace(now, header_digest=value == CRC32C)
+    text.NONE, lambda ours: ours.header_digest, lambda now, value: now._replace(header_digest=value == CRC32C)
 )
 _DATA_DIGEST = Choice(
-    text.NONE, lambda ours: ours.data_digest, lambda now, value: replace(now, data_digest=value == CRC32C)
+    text.NONE, lambda ours: ours.data_digest, lambda now, value: now._replace(data_digest=value == CRC32C)
 )
 _MAX_CONNECTIONS = Number(
     1,
     65535,
     min,
     lambda ours, _: ours.max_connections,
-    lambda now, value: replace(now, max_connections=value),
+    lambda now, value: now._replace(max_connections=value),
 )
-_INITIAL_R2T = Boolean(or_, lambda ours: ours.initial_r2t, lambda now, value: replace(now, initial_r2t=value))
-_IMMEDIATE_DATA = Boolean(and_, lambda ours: ours.immediate_data, lambda now, value: replace(now, immediate_data=value))
+_INITIAL_R2T = Boolean(or_, lambda ours: ours.initial_r2t, lambda now, value: now._replace(initial_r2t=value))
+_IMMEDIATE_DATA = Boolean(and_, lambda ours: ours.immediate_data, lambda now, value: now._replace(immediate_data=value))
 _MAX_RECV_DATA_SEGMENT_LENGTH = DeclaredNumber(
-    MIN_LENGTH_BYTES, MAX_LENGTH_BYTES, lambda now, value: replace(now, initiator_max_recv=value)
+    MIN_LENGTH_BYTES, MAX_LENGTH_BYTES, lambda now, value: now._replace(initiator_max_recv=value)
 )
 _MAX_BURST_LENGTH = Number(
     MIN_LENGTH_BYTES,
     MAX_LENGTH_BYTES,
     min,
     lambda ours, _: ours.max_burst_length,
-    lambda now, value: replace(now, max_burst_length=value),
+    lambda now, value: now._replace(max_burst_length=value),
 )
 _FIRST_BURST_LENGTH = Number(
     MIN_LENGTH_BYTES,
     MAX_LENGTH_BYTES,
     min,
     lambda ours, now: min(ours.first_burst_length, now.max_burst_length),
-    lambda now, value: replace(now, first_burst_length=value),
+    lambda now, value: now._replace(first_burst_length=value),
 )
 _TIME2WAIT = Number(
     0,
     3600,
     max,
     lambda ours, _: ours.default_time2wait,
-    lambda now, value: replace(now, default_time2wait=value),
+    lambda now, value: now._replace(default_time2wait=value),
 )
 _TIME2RETAIN = Number(
     0,
     3600,
     min,
     lambda ours, _: ours.default_time2retain,
-    lambda now, value: replace(now, default_time2retain=value),
+    lambda now, value: now._replace(default_time2retain=value),
 )
 _MAX_OUTSTANDING_R2T = Number(
     1,
     65535,
     min,
     lambda ours, _: ours.max_outstanding_r2t,
-    lambda now, value: replace(now, max_outstanding_r2t=value),
+    lambda now, value: now._replace(max_outstanding_r2t=value),
 )
 _DATA_PDU_IN_ORDER = Boolean(
-    or_, lambda ours: ours.data_pdu_in_order, lambda now, value: replace(now, data_pdu_in_order=value)
+    or_, lambda ours: ours.data_pdu_in_order, lambda now, value: now._replace(data_pdu_in_order=value)
 )
 _DATA_SEQUENCE_IN_ORDER = Boolean(
     or_,
     lambda ours: ours.data_sequence_in_order,
-    lambda now, value: replace(now, data_sequence_in_order=value),
+    lambda now, value: now._replace(data_sequence_in_order=value),
 )
 _ERROR_RECOVERY_LEVEL = Number(
     0,
     2,
     min,
     lambda ours, _: ours.error_recovery_level,
-    lambda now, value: replace(now, error_recovery_level=value),
+    lambda now, value: now._replace(error_recovery_level=value),
 )
 _TASK_REPORTING = Choice(
-    RFC3720, lambda ours: ours.task_reporting, lambda now, value: replace(now, task_reporting=value)
+    RFC3720, lambda ours: ours.task_reporting, lambda now, value: now._replace(task_reporting=value)
 )
 _PROTOCOL_LEVEL = Number(
-    0, 31, min, lambda ours, _: ours.protocol_level, lambda now, value: replace(now, protocol_level=value)
+    0, 31, min, lambda ours, _: ours.protocol_level, lambda now, value: now._replace(protocol_level=value)
 )
 
 # FirstBurstLength follows MaxBurstLength, since the table's order is the order in which offers are settled.
@@ -441,7 +440,7 @@ def declare(preferences: Preferences, parameters: Parameters) -> tuple[list[text
     Source: RFC7143 13.12
     """
     length = preferences.max_recv_data_segment_length
-    return [("MaxRecvDataSegmentLength", str(length))], replace(parameters, target_max_recv=length)
+    return [("MaxRecvDataSegmentLength", str(length))], parameters._replace(target_max_recv=length)
 
 
 def conclude(preferences: Preferences, parameters: Parameters) -> Parameters:
@@ -459,4 +458,4 @@ def conclude(preferences: Preferences, parameters: Parameters) -> Parameters:
         if (CRC32C if in_use else text.NONE) not in supported:
             raise LoginStatus.INITIATOR_ERROR.refusal(f"{name} must be one of {supported}")
     first_burst_length = min(parameters.first_burst_length, parameters.max_burst_length)
-    return replace(parameters, first_burst_length=first_burst_length)
+    return parameters._replace(first_burst_length=first_burst_length)

@@ -13,9 +13,8 @@ that come in the security stage are answered `Reject` and may be offered again i
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Final
+from typing import Final, NamedTuple
 
 from iscsi_target.iscsi import chap, keys, text
 from iscsi_target.iscsi.chap import Algorithm, Authentication, ChapAccount
@@ -54,8 +53,7 @@ class SessionType(Enum):
     DISCOVERY = "Discovery"
 
 
-@dataclass(frozen=True, slots=True)
-class LoginTarget:
+class LoginTarget(NamedTuple):
     """What a login needs to know of a target.
 
     name                 iSCSI name in lower case
@@ -69,12 +67,11 @@ class LoginTarget:
     name: str
     alias: str = ""
     portal_group_tags: frozenset[int] = frozenset({1})
-    authentication: Authentication = field(default_factory=Authentication)
+    authentication: Authentication = Authentication()
     initiators: frozenset[str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """What a login needs to know of this side.
 
     targets        by name, in lower case
@@ -84,12 +81,11 @@ class Endpoint:
     """
 
     targets: Mapping[str, LoginTarget]
-    discovery: Authentication = field(default_factory=Authentication)
-    preferences: Preferences = field(default_factory=Preferences)
+    discovery: Authentication = Authentication()
+    preferences: Preferences = Preferences()
 
 
-@dataclass(frozen=True, slots=True)
-class Negotiated:
+class Negotiated(NamedTuple):
     """What a login came to.
 
     initiator_name    in lower case
@@ -117,8 +113,7 @@ class Negotiated:
         return self.session_type is SessionType.DISCOVERY
 
 
-@dataclass(frozen=True, slots=True)
-class LoginStep:
+class LoginStep(NamedTuple):
     """What answers one Login Request.
 
     response     without StatSN, ExpCmdSN and MaxCmdSN, and with the request's TSIH
@@ -140,8 +135,7 @@ class _Proof(Enum):
     GIVEN = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class _Peer:
+class _Peer(NamedTuple):
     """Who logs in, and to what."""
 
     initiator_name: str

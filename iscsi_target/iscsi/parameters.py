@@ -3,8 +3,7 @@
 The way from one to the other is the table in `keys`.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from iscsi_target.iscsi import text
 
@@ -15,8 +14,7 @@ MAX_LENGTH_BYTES: Final = 2**24 - 1
 DEFAULT_SEGMENT_BYTES: Final = 8192  # RFC7143 13.12; also what holds during login
 
 
-@dataclass(frozen=True, slots=True)
-class Preferences:
+class Preferences(NamedTuple):
     """The target's own side of every negotiation.
 
     header_digest, data_digest   what is supported, of "None" and "CRC32C"; without "None" it is demanded
@@ -48,8 +46,7 @@ class Preferences:
     protocol_level: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Parameters:
+class Parameters(NamedTuple):
     """What holds on a connection and its session; without arguments, what holds when nothing is negotiated.
 
     header_digest, data_digest   whether CRC32C is in use

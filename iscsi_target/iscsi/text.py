@@ -9,7 +9,7 @@ are skipped, the last NUL may be missing, and a key need not begin with a capita
 not understood).
 """
 
-import base64
+import binascii
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -231,7 +231,7 @@ def binary(value: str, limit_bytes: int) -> bytes:
         return bytes.fromhex(digits if len(digits) % 2 == 0 else "0" + digits)
     if (match := _BASE64.fullmatch(value)) and len(match[1]) % 4 == 0:
         _admit(len(match[1]) // 4 * 3 - match[1].count("="), limit_bytes)
-        return base64.b64decode(match[1], validate=True)
+        return binascii.a2b_base64(match[1], strict_mode=True)
     raise InadmissibleValue("neither a hexadecimal nor a base64 constant")
 
 

@@ -12,7 +12,7 @@ changes while it is in use.
 
 import asyncio
 import logging
-import secrets
+import os
 import socket
 import time
 from collections.abc import Callable, Collection, Container, Iterable, Sequence
@@ -194,7 +194,7 @@ class Server:
             discovery=self.configuration.discovery,
             preferences=self.configuration.preferences,
             timeouts=self.configuration.timeouts,
-            entropy=secrets.token_bytes,
+            entropy=os.urandom,
             epoch_s=time.time() - asyncio.get_running_loop().time(),
         )
 

@@ -163,7 +163,7 @@ def ports_of(
 def differ_in_looks(one: Unit, other: Unit) -> bool:
     """Returns True for two units that differ only in what `restyle` changes."""
     looks = ("personality", "vendor", "product", "revision")
-    return one != other and one == replace(other, **{name: getattr(one, name) for name in looks})
+    return one != other and one == other._replace(**{name: getattr(one, name) for name in looks})
 
 
 def restyle(opened: OpenUnit, unit: Unit) -> OpenUnit:

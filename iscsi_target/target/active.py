@@ -1,7 +1,6 @@
 """A normal session together with the names of its ends, the units it is attached to and the tasks it has there."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from iscsi_target.iscsi.connection import Connection
 from iscsi_target.iscsi.errors import LoginStatus
@@ -131,11 +130,10 @@ def continued(negotiated: Negotiated, before: Session) -> Negotiated:
     Source: RFC7143 6.3.4, 13
     """
     own = negotiated.parameters
-    parameters = replace(
-        before.parameters,
+    parameters = before.parameters._replace(
         header_digest=own.header_digest,
         data_digest=own.data_digest,
         initiator_max_recv=own.initiator_max_recv,
         target_max_recv=own.target_max_recv,
     )
-    return replace(negotiated, parameters=parameters)
+    return negotiated._replace(parameters=parameters)

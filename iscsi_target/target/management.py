@@ -1,7 +1,6 @@
 """Waiting for aborted tasks: a step that follows when every logical unit concerned has reported that they are over."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import count
 
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
@@ -25,13 +24,15 @@ REFUSALS = {
 }
 
 
-@dataclass(slots=True)
 class _Wait:
     """What follows when `missing` units have reported."""
 
-    missing: int
-    found: bool
-    then: Callable[[bool], None]
+    __slots__ = ("found", "missing", "then")
+
+    def __init__(self, missing: int, then: Callable[[bool], None]) -> None:
+        self.missing = missing
+        self.found = False
+        self.then = then
 
 
 class ManagementDesk:
@@ -56,7 +57,7 @@ class ManagementDesk:
             then(False)
             return
         number = next(self._numbers)
-        self._waits[number] = _Wait(len(concerned), False, then)
+        self._waits[number] = _Wait(len(concerned), then)
         for unit in concerned:
             self._execute(unit, unit.manage(request._replace(number=number)))
 

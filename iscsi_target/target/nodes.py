@@ -1,7 +1,7 @@
 """What a target is told about itself: nodes, their LUNs, portals and time limits; and what discovery says of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from iscsi_target.iscsi.chap import Authentication
@@ -38,8 +38,7 @@ class Timeouts(NamedTuple):
     logout_s: float = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class TargetNode:
+class TargetNode(NamedTuple):
     """One iSCSI target.
 
     name                 its iSCSI name, normalised
@@ -52,8 +51,8 @@ class TargetNode:
     name: str
     alias: str = ""
     portal_group_tags: tuple[int, ...] = (1,)
-    luns: Mapping[int, str] = field(default_factory=dict)
-    authentication: Authentication = field(default_factory=Authentication)
+    luns: Mapping[int, str] = MappingProxyType({})
+    authentication: Authentication = Authentication()
     initiators: frozenset[str] | None = None
 
 

@@ -1,7 +1,5 @@
 """Laws of text, negotiation and login."""
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -101,8 +99,8 @@ def conclude_as_initiator(offered, answers) -> Parameters:
             settled[FIELDS[name]] = value == "Yes"
         else:
             settled[FIELDS[name]] = int(value, 0)
-    parameters = replace(Parameters(), **settled)  # type: ignore[arg-type]  # built by name
-    return replace(parameters, first_burst_length=min(parameters.first_burst_length, parameters.max_burst_length))
+    parameters = Parameters()._replace(**settled)  # type: ignore[arg-type]  # built by name
+    return parameters._replace(first_burst_length=min(parameters.first_burst_length, parameters.max_burst_length))
 
 
 @given(PREFERENCES, shuffled_pairs(ANY_OFFERS))

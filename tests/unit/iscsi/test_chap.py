@@ -74,7 +74,8 @@ def test_host_without_md5_does_not_offer_it(monkeypatch):
         return real(name, *arguments)
 
     monkeypatch.setattr(hashlib, "new", fips)
-    assert chap.available() == (Algorithm.SHA1, Algorithm.SHA256, Algorithm.SHA3_256)
+    assert [algorithm for algorithm in Algorithm if not chap.computes(algorithm)] == [Algorithm.MD5]
+    assert asked_with("5,7").algorithm is Algorithm.SHA256
 
 
 def test_challenge_is_announced_in_lower_case_hexadecimal():

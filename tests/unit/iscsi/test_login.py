@@ -5,8 +5,6 @@ initiator A ── portal group 1 ── disk   (no authentication)
             ── portal group 2 ── far
 """
 
-from dataclasses import replace
-
 import pytest
 
 from iscsi_target.iscsi import chap, text
@@ -308,7 +306,7 @@ def test_broken_text_is_a_protocol_error():
 
 
 def test_demanded_digest_that_is_never_spoken_of_ends_the_login():
-    endpoint = replace(ENDPOINT, preferences=Preferences(data_digest=("CRC32C",)))
+    endpoint = ENDPOINT._replace(preferences=Preferences(data_digest=("CRC32C",)))
     assert Initiator(endpoint).refused(OPERATIONAL, TO_DISK, FULL_FEATURE) is LoginStatus.INITIATOR_ERROR
 
 
@@ -466,7 +464,7 @@ def test_operational_stage_cannot_be_entered_in_the_midst_of_a_proof():
 
 
 def test_discovery_has_its_own_accounts():
-    endpoint = replace(ENDPOINT, discovery=Authentication((ChapAccount("bob", b"a secret of bob"),)))
+    endpoint = ENDPOINT._replace(discovery=Authentication((ChapAccount("bob", b"a secret of bob"),)))
     assert Initiator(endpoint).refused(OPERATIONAL, DISCOVER, FULL_FEATURE) is LoginStatus.AUTHENTICATION_FAILURE
     initiator = Initiator(endpoint)
     asked = challenged(initiator, DISCOVER)

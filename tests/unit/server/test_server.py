@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import threading
-from dataclasses import replace
 
 import pytest
 
@@ -39,7 +38,7 @@ BLOCKS = 1 << 20
 
 
 def disk(tmp_path, name, **changes):
-    return replace(Unit(name, Backing.FILE, tmp_path / f"{name}.img", BLOCKS), **changes)
+    return Unit(name, Backing.FILE, tmp_path / f"{name}.img", BLOCKS)._replace(**changes)
 
 
 @pytest.fixture
@@ -54,8 +53,8 @@ def configuration(tmp_path):
 
 def with_unit(configuration, unit):
     luns = {**configuration.targets[0].luns, len(configuration.units): unit.name}
-    targets = (replace(configuration.targets[0], luns=luns),)
-    return replace(configuration, units=(*configuration.units, unit), targets=targets)
+    targets = (configuration.targets[0]._replace(luns=luns),)
+    return configuration._replace(units=(*configuration.units, unit), targets=targets)
 
 
 def connects(address: Address) -> bool:
@@ -94,7 +93,7 @@ async def test_url_names_portal_target_and_lun(configuration):
 
 
 async def test_url_of_a_wildcard_address_is_that_of_the_loopback(configuration):
-    anywhere = replace(configuration, portal_groups=(PortalGroup(1, (Address("0.0.0.0", 0), Address("::", 0))),))
+    anywhere = configuration._replace(portal_groups=(PortalGroup(1, (Address("0.0.0.0", 0), Address("::", 0))),))
     async with Server(anywhere) as server:
         assert server.url("a").startswith("iscsi://127.0.0.1:")
 
@@ -122,7 +121,7 @@ async def test_unit_is_the_same_after_a_restart(configuration):
 
 
 async def test_state_directory_in_use_is_refused_and_nothing_stays_open(configuration, tmp_path):
-    other = replace(configuration, units=(disk(tmp_path, "b"),), targets=(TargetEntry(TARGET, {0: "b"}),))
+    other = configuration._replace(units=(disk(tmp_path, "b"),), targets=(TargetEntry(TARGET, {0: "b"}),))
     async with Server(configuration):
         refused = Server(other)
         with pytest.raises(StorageError, match="in use"):
@@ -144,7 +143,7 @@ async def test_new_unit_and_portal_are_there_after_a_reload(configuration, tmp_p
     async with Server(configuration) as server:
         [before] = server.portals
         more = with_unit(configuration, disk(tmp_path, "b"))
-        await server.reload(replace(more, portal_groups=(PortalGroup(1, (ANY, Address("::1", 0))),)))
+        await server.reload(more._replace(portal_groups=(PortalGroup(1, (ANY, Address("::1", 0))),)))
         assert server.portals[0] == before
         assert all(connects(address) for address in server.portals)
         assert len(server.portals) == 2
@@ -161,7 +160,7 @@ async def test_removed_unit_is_closed_after_a_reload(configuration, tmp_path):
 
 
 async def test_removed_portal_is_closed_after_a_reload(configuration):
-    two = replace(configuration, portal_groups=(PortalGroup(1, (ANY, Address("::1", 0))),))
+    two = configuration._replace(portal_groups=(PortalGroup(1, (ANY, Address("::1", 0))),))
     async with Server(two) as server:
         gone = server.portals[1]
         await server.reload(configuration)
@@ -171,13 +170,13 @@ async def test_removed_portal_is_closed_after_a_reload(configuration):
 
 async def test_changed_unit_is_opened_again(configuration, tmp_path):
     async with Server(configuration) as server:
-        await server.reload(replace(configuration, units=(disk(tmp_path, "a", read_only=True),)))
+        await server.reload(configuration._replace(units=(disk(tmp_path, "a", read_only=True),)))
         assert server._units["a"].device.features.read_only
 
 
 async def test_changed_unit_that_cannot_be_opened_stays_as_it_was(configuration, tmp_path, caplog):
     async with Server(configuration) as server:
-        await server.reload(replace(configuration, units=(disk(tmp_path, "a", path=tmp_path / "no" / "a.img"),)))
+        await server.reload(configuration._replace(units=(disk(tmp_path, "a", path=tmp_path / "no" / "a.img"),)))
         assert server._units["a"].configured == configuration.units[0]
     assert "unit a" in caplog.text
 
@@ -187,7 +186,7 @@ async def test_reload_that_fails_changes_nothing(configuration, tmp_path):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             kept = (dict(server._units), server.portals, server.configuration)
             groups = (PortalGroup(1, (ANY, Address(*taken.getsockname()))),)
-            more = replace(with_unit(configuration, disk(tmp_path, "b")), portal_groups=groups)
+            more = with_unit(configuration, disk(tmp_path, "b"))._replace(portal_groups=groups)
             with pytest.raises(ConfigError):
                 await server.reload(more)
             assert (server._units, server.portals, server.configuration) == kept
@@ -199,14 +198,14 @@ async def test_what_only_a_restart_changes_is_refused(configuration, tmp_path, n
     changed = {"state": tmp_path / "other", "timeouts": configuration.timeouts._replace(login_s=1.0)}
     async with Server(configuration) as server:
         with pytest.raises(ConfigError, match="restart it"):
-            await server.reload(replace(configuration, **{name: changed[name]}))
+            await server.reload(configuration._replace(**{name: changed[name]}))
 
 
 async def test_portal_moves_to_another_group_without_being_closed(configuration):
     with socket.create_server(("127.0.0.1", 0)) as free:
         fixed = Address(*free.getsockname())
-    one = replace(configuration, portal_groups=(PortalGroup(1, (fixed,)), PortalGroup(2, (ANY,))))
-    two = replace(configuration, portal_groups=(PortalGroup(1, (ANY,)), PortalGroup(2, (fixed,))))
+    one = configuration._replace(portal_groups=(PortalGroup(1, (fixed,)), PortalGroup(2, (ANY,))))
+    two = configuration._replace(portal_groups=(PortalGroup(1, (ANY,)), PortalGroup(2, (fixed,))))
     async with Server(one) as server:
         await server.reload(two)
         assert {listener.address: listener.portal_group_tag for listener in server._listeners.values()}[fixed] == 2
@@ -230,7 +229,7 @@ async def test_inherited_socket_goes_to_the_group_that_its_name_or_address_says(
     by_name, by_address = inherit("2"), inherit()
     fixed = Address(*by_address.listener.getsockname())
     groups = (PortalGroup(1, (ANY,)), PortalGroup(2, (ANY,)), PortalGroup(3, (fixed,)))
-    async with Server(replace(configuration, portal_groups=groups), inherited=[by_name, by_address]) as server:
+    async with Server(configuration._replace(portal_groups=groups), inherited=[by_name, by_address]) as server:
         tags = {listener.address: listener.portal_group_tag for listener in server._listeners.values()}
     assert tags[fixed] == 3
     assert sorted(tags.values()) == [1, 2, 3]
@@ -275,7 +274,7 @@ async def test_idle_server_drains_at_once_and_listens_no_more(configuration):
 
 
 async def test_advertised_address_replaces_the_bound_one(configuration):
-    guest = replace(configuration, portal_groups=(PortalGroup(1, (ANY,), (Address("10.0.2.2", 3260),)),))
+    guest = configuration._replace(portal_groups=(PortalGroup(1, (ANY,), (Address("10.0.2.2", 3260),)),))
     async with Server(guest) as server:
         assert [portal.address for portal in server._portals(guest)[1]] == ["10.0.2.2:3260"]
 
@@ -312,7 +311,7 @@ INQUIRY_DATA_CHANGED = (Status.CHECK_CONDITION, 6, AttentionCode.INQUIRY_DATA_HA
 @pytest.mark.clause("SPC4r37 6.6.1")
 async def test_personality_changes_in_place_under_live_sessions_and_reservations_stay_enforced(configuration, tmp_path):
     def answering_like(name):
-        return replace(configuration, units=(disk(tmp_path, "a", personality=name),))
+        return configuration._replace(units=(disk(tmp_path, "a", personality=name),))
 
     async with Server(configuration) as server:
         url = server.url("a")
@@ -350,7 +349,7 @@ async def test_reload_that_changes_nothing_of_a_unit_tells_nobody(configuration)
 async def test_reload_with_a_personality_that_there_is_not_changes_nothing(configuration, tmp_path):
     async with Server(configuration) as server:
         wrong = with_unit(configuration, disk(tmp_path, "b", personality="iscsi"))
-        renamed = replace(wrong, units=(disk(tmp_path, "a", vendor="ME"), wrong.units[1]))
+        renamed = wrong._replace(units=(disk(tmp_path, "a", vendor="ME"), wrong.units[1]))
         with pytest.raises(ConfigError, match="'iscsi' is no personality"):
             await server.reload(renamed)
         assert server._units["a"].device.identity.vendor == "ISCSITGT"
@@ -369,15 +368,15 @@ async def test_unit_that_is_opened_again_with_other_settings_keeps_its_reservati
             assert await reserve(holder, OutAction.REGISTER, new=1, aptpl=aptpl) == (GOOD, 0, 0)
             assert await reserve(holder, OutAction.RESERVE, key=1) == (GOOD, 0, 0)
             before = server._units["a"].device
-            await server.reload(replace(configuration, units=(disk(tmp_path, "a", rotation_rate=7200),)))
+            await server.reload(configuration._replace(units=(disk(tmp_path, "a", rotation_rate=7200),)))
             assert server._units["a"].device is not before
             assert server._units["a"].device.reservations == before.reservations
             for initiator in (holder, other):
                 assert (await initiator.execute(READY)).key == 6
             assert (await other.execute(READ, b"", 512)).status == CONFLICT
             assert (await holder.execute(READ, b"", 512)).status == GOOD
-            elsewhere = replace(disk(tmp_path, "a"), path=tmp_path / "other.img")
-            await server.reload(replace(configuration, units=(elsewhere,)))
+            elsewhere = disk(tmp_path, "a")._replace(path=tmp_path / "other.img")
+            await server.reload(configuration._replace(units=(elsewhere,)))
             await other.ready()
             assert (await other.execute(READ, b"", 512)).status == GOOD  # it is another unit, whose file is new
 
@@ -390,8 +389,8 @@ async def test_unit_that_cannot_be_opened_with_other_settings_keeps_its_reservat
             await holder.ready()
             assert await reserve(holder, OutAction.REGISTER, new=1, aptpl=aptpl) == (GOOD, 0, 0)
             assert await reserve(holder, OutAction.RESERVE, key=1) == (GOOD, 0, 0)
-            small = replace(disk(tmp_path, "a"), path=tmp_path / "new.img", size_bytes=100)  # fails when it is there
-            await server.reload(replace(configuration, units=(small,)))
+            small = disk(tmp_path, "a")._replace(path=tmp_path / "new.img", size_bytes=100)  # fails when it is there
+            await server.reload(configuration._replace(units=(small,)))
             assert server._units["a"].configured.path == tmp_path / "a.img"
             await other.ready()
             assert (await other.execute(READ, b"", 512)).status == CONFLICT
@@ -409,7 +408,7 @@ async def test_unit_that_could_not_be_opened_again_takes_up_its_reservations_whe
             assert await reserve(holder, OutAction.RESERVE, key=1) == (GOOD, 0, 0)
             (tmp_path / "a.img").rename(tmp_path / "away.img")
             (tmp_path / "a.img").mkdir()
-            await server.reload(replace(configuration, units=(disk(tmp_path, "a", rotation_rate=7200),)))
+            await server.reload(configuration._replace(units=(disk(tmp_path, "a", rotation_rate=7200),)))
             assert not server._units
             (tmp_path / "a.img").rmdir()
             (tmp_path / "away.img").rename(tmp_path / "a.img")
@@ -429,7 +428,7 @@ async def test_unit_whose_file_is_new_after_a_reload_inherits_nothing(configurat
             await holder.ready()
             assert await reserve(holder, OutAction.REGISTER, new=1, aptpl=aptpl) == (GOOD, 0, 0)
             (tmp_path / "a.img").unlink()
-            await server.reload(replace(configuration, units=(disk(tmp_path, "a", size_bytes=2 * BLOCKS),)))
+            await server.reload(configuration._replace(units=(disk(tmp_path, "a", size_bytes=2 * BLOCKS),)))
             await holder.ready()
             assert server._units["a"].device.reservations.registrations == {}
             assert server._state.load("a").reservations is None
@@ -440,7 +439,7 @@ async def test_unit_whose_file_is_spelled_otherwise_is_the_same(configuration, t
     async with Server(configuration) as server, session(server.url("a")) as holder:
         await holder.ready()
         assert await reserve(holder, OutAction.REGISTER, new=1) == (GOOD, 0, 0)
-        otherwise = replace(disk(tmp_path, "a"), path=tmp_path / "link" / "a.img")
-        await server.reload(replace(configuration, units=(otherwise,)))
+        otherwise = disk(tmp_path, "a")._replace(path=tmp_path / "link" / "a.img")
+        await server.reload(configuration._replace(units=(otherwise,)))
         assert server._units["a"].configured == otherwise
         assert list(server._units["a"].device.reservations.registrations.values()) == [1]

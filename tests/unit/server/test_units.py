@@ -6,7 +6,6 @@ Node A is registered with the units of earlier lives.
 import logging
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 
@@ -54,7 +53,7 @@ def opened(state):
     [(512, 512, 0, 2048), (512, 4096, 3, 2048), (4096, 4096, 0, 256)],
 )
 def test_geometry_follows_the_block_sizes(opened, block_bytes, physical_bytes, exponent, length):
-    unit = replace(RAM, block_length_bytes=block_bytes, physical_block_bytes=physical_bytes)
+    unit = RAM._replace(block_length_bytes=block_bytes, physical_block_bytes=physical_bytes)
     geometry = opened(unit).device.geometry
     assert (geometry.physical_exponent, geometry.length_blocks) == (exponent, length)
 
@@ -64,7 +63,7 @@ def test_identity_is_the_same_when_the_unit_is_opened_again(opened):
 
 
 def test_configured_identity_goes_before_the_stored_one(opened):
-    identity = opened(replace(RAM, serial="S1", naa=bytes(8), vendor="ME")).device.identity
+    identity = opened(RAM._replace(serial="S1", naa=bytes(8), vendor="ME")).device.identity
     assert (identity.serial, identity.naa, identity.vendor) == ("S1", bytes(8), "ME")
 
 
@@ -148,9 +147,9 @@ def test_reservations_are_gone_before_the_file_is_there(opened, state, image, mo
 def test_a_file_that_cannot_be_created_costs_no_reservations(opened, state, image, tmp_path):
     state.save("f", UnitState({}, REGISTERED))
     with pytest.raises(StorageError):
-        opened(replace(image, path=tmp_path / "not mounted" / "f.img"))
+        opened(image._replace(path=tmp_path / "not mounted" / "f.img"))
     with pytest.raises(StorageError):
-        opened(replace(image, size_bytes=None))
+        opened(image._replace(size_bytes=None))
     assert state.load("f").reservations == REGISTERED
 
 
@@ -166,8 +165,7 @@ def test_reservations_that_cannot_be_removed_prevent_the_creation(opened, state,
 
 
 def test_ports_are_those_of_the_targets_that_have_the_unit(tmp_path):
-    configuration = replace(
-        ram_configuration(tmp_path, 4096),
+    configuration = ram_configuration(tmp_path, 4096)._replace(
         targets=(
             TargetEntry("iqn.a", {0: "x"}, portal_groups=(1, 2)),
             TargetEntry("iqn.b", {0: "disk0"}, portal_groups=(2, 1)),
@@ -181,8 +179,7 @@ def test_ports_are_those_of_the_targets_that_have_the_unit(tmp_path):
 
 
 def test_ports_count_from_one_in_the_order_of_the_configuration_and_keep_their_number_when_it_changes(state, tmp_path):
-    first = replace(
-        ram_configuration(tmp_path, 4096),
+    first = ram_configuration(tmp_path, 4096)._replace(
         targets=(
             TargetEntry("iqn.a", {0: "x"}, portal_groups=(1, 2)),
             TargetEntry("iqn.b", {0: "disk0"}, portal_groups=(2,)),
@@ -190,14 +187,14 @@ def test_ports_count_from_one_in_the_order_of_the_configuration_and_keep_their_n
     )
     [identity] = ports_of(first, "disk0", state.port_identifiers(all_ports(first))).values()
     assert identity.relative_identifier == 3
-    later = replace(first, targets=(TargetEntry("iqn.c", {0: "disk0"}, portal_groups=(1,)), first.targets[1]))
+    later = first._replace(targets=(TargetEntry("iqn.c", {0: "disk0"}, portal_groups=(1,)), first.targets[1]))
     identities = ports_of(later, "disk0", state.port_identifiers(all_ports(later))).values()
     assert [identity.relative_identifier for identity in identities] == [4, 3]
 
 
 def test_unit_is_called_as_its_personality_unless_the_configuration_names_it(opened):
     def names(**changes):
-        identity = opened(replace(RAM, **changes)).device.identity
+        identity = opened(RAM._replace(**changes)).device.identity
         return identity.vendor, identity.product, identity.revision
 
     assert names() == ("ISCSITGT", "Virtual disk", "0001")
@@ -208,21 +205,21 @@ def test_unit_is_called_as_its_personality_unless_the_configuration_names_it(ope
 
 def test_device_has_the_configured_personality(opened):
     assert opened(RAM).device.personality is STRICT
-    assert opened(replace(RAM, personality="scst")).device.personality.name == "scst"
+    assert opened(RAM._replace(personality="scst")).device.personality.name == "scst"
 
 
 def test_personality_that_there_is_not_is_refused_with_those_that_there_are(opened):
     with pytest.raises(ConfigError, match="'iscsi' is no personality; take one of strict, lio") as refused:
-        opened(replace(RAM, personality="iscsi"))
+        opened(RAM._replace(personality="iscsi"))
     assert refused.value.where == "unit r"
 
 
 def test_units_differ_in_looks_only_when_nothing_else_differs():
-    assert differ_in_looks(RAM, replace(RAM, personality="lio"))
-    assert differ_in_looks(RAM, replace(RAM, vendor="ME", product="DISK", revision="2"))
+    assert differ_in_looks(RAM, RAM._replace(personality="lio"))
+    assert differ_in_looks(RAM, RAM._replace(vendor="ME", product="DISK", revision="2"))
     assert not differ_in_looks(RAM, RAM)
-    assert not differ_in_looks(RAM, replace(RAM, personality="lio", thin=False))
-    assert not differ_in_looks(RAM, replace(RAM, vendor="ME", serial="2"))
+    assert not differ_in_looks(RAM, RAM._replace(personality="lio", thin=False))
+    assert not differ_in_looks(RAM, RAM._replace(vendor="ME", serial="2"))
 
 
 @pytest.mark.clause("SPC4r37 6.6.1")
@@ -233,7 +230,7 @@ def test_restyled_unit_is_the_same_unit_and_tells_every_nexus(opened):
         before.logical_unit.attach(nexus)
         before.logical_unit.withdraw_attention(AttentionCode.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED, nexus)
     serial, naa = before.device.identity.serial, before.device.identity.naa
-    wanted = replace(RAM, personality="spdk")
+    wanted = RAM._replace(personality="spdk")
     after = restyle(before, wanted)
     assert after == before._replace(configured=wanted)
     assert after.device.personality.name == "spdk"
