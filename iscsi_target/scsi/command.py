@@ -5,7 +5,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from iscsi_target.scsi.access import Access
 from iscsi_target.scsi.device import Device
@@ -16,8 +16,7 @@ from iscsi_target.wire.layout import Layout, LayoutError
 CdbT = TypeVar("CdbT", bound=Layout)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(NamedTuple):
     """The part of a command that is the same data for every layout.
 
     name            the standard's name

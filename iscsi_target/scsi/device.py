@@ -6,7 +6,7 @@ attentions) is the logical unit's and not reachable from here.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from iscsi_target.scsi.nexus import Nexus, TargetPort
 from iscsi_target.scsi.personality import STRICT, Personality, Quirk
@@ -18,8 +18,7 @@ if TYPE_CHECKING:  # mode_pages needs Geometry, so it imports this module
     from iscsi_target.scsi.mode_pages import ModePages
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """Who a logical unit is, the same on every port and after every restart.
 
     vendor     at most 8 ASCII characters
@@ -37,8 +36,7 @@ class Identity:
     naa: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
+class Geometry(NamedTuple):
     """How the medium is divided into blocks.
 
     block_length_bytes   512 or 4096
@@ -52,8 +50,7 @@ class Geometry:
     length_blocks: int
 
 
-@dataclass(frozen=True, slots=True)
-class TransferLimits:
+class TransferLimits(NamedTuple):
     """How much one command may ask for; each is advertised in VPD page B0h and enforced.
 
     max_transfer_blocks      of a read, write or verify
@@ -73,8 +70,7 @@ class TransferLimits:
     unmap_granularity: int
 
 
-@dataclass(frozen=True, slots=True)
-class Features:
+class Features(NamedTuple):
     """What a logical unit is able to do.
 
     read_only       True when the medium cannot be written at all
@@ -93,8 +89,7 @@ class Features:
     rotation_rate: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class PortIdentity:
+class PortIdentity(NamedTuple):
     """The numbers of a target port in VPD page 83h.
 
     relative_identifier   RELATIVE TARGET PORT IDENTIFIER, 1..65535

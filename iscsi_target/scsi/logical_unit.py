@@ -18,7 +18,6 @@ two of them cannot wait for each other.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from iscsi_target.scsi import commands
 from iscsi_target.scsi.attention import AttentionCode
@@ -186,7 +185,7 @@ class LogicalUnit:
 
         Source: SBC3r36 4.10
         """
-        self.device.geometry = replace(self.device.geometry, length_blocks=length_blocks)
+        self.device.geometry = self.device.geometry._replace(length_blocks=length_blocks)
         self._nexuses.establish(AttentionCode.CAPACITY_DATA_HAS_CHANGED)
 
     # Inputs

@@ -9,8 +9,8 @@ save, SIMPLE tasks in any order unless they overlap.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from typing import NamedTuple
 
 from iscsi_target.scsi.status import InvalidFieldInParameterList, ParameterListLengthError
 from iscsi_target.wire.layout import B2, B3, B4, B5, B6, U8, U16, U32, U64, Bit, Layout, LayoutError
@@ -234,8 +234,7 @@ def _changeable(key: PageKey, page: Layout) -> Layout:
 CHANGEABLE: Mapping[PageKey, Layout] = {key: _changeable(key, page) for key, page in DEFAULTS.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class ModePages:
+class ModePages(NamedTuple):
     """The mode pages of one logical unit.
 
     current   what holds now
@@ -243,8 +242,8 @@ class ModePages:
     Source: SPC4r37 7.5, SBC3r36 6.4
     """
 
-    current: Mapping[PageKey, Layout] = field(default_factory=lambda: DEFAULTS)
-    stored: Mapping[PageKey, Layout] = field(default_factory=lambda: DEFAULTS)
+    current: Mapping[PageKey, Layout] = DEFAULTS
+    stored: Mapping[PageKey, Layout] = DEFAULTS
 
     @classmethod
     def restore(cls, saved: Mapping[PageKey, bytes]) -> "ModePages":
@@ -340,21 +339,21 @@ class ModePages:
             key = _page_key(pages, position, offset)
             current[key] = _parse(key, current[key], pages[position:], offset + position)
             position += current[key].size
-        return replace(self, current=current)
+        return self._replace(current=current)
 
     def save(self) -> "ModePages":
         """Returns the mode pages with the current values saved.
 
         Source: SPC4r37 6.11 (SP)
         """
-        return replace(self, stored=self.current)
+        return self._replace(stored=self.current)
 
     def reset(self) -> "ModePages":
         """Returns the mode pages after a logical unit reset: the saved values are the current ones.
 
         Source: SPC4r37 7.5.2, SAM5r21 6.3.3
         """
-        return replace(self, current=self.stored)
+        return self._replace(current=self.stored)
 
 
 def supports(page_code: int) -> bool:

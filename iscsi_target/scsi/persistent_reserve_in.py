@@ -1,7 +1,6 @@
 """PERSISTENT RESERVE IN: parameter data of the state, cut to the allocation length."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import assert_never
 
 from iscsi_target.scsi.cdb import PersistentReserveIn
@@ -52,7 +51,7 @@ def _parameter_data(device: Device, action: InAction, allocation_length: int) ->
     match action:
         case InAction.READ_KEYS:
             listed = {nexus: state.registrations[nexus] for nexus in _listed(device)}
-            return read_keys(replace(state, registrations=listed))
+            return read_keys(state._replace(registrations=listed))
         case InAction.READ_RESERVATION:
             return read_reservation(state)
         case InAction.REPORT_CAPABILITIES:

@@ -6,8 +6,8 @@ events name. Nothing depends on its name. The real targets are in `personalities
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum, IntEnum
+from types import MappingProxyType
 from typing import NamedTuple
 
 from iscsi_target.scsi.access import Access
@@ -197,8 +197,7 @@ NOTICES: Mapping[Event, Notice] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Personality:
+class Personality(NamedTuple):
     """How a target treats reservations.
 
     name                        as in the configuration
@@ -229,11 +228,11 @@ class Personality:
     all_target_ports: bool = True
     persists: bool = True
     allow_commands: int = 4
-    shortest_allocations: Mapping[InAction, int] = field(default_factory=dict)
-    answers: Mapping[Rule | tuple[Rule, OutAction | InAction], Answer] = field(default_factory=dict)
+    shortest_allocations: Mapping[InAction, int] = MappingProxyType({})
+    answers: Mapping[Rule | tuple[Rule, OutAction | InAction], Answer] = MappingProxyType({})
     quirks: frozenset[Quirk] = frozenset()
-    notices: Mapping[Event, Notice] = field(default_factory=dict)
-    access: Mapping[str, Access] = field(default_factory=dict)
+    notices: Mapping[Event, Notice] = MappingProxyType({})
+    access: Mapping[str, Access] = MappingProxyType({})
     not_imitated: tuple[str, ...] = ()
 
     @property

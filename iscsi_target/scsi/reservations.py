@@ -8,8 +8,8 @@ reservations or an SPC-2 reservation, not both unless a personality lets it. How
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import NamedTuple
 
 from iscsi_target.scsi.access import Access
@@ -38,8 +38,7 @@ class Cause(NamedTuple):
         return f"{self.command} from {whose} at {at}"
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(NamedTuple):
     """The persistent reservation of a unit; its scope is the unit.
 
     holder    None with the all registrants types
@@ -52,8 +51,7 @@ class Reservation:
     made_by: Cause
 
 
-@dataclass(frozen=True, slots=True)
-class Reservations:
+class Reservations(NamedTuple):
     """The registrations and the persistent reservation of one unit.
 
     registrations   nexus -> key, 1..2**64-1, in the order of registration
@@ -63,7 +61,7 @@ class Reservations:
     Source: SPC4r37 5.13
     """
 
-    registrations: Mapping[Nexus, int] = field(default_factory=dict)
+    registrations: Mapping[Nexus, int] = MappingProxyType({})
     reservation: Reservation | None = None
     generation: int = 0
     aptpl: bool = False
@@ -130,7 +128,7 @@ class Reservations:
         """
         if self.lost:
             return Reservations(lost=True)
-        return replace(self, generation=0) if self.aptpl else None
+        return self._replace(generation=0) if self.aptpl else None
 
 
 def _columns(kind: ReservationType, *, registered: bool) -> Access:
@@ -151,8 +149,7 @@ def _columns(kind: ReservationType, *, registered: bool) -> Access:
 # The SPC-2 reservation
 
 
-@dataclass(frozen=True, slots=True)
-class Spc2Reservation:
+class Spc2Reservation(NamedTuple):
     """The SPC-2 reservation of one logical unit.
 
     holder    the nexus that reserved it, or None

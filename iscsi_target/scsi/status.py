@@ -4,8 +4,8 @@ A handler raises; the logical unit catches, once, and makes a status of it. Noth
 or which format of sense data a nexus wants.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from iscsi_target.scsi.sense_data import (
     CommandSpecificDescriptor,
@@ -56,8 +56,7 @@ class SenseKey(IntEnum):
     COMPLETED = 0xF
 
 
-@dataclass(frozen=True, slots=True)
-class Sense:
+class Sense(NamedTuple):
     """What a device server has to say about a condition, independent of the format it is sent in.
 
     code               ADDITIONAL SENSE CODE << 8 | ADDITIONAL SENSE CODE QUALIFIER

@@ -6,8 +6,9 @@ file. Values only.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, IntEnum
+from types import MappingProxyType
 from typing import NamedTuple
 
 from iscsi_target.scsi.nexus import Nexus
@@ -69,15 +70,14 @@ class Ticket:
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class UnitState:
+class UnitState(NamedTuple):
     """What of a logical unit outlives the process.
 
     mode_pages     saved mode pages, (page code, subpage code) -> whole page as MODE SENSE would return it
     reservations   persistent reservations that are to survive a power loss, or None
     """
 
-    mode_pages: Mapping[tuple[int, int], bytes] = field(default_factory=dict)
+    mode_pages: Mapping[tuple[int, int], bytes] = MappingProxyType({})
     reservations: Reservations | None = None
 
 

@@ -6,7 +6,6 @@ refusal that repeats the one before takes its place and counts it.
 """
 
 from collections import deque
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
@@ -22,8 +21,7 @@ MAX_REFUSALS = 1024  # refused commands that are kept
 MAX_REMOVALS = 8192  # nexuses whose removed registration is remembered, for the explanation of their conflicts
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(NamedTuple):
     """Why a command met a conflict, or what a PERSISTENT RESERVE OUT came to.
 
     rule             the rule that decided
@@ -147,7 +145,7 @@ class Timeline:
         told = Answered(error.status, error.sense if isinstance(error, CheckCondition) else None)
         explanation = self._explain(rule, state, cause.nexus)
         if rule in (Rule.SPC2_RESERVED, Rule.SPC2_RESERVATION_PRESENT):
-            explanation = replace(explanation, type=None, holder=spc2.holder, key=0, made_by=spc2.made_by)
+            explanation = explanation._replace(type=None, holder=spc2.holder, key=0, made_by=spc2.made_by)
         entry = self._entry(cause, told, explanation)
         last = self._refusals[-1] if self._refusals else None
         if last is not None and _equal(last, entry):

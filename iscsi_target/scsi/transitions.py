@@ -30,7 +30,6 @@ What the standard leaves open, and what `strict` does, by case of `tests/conform
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import NamedTuple, NoReturn, assert_never
 
 from iscsi_target.scsi.attention import AttentionCode
@@ -124,7 +123,7 @@ class _Case(NamedTuple):
     def counted(self, by: int = 1, **changes: object) -> Reservations:
         """Returns the state with changes and the next PRGENERATION."""
         generation = (self.state.generation + by) % GENERATIONS
-        return replace(self.state, generation=generation, **changes)  # type: ignore[arg-type]  # fields of Reservations
+        return self.state._replace(generation=generation, **changes)  # type: ignore[arg-type]  # fields of Reservations
 
     def matching(self, key: int) -> list[Nexus]:
         return [nexus for nexus, registered in self.state.registrations.items() if registered == key]
@@ -247,7 +246,7 @@ def _reserve(case: _Case) -> Transition:
     state, nexus, request, _ = case
     wanted = case.new_reservation()
     if state.reservation is None:
-        return Transition(replace(state, reservation=wanted), Rule.RESERVED)
+        return Transition(state._replace(reservation=wanted), Rule.RESERVED)
     if not state.holds(nexus):
         case.refuse(Rule.RESERVED_BY_ANOTHER)
     if state.reservation.type != request.type:
@@ -269,7 +268,7 @@ def _release(case: _Case) -> Transition:
     if kind.all_registrants and len(state.registrations) > 1 and case.has(Quirk.ALL_REGISTRANTS_KEPT):
         return Transition(state, Rule.NOT_HELD)
     told = () if request.no_attention_on_release else case.notify(Event.RELEASED, state.registrations)
-    return Transition(replace(state, reservation=None), Rule.RELEASED, told)
+    return Transition(state._replace(reservation=None), Rule.RELEASED, told)
 
 
 def _verify_release(case: _Case) -> None:

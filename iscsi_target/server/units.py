@@ -7,7 +7,6 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import replace
 from typing import NamedTuple
 
 from iscsi_target.config.values import Backing, ConfigError, Configuration, Unit
@@ -121,7 +120,7 @@ def _kept(former: OpenUnit, saved: UnitState, state: StateFile) -> Reservations:
     name, reservations = former.configured.name, former.device.reservations
     if saved.reservations != reservations.stored:
         try:
-            state.save(name, replace(saved, reservations=reservations.stored))
+            state.save(name, saved._replace(reservations=reservations.stored))
         except MediumError as error:
             log.error("unit %s: its persistent reservations are not stored: %s; register again", name, error)
     return reservations

@@ -7,7 +7,6 @@ unit attentions that were established, by nexus.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 from iscsi_target.scsi.attention import AttentionCode
@@ -32,7 +31,7 @@ Told = Mapping[Nexus, frozenset[int]]
 
 def frozen(state: Reservations) -> Reservations:
     """Returns a copy that nobody else can change."""
-    return replace(state, registrations=dict(state.registrations))
+    return state._replace(registrations=dict(state.registrations))
 
 
 # Who is told what: SPC4r37 5.13.11
@@ -278,7 +277,7 @@ def expected(before: Reservations, nexus: Nexus, request: Request) -> tuple[dict
     new, victims = request.service_action_reservation_key, set[Nexus]()
     made = Reservation(ReservationType(request.type), nexus, request.cause) if not _unusable(request) else None
     if made is not None and made.type in ALL_REGISTRANTS:
-        made = replace(made, holder=None)
+        made = made._replace(holder=None)
     match request.action:
         case OutAction.REGISTER | OutAction.REGISTER_AND_IGNORE_EXISTING_KEY:
             named = (nexus, *request.siblings, *(request.listed if new else ()))
@@ -299,7 +298,7 @@ def expected(before: Reservations, nexus: Nexus, request: Request) -> tuple[dict
             assert request.destination is not None
             assert had is not None
             keys[request.destination] = new
-            had = replace(had, holder=request.destination, made_by=request.cause)
+            had = had._replace(holder=request.destination, made_by=request.cause)
             victims = {nexus} if request.unregister else set()
         case OutAction.REPLACE_LOST_RESERVATION:
             return {nexus: new}, made
@@ -335,7 +334,7 @@ def state_survives(state: Reservations) -> None:
     if state.lost:
         assert state.stored == Reservations(lost=True)
     elif state.aptpl:
-        assert state.stored == replace(state, generation=0)
+        assert state.stored == state._replace(generation=0)
     else:
         assert state.stored is None
 

@@ -7,7 +7,6 @@ and scopes that a service action ignores are tried in every state too, but not i
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -156,7 +155,7 @@ class Exploration:
         if found not in self.depths:
             state_survives(state)
             self.depths[found] = depth
-            self._frontier.append(replace(state, generation=len(self.depths)))
+            self._frontier.append(state._replace(generation=len(self.depths)))
 
 
 def sound_states() -> Iterator[Reservations]:

@@ -6,7 +6,6 @@ whatever is reserved. The drawing of the nexuses is in `world`: N1 holds, N2 is 
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
@@ -105,7 +104,7 @@ VARIANTS = {
         sbc.StartStopUnit(power_condition=3),
     ),
 }
-PERSONALITIES = {"CRH=0": replace(STRICT, compatible_handling=False)}
+PERSONALITIES = {"CRH=0": STRICT._replace(compatible_handling=False)}
 
 
 def out_sample(action: OutAction, nexus: Nexus, kind: int) -> Sample:

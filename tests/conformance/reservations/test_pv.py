@@ -5,8 +5,6 @@ they are, which `refuses` compares. What the standard leaves open is told in `is
 a reserved bit of the CDB is refused (PV-28), and so is a parameter list of which bytes never arrived (PV-29).
 """
 
-from dataclasses import replace
-
 import pytest
 
 from iscsi_target.scsi.cdb import PersistentReserveOut
@@ -206,7 +204,7 @@ def test_pv_14_replace_lost_reservation_without_a_loss_is_refused():
     assert refuses(World(), N1, REPLACE, replacement, type=WE) == INVALID_RELEASE
     assert refuses(world_of_two(), N1, REPLACE, replacement, type=WE) == INVALID_RELEASE
     assert refuses(world_of_two(WE), N1, REPLACE, replacement, type=WE) == INVALID_RELEASE
-    never = World(personality=replace(STRICT, out_actions=STRICT.out_actions - {REPLACE}))
+    never = World(personality=STRICT._replace(out_actions=STRICT.out_actions - {REPLACE}))
     assert refuses(never, N1, REPLACE, replacement, type=WE) == IN_CDB
 
 
@@ -327,7 +325,7 @@ def test_pv_24_aptpl_is_ignored_by_all_that_do_not_register(action):
 @pytest.mark.clause("SPC4r37 6.16.3")
 @each(KEYED)
 def test_flags_that_are_not_supported_are_ignored_by_all_that_do_not_register(action):
-    world = World(personality=replace(STRICT, persists=False, all_target_ports=False))
+    world = World(personality=STRICT._replace(persists=False, all_target_ports=False))
     world.register(N1, K1)
     world.register(N2, K2)
     assert world.out(N1, action, basic(K1, K2, aptpl=True, all_tg_pt=True), type=WE) == G
@@ -337,7 +335,7 @@ def test_flags_that_are_not_supported_are_ignored_by_all_that_do_not_register(ac
 @pytest.mark.clause("SPC4r37 6.16.3")
 @each(REGISTERING)
 def test_pv_25_aptpl_is_refused_where_it_is_not_supported(action):
-    world = World(personality=replace(STRICT, persists=False))
+    world = World(personality=STRICT._replace(persists=False))
     assert refuses(world, N1, action, basic(0, K1, aptpl=True)) == IN_LIST
     assert world.out(N1, action, basic(0, K1)) == G
     assert (world.registered, world.generation) == ({N1: K1}, 1)
@@ -345,7 +343,7 @@ def test_pv_25_aptpl_is_refused_where_it_is_not_supported(action):
 
 @pytest.mark.clause("SPC4r37 6.16.4")
 def test_aptpl_of_register_and_move_is_refused_where_it_is_not_supported():
-    world = World(personality=replace(STRICT, persists=False))
+    world = World(personality=STRICT._replace(persists=False))
     world.register(N1, K1)
     world.reserve(N1, K1, WE)
     assert refuses(world, N1, MOVE, moving(K1, K2, N2, aptpl=True)) == IN_LIST
@@ -356,7 +354,7 @@ def test_aptpl_of_register_and_move_is_refused_where_it_is_not_supported():
 @pytest.mark.clause("SPC4r37 6.16.3")
 @each(REGISTERING)
 def test_pv_26_all_tg_pt_is_refused_where_it_is_not_supported(action):
-    world = World(personality=replace(STRICT, all_target_ports=False))
+    world = World(personality=STRICT._replace(all_target_ports=False))
     assert refuses(world, N1, action, basic(0, K1, all_tg_pt=True)) == IN_LIST
     assert world.out(N1, action, basic(0, K1)) == G
     assert (world.registered, world.generation) == ({N1: K1}, 1)
@@ -364,7 +362,7 @@ def test_pv_26_all_tg_pt_is_refused_where_it_is_not_supported(action):
 
 @pytest.mark.clause("SPC4r37 6.15.4")
 def test_spec_i_pt_is_refused_where_it_is_not_supported():
-    world = World(personality=replace(STRICT, specify_initiator_ports=False))
+    world = World(personality=STRICT._replace(specify_initiator_ports=False))
     data = basic(0, K1, spec_i_pt=True) + listed(pack_transport_id(C))
     assert refuses(world, N1, OutAction.REGISTER, data) == IN_LIST
     assert world.register(N1, K1) == G

@@ -1,7 +1,5 @@
 """The cases RG-01 to RG-31: REGISTER and REGISTER AND IGNORE EXISTING KEY. The drawing of the nexuses is in `world`."""
 
-from dataclasses import replace
-
 import pytest
 
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus
@@ -159,7 +157,7 @@ def test_rg_10_the_same_key_again_changes_nothing_and_counts():
     world = world_with({N1: K1, N2: K2}, WERO)
     before = world.state
     assert world.register(N1, K1, old=K1) == G
-    assert world.state == replace(before, generation=before.generation + 1)
+    assert world.state == before._replace(generation=before.generation + 1)
     assert world.pending_of_all() == {}
 
 
@@ -294,7 +292,7 @@ def test_rg_22_a_full_table_takes_no_other_registration():
     others = {
         Nexus(InitiatorPort(f"iqn.2026-01.org.example:{n}", bytes(6)), P): K9 for n in range(MAX_REGISTRATIONS - 1)
     }
-    full = replace(world.state, registrations={**world.registered, **others})
+    full = world.state._replace(registrations={**world.registered, **others})
     world.unit.device.reservations = full
     assert world.register(N2, K2) == NO_RESOURCES
     assert world.ignore(N2, K2) == NO_RESOURCES

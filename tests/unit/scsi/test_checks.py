@@ -1,7 +1,5 @@
 """What a command passes when it starts, in which order. Nodes A and B; port P; one unit (see command_bench)."""
 
-from dataclasses import replace
-
 import pytest
 
 from iscsi_target.scsi import cdb as spc
@@ -130,7 +128,7 @@ def test_the_columns_are_those_of_the_cdb(unit: Device, nexuses: NexusTable):
 
 def test_a_personality_has_columns_of_its_own(unit: Device, nexuses: NexusTable):
     reserve(unit)
-    unit.personality = replace(STRICT, access={"READ(10)": Access.ALWAYS, "TEST UNIT READY": Access.HOLDER})
+    unit.personality = STRICT._replace(access={"READ(10)": Access.ALWAYS, "TEST UNIT READY": Access.HOLDER})
     assert start(unit, nexuses, READ) is None
     assert rule_of(refused(unit, nexuses, READY)) is Rule.HOLDER_ONLY
 
@@ -158,7 +156,7 @@ def test_a_reset_or_a_lost_nexus_is_told_before_the_conflict(unit: Device, nexus
 
 def test_a_personality_may_tell_every_attention_before_the_conflict(unit: Device, nexuses: NexusTable):
     reserve(unit)
-    unit.personality = replace(STRICT, quirks=frozenset({Quirk.ATTENTION_BEFORE_CONFLICT}))
+    unit.personality = STRICT._replace(quirks=frozenset({Quirk.ATTENTION_BEFORE_CONFLICT}))
     nexuses.establish_for(B, CHANGED)
     assert code_of(refused(unit, nexuses, READ)) == CHANGED
     assert rule_of(refused(unit, nexuses, READ)) is Rule.HOLDER_ONLY

@@ -76,11 +76,11 @@ def test_read_reservation_has_the_key_of_the_one_holder_and_the_type(kind):
     "personality, flags",
     [
         (STRICT, 0x9D),
-        (replace(STRICT, out_actions=STRICT.out_actions - {OutAction.REPLACE_LOST_RESERVATION}), 0x1D),
-        (replace(STRICT, compatible_handling=False), 0x8D),
-        (replace(STRICT, specify_initiator_ports=False), 0x95),
-        (replace(STRICT, all_target_ports=False), 0x99),
-        (replace(STRICT, persists=False), 0x9C),
+        (STRICT._replace(out_actions=STRICT.out_actions - {OutAction.REPLACE_LOST_RESERVATION}), 0x1D),
+        (STRICT._replace(compatible_handling=False), 0x8D),
+        (STRICT._replace(specify_initiator_ports=False), 0x95),
+        (STRICT._replace(all_target_ports=False), 0x99),
+        (STRICT._replace(persists=False), 0x9C),
     ],
     ids=("all", "RLR_C", "CRH", "SIP_C", "ATP_C", "PTPL_C"),
 )

@@ -1,7 +1,5 @@
 """What a personality is asked and says; the real ones are in `test_personalities`."""
 
-from dataclasses import replace
-
 import pytest
 
 from iscsi_target.scsi.attention import AttentionCode
@@ -22,8 +20,7 @@ from iscsi_target.scsi.rules import CONFLICT, GOOD, IN_CDB, IN_LIST, RefusedByRu
 from iscsi_target.scsi.status import ReservationConflict
 from iscsi_target.wire.layout import FieldPointer
 
-OTHER = replace(
-    STRICT,
+OTHER = STRICT._replace(
     answers={Rule.ZERO_KEY: IN_CDB, (Rule.ZERO_KEY, OutAction.PREEMPT): CONFLICT, Rule.KEY_UNKNOWN: GOOD},
     quirks=frozenset({Quirk.KEYS_WHOLE}),
     notices={Event.CLEARED: Notice(Audience.EVERYBODY, AttentionCode.RESERVATIONS_RELEASED)},
@@ -83,7 +80,7 @@ def test_types_are_single_or_shared():
 @pytest.mark.clause("SPC4r37 6.15.4")
 def test_replace_lost_reservation_is_a_capability():
     assert STRICT.replaces_lost
-    assert not replace(STRICT, out_actions=frozenset({OutAction.REGISTER})).replaces_lost
+    assert not STRICT._replace(out_actions=frozenset({OutAction.REGISTER})).replaces_lost
 
 
 def test_types_and_actions_are_written_as_people_write_them():

@@ -2,7 +2,6 @@
 
 import copy
 import json
-from dataclasses import replace
 
 import pytest
 
@@ -93,9 +92,9 @@ def test_record_has_names_numbers_and_keys_as_they_are_written_elsewhere():
         Reservations(),
         Reservations(generation=0xFFFF_FFFF),
         Reservations(lost=True),
-        replace(HELD, reservation=None),
-        replace(HELD, reservation=Reservation(ReservationType.EXCLUSIVE_ACCESS_ALL_REGISTRANTS, None, RESERVE)),
-        replace(HELD, reservation=Reservation(ReservationType.WRITE_EXCLUSIVE, B, RESERVE._replace(nexus=OPERATOR))),
+        HELD._replace(reservation=None),
+        HELD._replace(reservation=Reservation(ReservationType.EXCLUSIVE_ACCESS_ALL_REGISTRANTS, None, RESERVE)),
+        HELD._replace(reservation=Reservation(ReservationType.WRITE_EXCLUSIVE, B, RESERVE._replace(nexus=OPERATOR))),
     ],
     ids=["nothing", "last generation", "lost", "no reservation", "all registrants", "by the operator"],
 )
@@ -104,7 +103,7 @@ def test_state_comes_back_from_json_as_it_was(state):
 
 
 def test_registrations_keep_their_order():
-    found = from_record(to_record(replace(HELD, registrations={B: 1, A: 2})))
+    found = from_record(to_record(HELD._replace(registrations={B: 1, A: 2})))
     assert list(found.registrations) == [B, A]
 
 
@@ -126,7 +125,7 @@ def test_record_without_one_of_its_parts_is_refused(missing):
 
 
 FIRST: Place = ("registrations", 0)
-FIRST_ENTRY = to_record(replace(HELD, registrations={A: 0xA1}))["registrations"][0]  # type: ignore[index]  # a list
+FIRST_ENTRY = to_record(HELD._replace(registrations={A: 0xA1}))["registrations"][0]  # type: ignore[index]  # a list
 REFUSED: list[tuple[Place, object, str]] = [
     (("generation",), -1, "0..4294967295"),
     (("generation",), 1 << 32, "0..4294967295"),

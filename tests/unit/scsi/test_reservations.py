@@ -3,7 +3,6 @@
 A holds the persistent reservation, B is registered too, C is not; A2 is A through another target port.
 """
 
-from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -39,7 +38,7 @@ ALL_REGISTRANTS = (ReservationType.WRITE_EXCLUSIVE_ALL_REGISTRANTS, ReservationT
 def reserved(kind, **changes):
     """A and B are registered, and A has reserved."""
     holder = None if kind in ALL_REGISTRANTS else A
-    return replace(Reservations({A: KEY_A, B: KEY_B}, Reservation(kind, holder, CAUSE), 3), **changes)
+    return Reservations({A: KEY_A, B: KEY_B}, Reservation(kind, holder, CAUSE), 3)._replace(**changes)
 
 
 # Persistent reservations
@@ -151,7 +150,7 @@ def test_without_a_persistent_reservation_reserve_and_release_exempt_nobody():
 @pytest.mark.parametrize("kind", ReservationType)
 def test_with_aptpl_all_but_the_generation_is_stored(kind):
     state = reserved(kind, aptpl=True)
-    assert state.stored == replace(state, generation=0)
+    assert state.stored == state._replace(generation=0)
     assert Reservations(generation=7, aptpl=True).stored == Reservations(aptpl=True)
 
 

@@ -1,7 +1,6 @@
 """The timeline of a unit. Nodes A, B and C at port P; A and B are registered, C is not."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
@@ -146,8 +145,8 @@ def test_equal_refusals_one_after_the_other_are_one_entry():
     [
         {"nexus": Nexus(InitiatorPort("iqn.2026-01.org.example:d", bytes(6)), P)},
         {"name": "READ(10)"},
-        {"state": replace(STATE, generation=3)},
-        {"state": replace(STATE, reservation=Reservation(WERO, B, RESERVE))},
+        {"state": STATE._replace(generation=3)},
+        {"state": STATE._replace(reservation=Reservation(WERO, B, RESERVE))},
     ],
     ids=["nexus", "command", "generation", "holder"],
 )
@@ -249,6 +248,6 @@ def test_entry_without_a_reservation_is_json_too():
 
 def test_all_registrants_reservation_has_no_holder_to_name():
     kind = ReservationType.EXCLUSIVE_ACCESS_ALL_REGISTRANTS
-    entry = conflict(Timeline(), replace(STATE, reservation=Reservation(kind, None, RESERVE)))
+    entry = conflict(Timeline(), STATE._replace(reservation=Reservation(kind, None, RESERVE)))
     assert "Exclusive Access, all registrants, held by all registrants; made by" in str(entry)
     assert entry_record(entry)["holder"] is None

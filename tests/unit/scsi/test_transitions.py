@@ -3,7 +3,6 @@
 A holds the reservation, B and C are registered too, D is not; B2 is B through another target port.
 """
 
-from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
@@ -47,7 +46,7 @@ def reserved(kind=None, keys=KEYS, **changes):
     """The registrations, which nothing may change in place, and the reservation of A."""
     holder = None if kind is None or kind.all_registrants else A
     reservation = None if kind is None else Reservation(kind, holder, MADE)
-    return replace(Reservations(MappingProxyType(dict(keys)), reservation, generation=5), **changes)
+    return Reservations(MappingProxyType(dict(keys)), reservation, generation=5)._replace(**changes)
 
 
 def request(action, key=0, new=0, **fields):
@@ -115,7 +114,7 @@ def test_the_last_who_registers_decides_whether_the_state_is_kept(action, aptpl,
 def test_unregistering_decides_too(action, aptpl):
     state = reserved(WE, aptpl=not aptpl)
     assert of(state, B, action, new=0, aptpl=aptpl).state.aptpl is aptpl
-    assert apply(state, D, request(action, aptpl=aptpl), STRICT).state == replace(state, generation=6)  # a stranger
+    assert apply(state, D, request(action, aptpl=aptpl), STRICT).state == state._replace(generation=6)  # a stranger
 
 
 @pytest.mark.clause("SPC4r37 6.16.3")
@@ -159,7 +158,7 @@ def test_the_rule_of_a_registration_says_what_became_of_it(action):
     assert of(state, B, action, new=0).rule is Rule.UNREGISTERED
     assert apply(state, D, request(action, 0, NEW), STRICT).rule is Rule.REGISTERED
     nothing = apply(state, D, request(action), STRICT)
-    assert nothing == Transition(replace(state, generation=6), Rule.NOT_REGISTERED_BEFORE)
+    assert nothing == Transition(state._replace(generation=6), Rule.NOT_REGISTERED_BEFORE)
 
 
 @pytest.mark.clause("SPC4r37 5.13.7")

@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -289,7 +288,7 @@ def test_registrations_keep_their_order(state):
 
 def test_what_does_not_outlive_a_power_loss_is_not_for_the_state_file(state):
     with pytest.raises(AssertionError, match="outlives a power loss"):
-        state.save("unit0", UnitState({}, replace(a_state(), generation=1)))
+        state.save("unit0", UnitState({}, a_state()._replace(generation=1)))
     assert state.load("unit0") == UnitState()
 
 
