@@ -9,10 +9,15 @@ Where RFC 7143 leaves a choice: an offer out of range is answered `Reject` and c
 always answered; IFMarker and OFMarker get `No`, not `Reject`, which is allowed too but means a failed negotiation
 to some; FirstBurstLength is always answered with a number, because initiators parse one, and never exceeds
 MaxBurstLength.
+
+Initiators of one kind offer the same again and again, and what comes of an offer depends on nothing else, so `negotiate`
+remembers the last few outcomes: a login costs a look-up instead of a settlement of each key. Texts, which name the
+initiator or prove who it is, are nothing that it remembers.
 """
 
 from collections.abc import Callable, Sequence
 from enum import Enum, Flag, IntEnum, auto
+from functools import cache, lru_cache
 from operator import and_, or_
 from typing import Final, NamedTuple
 
@@ -326,6 +331,9 @@ TABLE: Final[tuple[Key, ...]] = (
     Key("OFMarkInt", _IO, _CO, _BOTH, True, Obsolete(text.IRRELEVANT), "RFC7143 13.25"),
 )
 BY_NAME: Final = {key.name: key for key in TABLE}
+MAX_REMEMBERED: Final = 64  # outcomes; a laboratory has a few kinds of initiators, each with some stages
+_TEXTS: Final = frozenset(key.name for key in TABLE if isinstance(key.kind, Text))
+_SOME_TEXT: Final = ""  # what stands for the value of any text, as none changes what is answered
 _ORDER: Final = {key.name: index for index, key in enumerate(TABLE)}
 
 IDENTITY_KEYS: Final = frozenset({"InitiatorName", "TargetName", "SessionType"})
@@ -355,9 +363,15 @@ def admitted(name: str, circumstances: Circumstances) -> bool:
 
     Source: RFC7143 12, 13
     """
-    if name not in BY_NAME:
-        return True
-    key = BY_NAME[name]
+    return name not in BY_NAME or name in _admitted(circumstances)
+
+
+@cache
+def _admitted(circumstances: Circumstances) -> frozenset[str]:
+    return frozenset(key.name for key in TABLE if _admits(key, circumstances))
+
+
+def _admits(key: Key, circumstances: Circumstances) -> bool:
     if Senders.INITIATOR not in key.senders:
         return False
     match key.use:
@@ -368,7 +382,7 @@ def admitted(name: str, circumstances: Circumstances) -> bool:
         case Use.FULL_FEATURE_ONLY:
             return circumstances.stage is Stage.FULL_FEATURE
         case Use.INITIALIZE_ONLY | Use.LEADING_ONLY:
-            if name in IDENTITY_KEYS:  # every connection's login carries them; `login` compares
+            if key.name in IDENTITY_KEYS:  # every connection's login carries them; `login` compares
                 return circumstances.stage is not Stage.FULL_FEATURE
             leading = circumstances.leading or key.use is Use.INITIALIZE_ONLY
             return leading and circumstances.stage is Stage.OPERATIONAL
@@ -390,13 +404,24 @@ def negotiate(
                     demanded is not offered
     Source: RFC7143 6.2, 13
     """
+    heard = tuple(
+        pair if pair[0] not in _TEXTS or pair[1] in text.REPLIES else (pair[0], _SOME_TEXT) for pair in offered
+    )
+    answers, parameters = _negotiate(preferences, circumstances, parameters, heard)
+    return list(answers), parameters
+
+
+@lru_cache(MAX_REMEMBERED)
+def _negotiate(
+    preferences: Preferences, circumstances: Circumstances, parameters: Parameters, offered: tuple[text.Pair, ...]
+) -> tuple[tuple[text.Pair, ...], Parameters]:
     answers: dict[str, str] = {}
     for name, value in sorted(offered, key=lambda pair: _ORDER.get(pair[0], len(TABLE))):
         settled = _settle(preferences, circumstances, parameters, (name, value))
         parameters = settled.parameters
         if settled.answer is not None:
             answers[name] = settled.answer
-    return [(name, answers[name]) for name, _ in offered if name in answers], parameters
+    return tuple((name, answers[name]) for name, _ in offered if name in answers), parameters
 
 
 def _settle(preferences: Preferences, circumstances: Circumstances, parameters: Parameters, pair: text.Pair) -> Settled:

@@ -11,7 +11,6 @@ not understood).
 
 import binascii
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -35,6 +34,7 @@ REPLIES: Final = frozenset({REJECT, IRRELEVANT, NOT_UNDERSTOOD})  # may be answe
 
 _KEY = re.compile(rb"[A-Za-z0-9.+@_#-]+")  # '#' for the extension keys of RFC 3720
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+_PLAIN = re.compile(rb"([A-Za-z0-9.+@_#-]{1,63})=([^\x00-\x1f\x7f]{0,255})")  # no limit can be broken in it
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,19}", re.ASCII)
 _HEX = re.compile(r"0[xX]([0-9a-fA-F]+)", re.ASCII)
 _BASE64 = re.compile(r"0[bB]([0-9A-Za-z+/]+={0,2})", re.ASCII)
@@ -49,9 +49,10 @@ def parse(segment: bytes) -> list[Pair]:
     Source: RFC7143 6.1, 6.2, 6.3
     """
     pairs = parse_listing(segment)
-    repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
-    if repeated:
-        raise _broken(f"the key {repeated[0]} comes twice in one sequence")
+    if len(dict(pairs)) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise _broken(f"the key {repeated} comes twice in one sequence")
     return pairs
 
 
@@ -72,6 +73,16 @@ def parse_listing(segment: bytes) -> list[Pair]:
 
 
 def _parse_pair(part: bytes) -> Pair:
+    plain = _PLAIN.fullmatch(part)
+    name, value = plain.groups() if plain else _parse_unusual(part)
+    try:
+        return name.decode("ascii"), value.decode("utf-8")
+    except UnicodeDecodeError:
+        raise _broken(f"the value of {name.decode('ascii')} is not UTF-8") from None
+
+
+def _parse_unusual(part: bytes) -> tuple[bytes, bytes]:
+    """Takes a pair with a long value apart, or says what is wrong with a part that is none."""
     key, equals, value = part.partition(b"=")
     if not equals:
         raise _broken(f"text without an equals sign: {key[:MAX_KEY_BYTES]!r}")
@@ -82,10 +93,7 @@ def _parse_pair(part: bytes) -> Pair:
         raise _broken(f"the value of {name} is too long")
     if _CONTROL.search(value):
         raise _broken(f"the value of {name} has a control character")
-    try:
-        return name, value.decode("utf-8")
-    except UnicodeDecodeError:
-        raise _broken(f"the value of {name} is not UTF-8") from None
+    return key, value
 
 
 def _limit(item: bytes) -> int:
@@ -125,6 +133,9 @@ def split(pairs: Sequence[Pair], limit_bytes: int) -> list[bytes]:
     Source: RFC7143 6.2, 11.11.2
     """
     assert limit_bytes > 0
+    whole = encode(pairs)
+    if len(whole) <= limit_bytes:
+        return [whole]
     segments = [b""]
     for key, value in pairs:
         encoded = _encode_pair(key, value)
