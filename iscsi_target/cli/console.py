@@ -2,15 +2,20 @@
 
 Whoever reads a pipe may stop reading. Were the event loop to wait for that reader, some hundred failed logins would
 halt the server. What does not fit the queue is left out, and a line says how much that was.
+
+The first line after a silence leaves at once, and those of the moment after it together: were the thread woken for each
+line of a storm of logins, it would fight the event loop for the interpreter.
 """
 
 import logging
 import os
 import select
-from queue import Full, Queue
-from threading import Thread
+from queue import SimpleQueue
+from threading import Event, Thread
 
 MAX_WAITING_LINES = 4096  # about a megabyte
+MAX_LINES_PER_WRITE = 256
+PAUSE_S = 0.02  # between two writes; nobody who reads notices
 CLOSE_WAIT_S = 2.0  # for a reader that is slow; what one that has stopped did not take is lost
 
 
@@ -23,10 +28,10 @@ class Console(logging.Handler):
     def __init__(self, descriptor: int) -> None:
         super().__init__()
         self._descriptor = descriptor
-        self._lines: Queue[str | None] = Queue(MAX_WAITING_LINES)
+        self._lines: SimpleQueue[str | None] = SimpleQueue()  # None is the end
         self._left_out = 0  # counted up by those who write only
         self._told = 0  # counted up by the thread only
-        self._closed = False
+        self._closing = Event()
         self._thread = Thread(target=self._write_all, name="console", daemon=True)
         self._thread.start()
 
@@ -36,29 +41,38 @@ class Console(logging.Handler):
 
     def write(self, line: str) -> None:
         """Writes a line, without its line feed; returns at once."""
-        try:
-            self._lines.put_nowait(line)
-        except Full:
+        if self._lines.qsize() < MAX_WAITING_LINES:
+            self._lines.put(line)
+        else:
             self._left_out += 1
 
     def close(self) -> None:
         """Returns when everything is written, or after CLOSE_WAIT_S."""
         super().close()
-        if self._closed:  # logging closes all handlers once more when the process ends
+        if self._closing.is_set():  # logging closes all handlers once more when the process ends
             return
-        self._closed = True
-        try:
-            self._lines.put(None, timeout=CLOSE_WAIT_S)
-        except Full:
-            return
+        self._closing.set()
+        self._lines.put(None)
         self._thread.join(CLOSE_WAIT_S)
 
     def _write_all(self) -> None:
         reader_is_there = True
-        while (line := self._lines.get()) is not None:
-            reader_is_there = reader_is_there and self._put(line)
+        while lines := self._next_lines():
+            reader_is_there = reader_is_there and self._put(*lines)
             if self._lines.empty() and reader_is_there:
                 self._tell_what_is_missing()
+            self._closing.wait(PAUSE_S)
+
+    def _next_lines(self) -> list[str]:
+        """Waits for a line and returns it and those behind it, none at the end."""
+        lines: list[str] = []
+        while len(lines) < MAX_LINES_PER_WRITE and not (lines and self._lines.empty()):
+            line = self._lines.get()
+            if line is None:
+                self._lines.put(None)  # found again when these lines are written
+                break
+            lines.append(line)
+        return lines
 
     def _tell_what_is_missing(self) -> None:
         missing = self._left_out - self._told
@@ -68,9 +82,9 @@ class Console(logging.Handler):
             told = logging.makeLogRecord({"msg": text, "levelno": logging.WARNING, "levelname": "WARNING"})
             self._put(self.format(told))
 
-    def _put(self, line: str) -> bool:
-        """Writes a line and returns True, or False when nobody can read it any more."""
-        rest = memoryview(line.encode(errors="backslashreplace") + b"\n")
+    def _put(self, *lines: str) -> bool:
+        """Writes lines and returns True, or False when nobody can read them any more."""
+        rest = memoryview("".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
         while rest:
             try:
                 rest = rest[os.write(self._descriptor, rest) :]

@@ -90,6 +90,9 @@ def _log_to_console(options: Options) -> Console:
     console.setFormatter(JsonFormatter() if options.json else TextFormatter())
     logging.basicConfig(level=logging.DEBUG if options.verbose else logging.INFO, handlers=[console], force=True)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    # No line says on which thread or in which line of the source it was logged, so nobody is to find it out.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
     return console
 
 

@@ -10,9 +10,9 @@ always answered; IFMarker and OFMarker get `No`, not `Reject`, which is allowed 
 to some; FirstBurstLength is always answered with a number, because initiators parse one, and never exceeds
 MaxBurstLength.
 
-Initiators of one kind offer the same again and again, and what comes of an offer depends on nothing else, so `negotiate`
-remembers the last few outcomes: a login costs a look-up instead of a settlement of each key. Texts, which name the
-initiator or prove who it is, are nothing that it remembers.
+Initiators of one kind offer the same again and again, and what comes of an offer depends on nothing else, so
+`negotiate` remembers the last few outcomes: a login costs a look-up instead of a settlement of each key. It does not
+remember texts, which name the initiator or prove who it is.
 """
 
 from collections.abc import Callable, Sequence

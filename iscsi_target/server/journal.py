@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.timeline import entry_record
@@ -74,6 +75,7 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry | described.get("fields", {}), default=_plain)
 
 
+@cache
 def _words(kind: str) -> str:
     return "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in kind).strip()
 

@@ -4,7 +4,6 @@ import pytest
 
 from iscsi_target.scsi.access import Access
 from iscsi_target.scsi.block_cdb import WriteSame16
-from iscsi_target.scsi.cdb import ReportLuns
 from iscsi_target.scsi.command import Row, command
 from iscsi_target.scsi.status import InvalidFieldInCdb, ReservedBitInCdb
 from iscsi_target.scsi.task import Done
