@@ -36,6 +36,7 @@ class Listener:
         self.portal_group_tag = portal_group_tag
         self.inherited = False
         self._socket = listening
+        self._descriptor = listening.fileno()
         self._accepted = accepted
         self._loop = asyncio.get_running_loop()
         self._pause: asyncio.TimerHandle | None = None
@@ -43,13 +44,13 @@ class Listener:
     def start(self) -> None:
         """Begins to accept."""
         self._pause = None
-        self._loop.add_reader(self._socket, self._acceptable)
+        self._loop.add_reader(self._descriptor, self._acceptable)
 
     def close(self) -> None:
         """Stops listening; accepted connections stay."""
         if self._pause is not None:
             self._pause.cancel()
-        self._loop.remove_reader(self._socket)
+        self._loop.remove_reader(self._descriptor)
         self._socket.close()
 
     def _acceptable(self) -> None:
@@ -69,7 +70,7 @@ class Listener:
         log.error(
             "portal %s cannot accept: %s; raise the limit of open files (LimitNOFILE)", self.address, error.strerror
         )
-        self._loop.remove_reader(self._socket)
+        self._loop.remove_reader(self._descriptor)
         self._pause = self._loop.call_later(ACCEPT_PAUSE_S, self.start)
 
 

@@ -11,7 +11,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Iterable
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address
 from typing import Protocol
 
 from iscsi_target.config.address import Address
@@ -32,9 +32,10 @@ def address_of(name: object) -> Address:
     """
     match name:
         case (str(host), int(port), *_):
-            plain = host.partition("%")[0]
-            mapped = IPv6Address(plain).ipv4_mapped if ":" in plain else None
-            return Address(str(mapped or ip_address(plain)), port)
+            if ":" not in host:
+                return Address(host, port)
+            plain = IPv6Address(host.partition("%")[0])
+            return Address(str(plain.ipv4_mapped or plain), port)
     raise ValueError(f"not an internet address: {name!r}")
 
 
@@ -74,6 +75,7 @@ class Channel:
         self.local = address_of(connected.getsockname())
         self.peer = address_of(connected.getpeername())
         self._socket = connected
+        self._descriptor = connected.fileno()  # asyncio looks it up quicker than a socket
         self._buffer = buffer
         self._owner = owner
         self._loop = asyncio.get_running_loop()
@@ -134,12 +136,12 @@ class Channel:
         """Ends the connection at once, whatever waits; the owner is not told."""
         if not self._open:
             return
-        self._open = False
+        self._open = self._reading = False
         for timer in (self._stall_timer, self._linger_timer):
             if timer is not None:
                 timer.cancel()
-        self._loop.remove_reader(self._socket)
-        self._loop.remove_writer(self._socket)
+        self._loop.remove_reader(self._descriptor)
+        self._loop.remove_writer(self._descriptor)
         self._unsent.clear()
         self._unsent_bytes = 0
         self._socket.close()
@@ -149,7 +151,7 @@ class Channel:
     def _resume(self) -> None:
         if not self._reading and not self._held and self._open:
             self._reading = True
-            self._loop.add_reader(self._socket, self._readable)
+            self._loop.add_reader(self._descriptor, self._readable)
 
     def hold(self) -> None:
         """Stops reading until `release`."""
@@ -165,7 +167,7 @@ class Channel:
     def _pause(self) -> None:
         if self._reading and not self._ending:
             self._reading = False
-            self._loop.remove_reader(self._socket)
+            self._loop.remove_reader(self._descriptor)
 
     def _readable(self) -> None:
         try:
@@ -208,7 +210,7 @@ class Channel:
 
     def _await_writable(self) -> None:
         self._progress_at = self._loop.time()
-        self._loop.add_writer(self._socket, self._writable)
+        self._loop.add_writer(self._descriptor, self._writable)
         if self._stall_timer is None:
             self._stall_timer = self._loop.call_later(SEND_STALL_S, self._check_stall)
 
@@ -218,7 +220,7 @@ class Channel:
         if self._unsent_bytes < before:
             self._progress_at = self._loop.time()
         if not self._unsent and self._open:
-            self._loop.remove_writer(self._socket)
+            self._loop.remove_writer(self._descriptor)
             if self._ending:
                 self._finish_output()
         if self._congested and self._unsent_bytes <= LOW_WATER_BYTES and not self._ending:
