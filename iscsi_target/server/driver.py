@@ -44,9 +44,9 @@ if TYPE_CHECKING:  # loaded by the server only when a trace is wanted
 
 log = logging.getLogger(__name__)
 
-MAX_CONNECTIONS = 512  # at one time; leaves half of the usual 1024 descriptors to images and the rest
-MAX_CONNECTIONS_PER_PEER = 128  # of one address; a router may hide a whole cluster behind one
-MAX_PENDING_LOGINS = 64  # connections that have not logged in; past it the oldest is cut for the newest
+MAX_CONNECTIONS = 4096  # at one time
+MAX_CONNECTIONS_PER_PEER = 3072  # of one address, behind which may be a whole cluster; the others stay for others
+MAX_PENDING_LOGINS = 512  # connections that have not logged in; past it the oldest is cut for the newest
 TRACE_POLL_S = 0.01  # between looks whether a trace that is behind has caught up
 MIN_TIMER_S = 0.005  # a deadline that has passed already does not make the loop spin
 

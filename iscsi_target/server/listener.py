@@ -12,7 +12,7 @@ from iscsi_target.server.transport import address_of
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 128  # connections that the kernel completes before we accept them
+BACKLOG = 1024  # connections that the kernel completes before we accept them
 ACCEPTS_PER_TURN = 16  # before the connections that are there already have their turn
 ACCEPT_PAUSE_S = 1.0  # after the process or the system ran out of descriptors or memory
 

@@ -47,7 +47,7 @@ from iscsi_target.target.dispatch import Dispatcher
 from iscsi_target.target.link import NEVER, Due, Link
 from iscsi_target.target.nodes import Portal, TargetNode, Timeouts, send_targets
 
-MAX_SESSIONS = 256  # normal sessions; a cluster lab has some dozens
+MAX_SESSIONS = 4096  # normal sessions; a laboratory that tries how a cluster grows has two thousand
 MAX_TSIH = 0xFFFF
 
 
