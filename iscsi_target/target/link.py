@@ -6,9 +6,8 @@ from iscsi_target.iscsi.connection import Connection
 from iscsi_target.iscsi.open_task import OpenTask
 from iscsi_target.iscsi.session import Session
 from iscsi_target.target.active import ActiveSession
+from iscsi_target.target.alarms import NEVER
 from iscsi_target.target.nodes import Timeouts
-
-NEVER = float("inf")
 
 
 class Due(Enum):
@@ -46,11 +45,17 @@ class Link:
         self._cut_login_at = NEVER
         self.heard(now)
 
-    def heard(self, now: float) -> None:
-        """Notes that something came, or that the connection is read again."""
-        if self.session is not None:
-            self._ping_at = now + self._timeouts.nop_interval_s
-            self._cut_silent_at = NEVER
+    def heard(self, now: float) -> bool:
+        """Notes that something came, or that the connection is read again; returns True when it answers a ping.
+
+        Then the next ping may be due before the answer was; otherwise no time comes closer.
+        """
+        if self.session is None:
+            return False
+        pinged = self._cut_silent_at != NEVER
+        self._ping_at = now + self._timeouts.nop_interval_s
+        self._cut_silent_at = NEVER
+        return pinged
 
     def ping(self, now: float) -> None:
         """Asks the initiator of an admitted connection for a sign of life."""

@@ -43,8 +43,9 @@ from iscsi_target.target.actions import (
     SessionSummary,
 )
 from iscsi_target.target.active import ActiveSession, check_continues, continued, summarise
+from iscsi_target.target.alarms import NEVER, Alarms
 from iscsi_target.target.dispatch import Dispatcher
-from iscsi_target.target.link import NEVER, Due, Link
+from iscsi_target.target.link import Due, Link
 from iscsi_target.target.nodes import Portal, TargetNode, Timeouts, send_targets
 
 MAX_SESSIONS = 4096  # normal sessions; a laboratory that tries how a cluster grows has two thousand
@@ -87,7 +88,8 @@ class Target:
         self._touched: dict[Connection, None] = {}
         self._next_tsih = 1
         self._now = 0.0  # of the input that is being worked on
-        self._wake = NEVER
+        self._alarms = Alarms()
+        self._tsihs: set[int] = set()  # of all sessions
         self._draining = False
         self._adopt(nodes, units, portals, discovery)
 
@@ -133,8 +135,8 @@ class Target:
         self._begin(now)
         link = self._links.get(number)
         if link is not None:
-            link.heard(now)
-            self._wake = min(self._wake, link.deadline)
+            if link.heard(now):
+                self._set_alarm(link)
             for event in link.connection.receive(data):
                 self._handle(link, event)
         return self._take_actions()
@@ -165,7 +167,7 @@ class Target:
         if link is not None:
             link.connection.congested = False
             link.heard(now)
-            self._wake = min(self._wake, link.deadline)
+            self._set_alarm(link)
             if link.active is not None:
                 self._dispatcher.relieved(link.active)
         return self._take_actions()
@@ -189,7 +191,8 @@ class Target:
     def elapsed(self, now: float) -> list[Action]:
         """Takes in that time has passed: pings and cuts what is due."""
         self._begin(now)
-        for link in self._links.values():
+        links = [self._links[number] for number in self._alarms.take(now)]
+        for link in links:
             due = link.due(now)
             if due is Due.PING:
                 link.ping(now)
@@ -197,12 +200,15 @@ class Target:
                 self._announce(ConnectionTimedOut(link.connection.number, due.value))
                 link.connection.close()
         actions = self._take_actions()
-        self._wake = min((link.deadline for link in self._links.values()), default=NEVER)
+        for link in links:
+            if link.connection.number in self._links:
+                self._set_alarm(link)
         return actions
 
     def deadline(self) -> float | None:
         """Returns when elapsed() must be called at the latest; it does no harm to call it earlier."""
-        return None if self._wake == NEVER else self._wake
+        at = self._alarms.next
+        return None if at == NEVER else at
 
     def drain(self, now: float) -> list[Action]:
         """Asks every initiator to log out and lets no new one in; after the time limit they are cut.
@@ -260,7 +266,11 @@ class Target:
 
     def _watch(self, link: Link) -> None:
         self._links[link.connection.number] = link
-        self._wake = min(self._wake, link.deadline)
+        self._set_alarm(link)
+
+    def _set_alarm(self, link: Link) -> None:
+        """Has the clock of a connection looked at in time; needed whenever its deadline may have come closer."""
+        self._alarms.set(link.connection.number, link.deadline)
 
     def _send_off(self, link: Link) -> None:
         """Asks the initiator behind a connection to log out, or cuts one that has no session yet."""
@@ -269,13 +279,14 @@ class Target:
             return
         link.session.request_logout(link.connection, int(self._timeouts.logout_s))
         link.asked_to_leave(self._now)
-        self._wake = min(self._wake, link.deadline)
+        self._set_alarm(link)
 
     def _drop(self, number: int) -> None:
         """Forgets a connection; the session that has no other one ends."""
         link = self._links.pop(number, None)
         if link is None:
             return
+        self._alarms.forget(number)
         if link.session is None:
             for active in self._active.values():
                 active.afterwards.pop(link.connection, None)
@@ -283,6 +294,7 @@ class Target:
         link.session.lose(link.connection)
         if link.session in self._discoveries:
             del self._discoveries[link.session]
+            self._tsihs.discard(link.session.tsih)
             self._announce(SessionEnded(*_names(link.session), target="", tsih=link.session.tsih))
         elif link.active is not None and not link.session.connections:
             self._end(link.active)
@@ -380,14 +392,13 @@ class Target:
         session.connections[negotiated.cid] = link.connection
         link.connection.admit(session, session.tsih)
         link.admitted(session, self._now)
-        self._wake = min(self._wake, link.deadline)
+        self._set_alarm(link)
+        self._tsihs.add(session.tsih)
         self._announce(SessionStarted(link.connection.number, *_names(session), target=target, tsih=session.tsih))
         return session
 
     def _choose_tsih(self) -> int:
-        used = {active.session.tsih for active in self._active.values()}
-        used |= {session.tsih for session in self._discoveries}
-        while self._next_tsih in used:
+        while self._next_tsih in self._tsihs:
             self._next_tsih = self._next_tsih % MAX_TSIH + 1
         tsih = self._next_tsih
         self._next_tsih = tsih % MAX_TSIH + 1
@@ -405,6 +416,7 @@ class Target:
     def _ended(self, active: ActiveSession) -> None:
         active.detach()
         del self._active[active.nexus]
+        self._tsihs.discard(active.session.tsih)
         for connection in active.session.connections.values():
             self._links[connection.number].active = None
         names = _names(active.session)

@@ -5,7 +5,8 @@ import pytest
 from iscsi_target.iscsi.connection import Connection
 from iscsi_target.iscsi.login import Endpoint, LoginPhase, Negotiated, Parameters, SessionType
 from iscsi_target.iscsi.session import Session
-from iscsi_target.target.link import NEVER, Due, Link
+from iscsi_target.target.alarms import NEVER
+from iscsi_target.target.link import Due, Link
 from iscsi_target.target.nodes import Timeouts
 
 TIMEOUTS = Timeouts(login_s=30, nop_interval_s=10, nop_answer_s=5, logout_s=7)
