@@ -25,6 +25,7 @@ from iscsi_target.config.values import (
     default_state,
     parse_address,
 )
+from iscsi_target.server.descriptors import raise_limit
 from iscsi_target.server.journal import JsonFormatter, TextFormatter, record
 from iscsi_target.server.server import Server
 from iscsi_target.server.systemd import Notifier, inherited_sockets, watchdog_interval_s
@@ -51,6 +52,7 @@ def run(options: Options) -> int:
 
     raises    ConfigError, StorageError when it cannot start
     """
+    raise_limit()
     console = _log_to_console(options)
     try:
         with suppress(KeyboardInterrupt):  # before the signal handlers are in place

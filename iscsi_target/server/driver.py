@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVarTuple, assert_never
 from iscsi_target.scsi.operations import Buffer, Fault, MediumError
 from iscsi_target.scsi.task import UnitState
 from iscsi_target.scsi.timeline import Entry
+from iscsi_target.server.descriptors import affordable_connections
 from iscsi_target.server.journal import announce
 from iscsi_target.server.transport import RECEIVE_BUFFER_BYTES, Channel
 from iscsi_target.storage.medium import Medium, Result
@@ -153,8 +154,13 @@ class Driver:
         self._input(number, self._target.relieved, number)
 
     def _refusal(self, host: str) -> str:
-        if self._peers.total() >= MAX_CONNECTIONS:
+        connections = len(self._channels) + len(self._closing)
+        if connections >= MAX_CONNECTIONS:
             return f"{MAX_CONNECTIONS} connections are open"
+        if connections >= affordable_connections():
+            return (
+                f"{connections} connections are open; for more, raise the limit of open files (LimitNOFILE, ulimit -Hn)"
+            )
         if self._peers[host] >= MAX_CONNECTIONS_PER_PEER:
             return f"{MAX_CONNECTIONS_PER_PEER} connections from this address are open"
         return ""

@@ -301,6 +301,15 @@ async def test_connection_past_the_limit_is_refused(setting, monkeypatch):
     ]
 
 
+async def test_connection_that_there_is_no_descriptor_for_is_refused_and_the_log_says_what_to_do(
+    setting, monkeypatch, caplog
+):
+    monkeypatch.setattr(driver_module, "affordable_connections", lambda: 1)
+    setting.connect()
+    assert await receive(setting.connect()) == b""
+    assert "raise the limit of open files (LimitNOFILE" in caplog.text
+
+
 async def test_connection_past_the_limit_of_its_address_is_refused(setting, monkeypatch):
     monkeypatch.setattr(driver_module, "MAX_CONNECTIONS_PER_PEER", 1)
     setting.connect()
