@@ -20,7 +20,6 @@ import errno
 import itertools
 import os
 import stat
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -297,6 +296,8 @@ def _open(where: Path, size_bytes: int | None, read_only: bool) -> _Opened:
 
 def _create(where: Path, size_bytes: int, creating: Callable[[], None]) -> _Opened:
     """Builds the image under another name, so that no failure of the power leaves a half-made one."""
+    import tempfile
+
     descriptor, draft = tempfile.mkstemp(prefix=f".{where.name}.", dir=where.parent)
     with contextlib.ExitStack() as undo:
         undo.callback(os.close, descriptor)

@@ -20,7 +20,6 @@ A new kind of state is a step appended to `_STEPS` and a pair of functions besid
 import contextlib
 import json
 import os
-import secrets
 import sqlite3
 import threading
 from collections.abc import Collection, Iterator
@@ -180,6 +179,8 @@ def _ensure_unit(database: sqlite3.Connection, unit: str) -> StoredIdentity:
 
 
 def _random_identity() -> StoredIdentity:
+    import secrets
+
     serial = "".join(secrets.choice(SERIAL_ALPHABET) for _ in range(SERIAL_LENGTH))
     digits = f"3{secrets.randbits(8 * NAA_LENGTH_BYTES - 4):0{2 * NAA_LENGTH_BYTES - 1}x}"
     return StoredIdentity(serial, bytes.fromhex(digits))
