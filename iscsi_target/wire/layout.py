@@ -342,6 +342,8 @@ class _Codec:
         self.packed: list[str] = []  # what struct packs, from the fields' names
         self.checks: list[str] = []  # of what struct does not check itself
         self.flags: list[str] = []
+        self.decodings: list[str] = []  # statements that take a byte of several fields apart by a table
+        self.tables: dict[str, tuple[tuple[Any, ...], ...]] = {}
 
     def add_bytes(self, field: _Field) -> None:
         self.format += f"{field.width_bits // 8}s"
@@ -366,13 +368,18 @@ class _Codec:
         whole = " | ".join(loads)
         parts = []
         remaining = width
+        by_table = len(word) > 1 and width == 8
+        if by_table:
+            self.add_table(word)
         for field in word:
+            topmost = remaining == width
             remaining -= field.width_bits
             mask = (1 << field.width_bits) - 1
             if field.reserved:
                 continue
-            loaded = f"{_shifted(f'({whole})', remaining, left=False)} & {mask}"
-            self.values.append(f"({loaded}) != 0" if field.form is Form.FLAG else loaded)
+            loaded = _shifted(f"({whole})", remaining, left=False) + ("" if topmost else f" & {mask}")
+            if not by_table:
+                self.values.append(f"({loaded}) != 0" if field.form is Form.FLAG else loaded)
             parts.append(_shifted(field.name, remaining, left=True))
             if mask == 1:
                 self.flags.append(field.name)
@@ -383,12 +390,26 @@ class _Codec:
             whole_word = len(terms) == 1
             self.packed.append(joined if whole_word else f"{_shifted(f'({joined})', shift, left=False)} & {mask}")
 
+    def add_table(self, word: list[_Field]) -> None:
+        """Adds the decoding of a byte: looking up all of its fields at once is quicker than shifting each."""
+        table = f"_t{len(self.tables)}"
+        named = [field for field in word if not field.reserved]
+        self.decodings.append(f"{' '.join(f'{field.name},' for field in named)} = {table}[{self.names[-1]}]")
+        self.tables[table] = tuple(tuple(_part(value, field) for field in named) for value in range(256))
+        self.values += [field.name for field in named]
+
     def all_checks(self) -> list[str]:
         """The checks as conditions, of which that of all flags is one: all are 0 or 1 when their union is."""
         return [*self.checks, f"0 <= ({' | '.join(self.flags) or 0}) <= 1"]
 
     def skip(self, width_bits: int) -> None:
         self.format += f"{width_bits // 8}x"
+
+
+def _part(byte: int, field: _Field) -> int | bool:
+    """Returns one field of a byte."""
+    value = byte >> (-(field.offset_bits + field.width_bits) % 8) & ((1 << field.width_bits) - 1)
+    return value != 0 if field.form is Form.FLAG else value
 
 
 def _shifted(expression: str, bits: int, *, left: bool) -> str:
@@ -416,9 +437,11 @@ def _generate(cls: type[Layout]) -> tuple[Callable[..., Any], ...]:
         "_error": struct.error,
         "_too_short": _too_short,
         "_unfit": _unfit,
+        **codec.tables,
     }
     source = _SOURCE.format(
         names=" ".join(f"{name}," for name in codec.names),
+        decodings="\n    ".join(codec.decodings),
         values=" ".join(f"{value}," for value in codec.values),
         arguments=", ".join(_arguments(cls, scope)),
         fields=" ".join(f"{name}," for name in cls.fields),
@@ -438,6 +461,7 @@ def unpack(_cls, buffer, offset=0):
         {names} = _load(buffer, offset)
     except _error:
         raise _too_short(_cls, buffer, offset) from None
+    {decodings}
     return _new(_cls, ({values}))
 
 def encode({arguments}):
