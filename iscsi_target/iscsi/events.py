@@ -34,7 +34,7 @@ class CommandReceived:
     cdb            16..260 bytes
     attribute      the task attribute field, 0..7
     expected       bytes of Data-Out that the initiator has for it
-    data           all of them, when they came with the command; None when they are to come
+    data           all of them, when they came with the command or there are none; None when they are to come
     """
 
     tag: int

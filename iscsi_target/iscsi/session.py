@@ -177,13 +177,14 @@ class Session:
         if pdu.additional:
             extended_cdb, read_length = _additional(pdu)
             cdb += extended_cdb
-        data: bytes | None = None
+        data: bytes | None = b""
         if not write:
             task = OpenTask(connection, tag, lun, read, False, expected, 0, NO_DATA_OUT)
         elif final and len(pdu.data) == expected:
             data = bytes(pdu.data)
             task = OpenTask(connection, tag, lun, read, True, read_length, expected, NO_DATA_OUT)
         else:
+            data = None
             task = OpenTask(connection, tag, lun, read, True, read_length, expected, self._transfer(pdu, header))
         self._tasks[tag] = task
         if pdu.data or not final:

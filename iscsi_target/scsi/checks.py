@@ -1,9 +1,8 @@
 """What every command has to pass when it starts, in this order: a unit attention of a reset or a lost nexus, the
 reservations, any other unit attention, the medium. It is done once; a reservation that is made later does not matter.
 
-Of a command whose columns are the same for every CDB, the answer depends on the nexus, its attentions and the state of
-the device only. So it is kept with the nexus, and found out anew when a device's epoch or the attentions have changed:
-a check costs one look-up, whatever is registered.
+Of a plain command the answer depends on the nexus, its attentions and the state of the device only, so that it is kept
+with the nexus until one of them changes: `lane` needs one look-up then, whatever is registered.
 """
 
 from iscsi_target.scsi.access import Access
@@ -30,8 +29,6 @@ def examine(nexus: Nexus, command: Command, cdb: Layout, device: Device, nexuses
     raises    StatusError when it may not
     Source: SAM5r21 5.3.3, 5.14, SPC4r37 5.13.1, 5.13.5.3.2
     """
-    if nexuses.admits(nexus, command, device.epoch):
-        return None
     access = device.personality.access.get(command.name)
     if access is None:
         access = command.columns(cdb)
@@ -51,7 +48,7 @@ def examine(nexus: Nexus, command: Command, cdb: Layout, device: Device, nexuses
         raise MediumNotPresent
     if command.medium_access and device.stopped:
         raise NotReadyInitialisingRequired
-    if command.relaxed is None:
+    if command.plain:
         nexuses.admit(nexus, command, device.epoch)
     return None
 

@@ -26,6 +26,7 @@ class Row(NamedTuple):
     attention       True when a pending unit attention pre-empts it
     medium_access   True when it needs a loaded and started medium
     unsupported     fields that must be zero, CONTROL besides
+    exclusive       True when it may change what the state file keeps or the reservations: one at a time
     service_action  which of those that share the layout; None takes the layout's own, if it has one
     available       False for a device that does not have the command
     Source: SPC4r37 6.1, SBC3r36 5.1
@@ -37,6 +38,7 @@ class Row(NamedTuple):
     attention: bool = True
     medium_access: bool = False
     unsupported: tuple[str, ...] = ()
+    exclusive: bool = False
     service_action: int | None = None
     available: Callable[[Device], bool] = lambda device: True
 
@@ -53,6 +55,9 @@ class Command:
     data_out        bytes of Data-Out that a CDB asks for, 0 for one that will be refused; raises nothing
     relaxed         the access of a CDB that does less than others, None for the row's own; None: no CDB does less
     zeros           a mask of the bits of a CDB that must be zero
+    first_byte      of every CDB
+    plain           True when the columns are the same for every CDB, an attention pre-empts it, and its handler changes
+                    nothing by itself
     Source: SPC4r37 4.2.5, 6.35
     """
 
@@ -65,6 +70,8 @@ class Command:
     data_out: Callable[[Device, Layout], int]
     relaxed: Callable[[Layout], Access | None] | None
     zeros: int
+    first_byte: bytes
+    plain: bool
 
     @property
     def name(self) -> str:
@@ -148,14 +155,17 @@ def command(
     service_action = row.service_action
     if service_action is None and "service_action" in layout.fields:
         service_action = layout.default("service_action")
+    operation_code = layout.default("operation_code")
     return Command(
         row,
         layout,
-        layout.default("operation_code"),
+        operation_code,
         service_action,
         row.available,
         handler,  # type: ignore[arg-type]  # `Command.unpack` makes a value of the layout that the handler takes
         data_out,  # type: ignore[arg-type]  # likewise
         relaxed,  # type: ignore[arg-type]  # likewise
         layout.mask("_", *_unsupported(row)),
+        bytes([operation_code]),
+        row.attention and relaxed is None and service_action is None and not row.exclusive,
     )

@@ -66,6 +66,11 @@ def _medium(name: str, clause: str, access: Access) -> Row:
     return Row(name=name, access=access, clause=clause, medium_access=True)
 
 
+def _reservation(name: str, clause: str, access: Access, *unsupported: str) -> Row:
+    """The row of a command that makes or ends an SPC-2 reservation."""
+    return Row(name=name, access=access, clause=clause, exclusive=True, unsupported=unsupported)
+
+
 def _reserve_in(action: InAction) -> Command:
     """The row of a service action of PERSISTENT RESERVE IN."""
     row = Row(
@@ -84,6 +89,7 @@ def _reserve_out(action: OutAction, access: Access) -> Command:
         name=command_name(action),
         access=access,
         clause="SPC4r37 6.16",
+        exclusive=True,
         service_action=action,
         available=lambda device: action in device.personality.out_actions,
     )
@@ -98,6 +104,7 @@ OVERRULING: Mapping[OutAction, Command] = {
             access=UNCONDITIONALLY,
             clause="SPC4r37 5.13.11.2",
             attention=False,
+            exclusive=True,
             service_action=action,
         ),
         spc.PersistentReserveOut,
@@ -122,23 +129,18 @@ TABLE: tuple[Command, ...] = (
     command(_medium("WRITE(6)", "SBC2r16 5.24", AS_WRITE), sbc.Write6, block.write_6, block.wanted_by_write_6),
     command(Row(name="INQUIRY", access=UNCONDITIONALLY, clause="SPC4r37 6.6", attention=False), spc.Inquiry, inquiry),
     command(
-        Row(name="MODE SELECT(6)", access=AS_WRITE, clause="SPC4r37 6.11"),
+        Row(name="MODE SELECT(6)", access=AS_WRITE, clause="SPC4r37 6.11", exclusive=True),
         spc.ModeSelect6,
         modes.mode_select_6,
         modes.parameter_list_length,
     ),
     command(
-        Row(
-            name="RESERVE(6)",
-            access=ALWAYS,
-            clause="SPC2r20 7.22",
-            unsupported=(*RESERVE_6_UNSUPPORTED, "extent_list_length"),
-        ),
+        _reservation("RESERVE(6)", "SPC2r20 7.22", ALWAYS, *RESERVE_6_UNSUPPORTED, "extent_list_length"),
         spc.Reserve6,
         primary.reserve,
     ),
     command(
-        Row(name="RELEASE(6)", access=EVERYBODY, clause="SPC2r20 7.17", unsupported=RESERVE_6_UNSUPPORTED),
+        _reservation("RELEASE(6)", "SPC2r20 7.17", EVERYBODY, *RESERVE_6_UNSUPPORTED),
         spc.Release6,
         primary.release,
     ),
@@ -191,18 +193,18 @@ TABLE: tuple[Command, ...] = (
         provisioning.wanted_by_unmap,
     ),
     command(
-        Row(name="MODE SELECT(10)", access=AS_WRITE, clause="SPC4r37 6.12"),
+        Row(name="MODE SELECT(10)", access=AS_WRITE, clause="SPC4r37 6.12", exclusive=True),
         spc.ModeSelect10,
         modes.mode_select_10,
         modes.parameter_list_length,
     ),
     command(
-        Row(name="RESERVE(10)", access=ALWAYS, clause="SPC2r20 7.21", unsupported=RESERVE_10_UNSUPPORTED),
+        _reservation("RESERVE(10)", "SPC2r20 7.21", ALWAYS, *RESERVE_10_UNSUPPORTED),
         spc.Reserve10,
         primary.reserve,
     ),
     command(
-        Row(name="RELEASE(10)", access=EVERYBODY, clause="SPC2r20 7.16", unsupported=RESERVE_10_UNSUPPORTED),
+        _reservation("RELEASE(10)", "SPC2r20 7.16", EVERYBODY, *RESERVE_10_UNSUPPORTED),
         spc.Release10,
         primary.release,
     ),

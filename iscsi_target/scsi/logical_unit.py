@@ -22,18 +22,13 @@ from collections.abc import Callable
 from iscsi_target.scsi import commands
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.cdb import (
-    ModeSelect6,
-    ModeSelect10,
     PersistentReserveOut,
-    Release6,
-    Release10,
     ReportLuns,
-    Reserve6,
-    Reserve10,
 )
 from iscsi_target.scsi.checks import examine
 from iscsi_target.scsi.command import Command
 from iscsi_target.scsi.device import Device
+from iscsi_target.scsi.lane import Lane
 from iscsi_target.scsi.medium_faults import condition
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.nexus_table import NexusTable
@@ -96,9 +91,6 @@ from iscsi_target.wire.layout import LayoutError
 QERR_ABORT_ALL = 1  # QERR = 01b
 QERR_ABORT_NEXUS = 3  # QERR = 11b
 
-# The commands that change what the state file keeps, or the reservations.
-SAVERS = (ModeSelect6, ModeSelect10, PersistentReserveOut, Reserve6, Reserve10, Release6, Release10)
-
 RESETS = {
     Function.LOGICAL_UNIT_RESET: AttentionCode.BUS_DEVICE_RESET_FUNCTION_OCCURRED,
     Function.TARGET_RESET: AttentionCode.SCSI_BUS_RESET_OCCURRED,
@@ -146,6 +138,10 @@ class LogicalUnit:
         Source: SAM5r21 6.3.1, 6.3.4
         """
         self._nexuses.attach(nexus)
+
+    def lane(self, nexus: Nexus) -> Lane:
+        """Returns the short way for the commands of an attached nexus; not to be used when it is detached."""
+        return Lane(nexus, self.device, self._nexuses, self._tasks, self._attempt)
 
     def detach(self, nexus: Nexus) -> None:
         """Lets a nexus go whose tasks are over; what it prevented and its SPC-2 reservation go with it.
@@ -275,7 +271,7 @@ class LogicalUnit:
             self._tasks.enter(OpenTask(task, command, cdb, wanted, COLLECTING))
             return
         entry = OpenTask(task, command, cdb, wanted, ARRIVING, (task.data_out or b"")[:wanted])
-        if self._tasks.order.enables(task.attribute) and not (self._saving and isinstance(cdb, SAVERS)):
+        if self._tasks.order.enables(task.attribute) and not (self._saving and command.row.exclusive):
             self._settle(entry, self._start)
         else:
             self._stay(entry, READY)
@@ -290,7 +286,7 @@ class LogicalUnit:
         while self._tasks.startable:
             entry = self._tasks.startable.popleft()
             match entry.phase:
-                case Ready() if self._saving and isinstance(entry.cdb, SAVERS):
+                case Ready() if self._saving and entry.command.row.exclusive:
                     self._tasks.wait_to_save(entry)
                 case Ready():
                     self._settle(entry, self._start)
@@ -305,10 +301,9 @@ class LogicalUnit:
 
     def _start(self, entry: OpenTask) -> Reply:
         task, command = entry.task, entry.command
-        if not self._nexuses.admits(task.nexus, command, self.device.epoch):
-            told = examine(task.nexus, command, entry.cdb, self.device, self._nexuses)
-            if told is not None:
-                return told
+        told = examine(task.nexus, command, entry.cdb, self.device, self._nexuses)
+        if told is not None:
+            return told
         known = (task.nexus, entry.data_out, task.luns, task.expected_length, task.received_s, self._nexuses)
         reply = command.handler(self.device, entry.cdb, Call._make(known))
         if isinstance(entry.cdb, ReportLuns):

@@ -4,9 +4,10 @@ What a nexus may do is found out once and looked up until something changes, bec
 It is kept beside the attentions since each of them changes it; whatever else it depends on is an epoch here.
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 
 from iscsi_target.scsi.attention import AttentionCode, Attentions
+from iscsi_target.scsi.command import Command
 from iscsi_target.scsi.nexus import Nexus
 
 MAX_REMEMBERED = 4096  # detached nexuses; one that was forgotten is told of a power on again, which does no harm
@@ -16,17 +17,23 @@ MAX_REMEMBERED = 4096  # detached nexuses; one that was forgotten is told of a p
 POWER_ON = AttentionCode.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED
 
 
-class _Standing:
-    """What a nexus is to be told, and the commands that it may send in an epoch."""
+class Standing:
+    """What a nexus is to be told, and which of the plain commands it may send in an epoch of the device.
+
+    attentions   its unit attentions
+    admitted     first byte of the CDB -> the command
+    epoch        the epoch in which they were admitted
+    """
 
     __slots__ = ("admitted", "attentions", "epoch")
 
     def __init__(self, attentions: Attentions) -> None:
         self.attentions = attentions
-        self.admitted: set[Hashable] = set()
+        self.admitted: dict[bytes, Command] = {}
         self.epoch: object = None
 
     def change(self, attentions: Attentions) -> None:
+        """Takes other attentions; what was admitted before may not be any more."""
         self.attentions = attentions
         self.admitted.clear()
 
@@ -38,7 +45,7 @@ class NexusTable:
     """
 
     def __init__(self) -> None:
-        self._attached: dict[Nexus, _Standing] = {}
+        self._attached: dict[Nexus, Standing] = {}
         self._remembered: dict[Nexus, None] = {}
 
     def __contains__(self, nexus: object) -> bool:
@@ -60,7 +67,7 @@ class NexusTable:
         if nexus in self._remembered:
             del self._remembered[nexus]
             code = AttentionCode.I_T_NEXUS_LOSS_OCCURRED
-        self._attached[nexus] = _Standing(Attentions((code,)))
+        self._attached[nexus] = Standing(Attentions((code,)))
 
     def detach(self, nexus: Nexus) -> None:
         """Lets a nexus go and its attentions with it.
@@ -114,20 +121,16 @@ class NexusTable:
         standing = self._attached[nexus]
         standing.change(standing.attentions.without(code))
 
-    def admits(self, nexus: Nexus, command: Hashable, epoch: object) -> bool:
-        """Returns True when a command of a nexus was admitted in this epoch, and nothing was told to the nexus since.
+    def standing(self, nexus: Nexus) -> Standing:
+        """Returns what is kept of an attached nexus, the same until it is detached."""
+        return self._attached[nexus]
 
-        command   anything that stands for a command whose admission depends on nothing else
-        """
-        standing = self._attached.get(nexus)
-        return standing is not None and standing.epoch is epoch and command in standing.admitted
-
-    def admit(self, nexus: Nexus, command: Hashable, epoch: object) -> None:
-        """Notes that a command of a nexus is admitted, until something changes; of one that is attached only."""
+    def admit(self, nexus: Nexus, command: Command, epoch: object) -> None:
+        """Notes that a plain command of a nexus is admitted, until something changes; of one that is attached only."""
         standing = self._attached.get(nexus)
         if standing is None:
             return
         if standing.epoch is not epoch:
             standing.epoch = epoch
             standing.admitted.clear()
-        standing.admitted.add(command)
+        standing.admitted[command.first_byte] = command

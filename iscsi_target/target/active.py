@@ -1,18 +1,27 @@
 """A normal session together with the names of its ends, the units it is attached to and the tasks it has there."""
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from iscsi_target.iscsi.connection import Connection
 from iscsi_target.iscsi.errors import LoginStatus
 from iscsi_target.iscsi.login import Negotiated
 from iscsi_target.iscsi.session import Session
 from iscsi_target.scsi.attention import AttentionCode
+from iscsi_target.scsi.lane import Lane
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.lun import unpack_lun
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.task import Task
 from iscsi_target.target.actions import SessionSummary
 from iscsi_target.target.nodes import TargetNode
+
+
+class Seat(NamedTuple):
+    """The place of a nexus at one unit, and the short way for its commands there."""
+
+    unit: LogicalUnit
+    lane: Lane
 
 
 class ActiveSession:
@@ -34,7 +43,7 @@ class ActiveSession:
         self.node = node
         self.attached: dict[str, LogicalUnit] = {}
         self.luns: tuple[int, ...] = ()
-        self._found: dict[bytes, LogicalUnit] = {}  # by the LUN field of commands: each of the forms that a LUN has
+        self._seats: dict[bytes, Seat] = {}  # by the LUN field of commands, each of the forms that a LUN has
         self.leaving: dict[LogicalUnit, None] = {}
         self.tasks: dict[int, tuple[Task, LogicalUnit]] = {}
         self.aborting: set[int] = set()
@@ -42,23 +51,32 @@ class ActiveSession:
         self.ending = False
         self.afterwards: dict[Connection, Callable[[], None]] = {}
 
+    def seat(self, field: bytes) -> Seat | None:
+        """Returns the place of the nexus at the unit that the LUN field of a command means, or None.
+
+        field   8 bytes
+        """
+        return self._seats.get(field) or self._find(field)
+
     def unit(self, field: bytes) -> LogicalUnit | None:
         """Returns the unit that the LUN field of a command means, or None.
 
         field   8 bytes
         """
-        return self._found.get(field) or self._find(field)
+        seat = self.seat(field)
+        return None if seat is None else seat.unit
 
-    def _find(self, field: bytes) -> LogicalUnit | None:
+    def _find(self, field: bytes) -> Seat | None:
         lun = unpack_lun(field)
         unit = None if lun is None else self.attached.get(self.node.luns.get(lun, ""))
-        if unit is not None:
-            self._found[field] = unit
-        return unit
+        if unit is None:
+            return None
+        seat = self._seats[field] = Seat(unit, unit.lane(self.nexus))
+        return seat
 
     def _attached_others(self) -> None:
         self.luns = tuple(lun for lun in sorted(self.node.luns) if self.node.luns[lun] in self.attached)
-        self._found.clear()
+        self._seats.clear()
 
     def attach(self, units: Mapping[str, LogicalUnit]) -> None:
         """Makes the nexus known to those units of the node that do not know it yet."""

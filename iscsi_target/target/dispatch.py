@@ -86,13 +86,20 @@ class Dispatcher:
 
     def command(self, active: ActiveSession, event: CommandReceived) -> None:
         """Gives a command to the unit that its LUN names."""
-        if event.cdb.startswith(REPORT_LUNS):
-            for other in active.attached.values():
-                other.withdraw_attention(AttentionCode.REPORTED_LUNS_DATA_HAS_CHANGED, active.nexus)
-        unit = active.unit(event.lun)
-        if unit is None:
+        seat = active.seat(event.lun)
+        if seat is None:
+            self._clear_report(active, event)
             active.session.respond(event.tag, _absent(event.cdb, active.luns))
             return
+        attribute = ATTRIBUTES[event.attribute]
+        done = seat.lane.answer(event.cdb, attribute, event.data, event.expected)
+        if done is not None:
+            active.session.respond(event.tag, Response(done.status, b"", done.data_in, event.expected))
+        else:
+            self._admit(active, event, seat.unit)
+
+    def _admit(self, active: ActiveSession, event: CommandReceived, unit: LogicalUnit) -> None:
+        self._clear_report(active, event)
         new = Task(
             active.nexus,
             event.tag,
@@ -106,6 +113,15 @@ class Dispatcher:
         )
         active.tasks[event.tag] = (new, unit)
         self.execute(unit, unit.accept(new))
+
+    def _clear_report(self, active: ActiveSession, event: CommandReceived) -> None:
+        """Takes back what REPORT LUNS of any unit tells of all of them.
+
+        Source: SPC4r37 6.33
+        """
+        if event.cdb.startswith(REPORT_LUNS):
+            for other in active.attached.values():
+                other.withdraw_attention(AttentionCode.REPORTED_LUNS_DATA_HAS_CHANGED, active.nexus)
 
     def relieved(self, active: ActiveSession) -> None:
         """Notes that a session may have room for commands that it had to park."""
