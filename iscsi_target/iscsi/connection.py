@@ -148,7 +148,7 @@ class Connection:
         self._header_digest = False
         self._data_digest = False
         self._output: list[Buffer] = []
-        self._queued_bytes = 0
+        self.queued_bytes = 0
         self._remarks: list[Remark] = []
         self._touched = touched
 
@@ -172,20 +172,18 @@ class Connection:
         about     what is to be known of the PDU where it goes out, or None
         Source: RFC7143 4.2.2.2
         """
-        stat_sn, exp_cmd_sn, max_cmd_sn = self.stamp(status=status)
+        stat_sn, exp_cmd_sn, max_cmd_sn = self.stamp()
+        if not status:
+            self._stat_sn = stat_sn
         numbered = header.replace(
             stat_sn=stat_sn, exp_cmd_sn=exp_cmd_sn, max_cmd_sn=max_cmd_sn, data_segment_length=len(data)
         )
         self.queue(numbered.pack(), data, about=about)
 
-    def stamp(self, *, status: bool) -> tuple[int, int, int]:
-        """Returns StatSN, ExpCmdSN and MaxCmdSN of the PDU that is queued next.
-
-        status    as for `send`
-        """
+    def stamp(self) -> tuple[int, int, int]:
+        """Returns StatSN, ExpCmdSN and MaxCmdSN of a PDU that takes a StatSN, and is to be queued next."""
         stat_sn = self._stat_sn
-        if status:
-            self._stat_sn = advance(stat_sn)
+        self._stat_sn = advance(stat_sn)
         numbers = self.phase.numbers
         return stat_sn, numbers.expected, numbers.maximum
 
@@ -194,12 +192,14 @@ class Connection:
 
         about     as for `send`
         """
-        self._touched[self] = None
-        self._queued_bytes += len(data)
-        begin = len(self._output)
-        wrap(self._output, header, data, header_digest=self._header_digest, data_digest=self._data_digest)
+        output = self._output
+        begin = len(output)
+        if not begin:
+            self._touched[self] = None
+        wrap(output, header, data, header_digest=self._header_digest, data_digest=self._data_digest)
+        self.queued_bytes += len(data)
         if about is not None:
-            ahead, length = (sum(map(len, part)) for part in (self._output[:begin], self._output[begin:]))
+            ahead, length = (sum(map(len, part)) for part in (output[:begin], output[begin:]))
             self._remarks.append(Remark(ahead, length, about))
 
     def close(self) -> None:
@@ -210,12 +210,12 @@ class Connection:
     @property
     def full(self) -> bool:
         """True when so much is queued that it is to be sent before anything is added to it."""
-        return self._queued_bytes >= MAX_QUEUED_BYTES
+        return self.queued_bytes >= MAX_QUEUED_BYTES
 
     def take_output(self) -> list[Buffer]:
         """Returns the queued buffers and forgets them."""
         output, self._output = self._output, []
-        self._queued_bytes = 0
+        self.queued_bytes = 0
         return output
 
     def take_remarks(self) -> tuple[Remark, ...]:

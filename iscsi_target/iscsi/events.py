@@ -6,11 +6,14 @@ An event is about the session of the connection that was fed, so it names none. 
 come earlier and on another connection of that session: what answers it goes to the connection with its `cid`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, TYPE_CHECKING
 
 from iscsi_target.iscsi.login import Negotiated
+
+if TYPE_CHECKING:  # connections make events
+    from iscsi_target.iscsi.connection import Connection
 
 
 class LoginCompleted(NamedTuple):
@@ -35,6 +38,9 @@ class CommandReceived:
     attribute      the task attribute field, 0..7
     expected       bytes of Data-Out that the initiator has for it
     data           all of them, when they came with the command or there are none; None when they are to come
+    connection     its allegiance; what answers it goes there
+    read, write    the flags of the PDU
+    expected_read  bytes of Data-In that the initiator has room for
     """
 
     tag: int
@@ -42,7 +48,11 @@ class CommandReceived:
     cdb: bytes
     attribute: int
     expected: int
-    data: bytes | None = None
+    data: bytes | None
+    connection: "Connection" = field(compare=False)
+    read: bool = field(compare=False)
+    write: bool = field(compare=False)
+    expected_read: int = field(compare=False)
 
 
 class DataOutCompleted(NamedTuple):

@@ -7,7 +7,7 @@ never goes back, as the standard demands.
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-from iscsi_target.wire.serial import advance, distance
+from iscsi_target.wire.serial import MODULUS, advance, before, distance
 
 T = TypeVar("T")
 
@@ -101,6 +101,6 @@ class CommandWindow(Generic[T]):
 
     def open(self, tasks: int) -> None:
         """Moves MaxCmdSN as far as the number of open tasks allows."""
-        gain = distance(self.maximum, self.expected + self._size - tasks - 1)
-        if gain > 0:
-            self.maximum = advance(self.maximum, gain)
+        candidate = (self.expected + self._size - tasks - 1) % MODULUS
+        if candidate != self.maximum and before(self.maximum, candidate):
+            self.maximum = candidate

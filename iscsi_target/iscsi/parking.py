@@ -6,6 +6,7 @@ behind it waits too, so that the order of the commands stays. Nothing that is in
 might have to wait for a task that waits for it. Task management functions of the same session find it here.
 """
 
+from iscsi_target.iscsi.connection import MAX_QUEUED_BYTES, Connection
 from iscsi_target.iscsi.events import CommandReceived
 from iscsi_target.iscsi.open_task import OpenTask
 
@@ -32,6 +33,10 @@ class Parking:
             return False
         return True
 
+    def is_clear(self, connection: Connection) -> bool:
+        """Returns True when nothing is parked and a connection takes more; what ends at once needs no more room."""
+        return not self._parked and not connection.congested and connection.queued_bytes < MAX_QUEUED_BYTES
+
     def release(self) -> CommandReceived | None:
         """Returns the next command that may go on now, or None."""
         for tag, (received, task) in self._parked.items():
@@ -44,13 +49,13 @@ class Parking:
     def leave(self, task: OpenTask) -> None:
         """Notes that a command is over, whether it went on or was kept."""
         if self._parked:
-            self._parked.pop(task.tag, None)
+            self._parked.pop(task.received.tag, None)
         self._under_way_bytes -= task.under_way_bytes
         task.under_way_bytes = 0
 
     def _start(self, task: OpenTask) -> bool:
         """Counts a command in when there is room for it."""
-        wanted = task.expected_read + task.expected_write
+        wanted = task.received.expected_read + task.received.expected
         if task.connection.congested or task.connection.full:
             return False
         if self._under_way_bytes and self._under_way_bytes + wanted > LIMIT_BYTES:

@@ -30,7 +30,7 @@ from iscsi_target.iscsi.framing import RawPdu
 from iscsi_target.iscsi.header import NO_TAG
 from iscsi_target.iscsi.login import Negotiated
 from iscsi_target.iscsi.numbering import WINDOW_COMMANDS, CommandWindow
-from iscsi_target.iscsi.open_task import Ending, OpenTask
+from iscsi_target.iscsi.open_task import Ending, OpenTask, send
 from iscsi_target.iscsi.parking import Parking
 from iscsi_target.iscsi.requests import (
     AnyRequest,
@@ -131,20 +131,22 @@ class Session:
             else:
                 events = self._handle(connection, pdu)
         elif self._numbers.pass_on(basic.cmd_sn):
-            tasks = len(self._tasks)
-            events = self._handle(connection, pdu)
-            if len(self._tasks) <= tasks:  # a new task takes the place in the window that its number leaves
-                self._numbers.open(len(self._tasks))
+            events = self._handle_in_turn(connection, pdu)
         elif self._numbers.is_early(basic.cmd_sn):
             self._keep(connection, pdu, basic)
         return chain(events, self._release()) if self._numbers.early else events
+
+    def _handle_in_turn(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
+        events = self._handle(connection, pdu)
+        if not isinstance(pdu.basic, ScsiCommand):  # a command opens the window when it ends
+            self._numbers.open(len(self._tasks))
+        return events
 
     def _release(self) -> Iterator[Event]:
         """Handles the requests that waited for those before them."""
         for its_connection, in_turn in self._numbers.release():
             if its_connection.phase is self:  # and not logging out since
-                yield from self._handle(its_connection, in_turn)
-                self._numbers.open(len(self._tasks))
+                yield from self._handle_in_turn(its_connection, in_turn)
 
     def _keep(self, connection: Connection, pdu: RawPdu, basic: Numbered) -> None:
         """Keeps a request until those before it have come."""
@@ -164,6 +166,7 @@ class Session:
                 )
             return handler(self, connection, pdu)
         except ProtocolError as error:
+            self._numbers.open(len(self._tasks))
             connection.reject(error.reason, pdu.header)
             return (ProtocolViolated(connection.number, error.text),)
 
@@ -177,27 +180,34 @@ class Session:
         if pdu.additional:
             extended_cdb, read_length = _additional(pdu)
             cdb += extended_cdb
-        data: bytes | None = b""
-        if not write:
-            task = OpenTask(connection, tag, lun, read, False, expected, 0, NO_DATA_OUT)
-        elif final and len(pdu.data) == expected:
-            data = bytes(pdu.data)
-            task = OpenTask(connection, tag, lun, read, True, read_length, expected, NO_DATA_OUT)
-        else:
-            data = None
-            task = OpenTask(connection, tag, lun, read, True, read_length, expected, self._transfer(pdu, header))
-        self._tasks[tag] = task
+        if write:
+            command = CommandReceived(
+                tag, lun, cdb, attributes, expected, None, connection, read, True, expected_read=read_length
+            )
+            return self._with_data(pdu, header, command)
+        command = CommandReceived(tag, lun, cdb, attributes, 0, b"", connection, read, False, expected_read=expected)
         if pdu.data or not final:
-            try:
-                self._check_unsolicited(header, len(pdu.data))
-            except UnexpectedUnsolicitedData as error:
-                task.transfer.fail()
-                return (DataOutFailed(tag, error.condition),)
-            task.immediate = pdu.data
-        received = CommandReceived(tag, lun, cdb, attributes, task.expected_write, data)
-        if self._parking.admits(received, task):
-            return (received,)
-        task.transfer.want(task.expected_write, task.take_immediate())
+            return self._with_data(pdu, header, command)
+        if self._parking.is_clear(connection) or self.open(command):
+            return (command,)
+        return ()
+
+    def _with_data(self, pdu: RawPdu, header: ScsiCommand, command: CommandReceived) -> Iterable[Event]:
+        """Takes a command that has Data-Out, some of which may have come with it."""
+        tag, immediate, expected = command.tag, len(pdu.data), command.expected
+        try:
+            self._check_unsolicited(header, immediate)
+        except UnexpectedUnsolicitedData as error:
+            self._tasks[tag] = OpenTask(command, NO_DATA_OUT if header.final else self._transfer(pdu, header))
+            self._tasks[tag].transfer.fail()
+            return (DataOutFailed(tag, error.condition),)
+        if header.final and immediate == expected:
+            command.data = bytes(pdu.data)
+            return (command,) if self._parking.is_clear(command.connection) or self.open(command) else ()
+        task = self._tasks[tag] = OpenTask(command, self._transfer(pdu, header), pdu.data)
+        if self._parking.admits(command, task):
+            return (command,)
+        task.transfer.want(expected, task.take_immediate())
         return ()
 
     def _transfer(self, pdu: RawPdu, header: ScsiCommand) -> DataOutTransfer:
@@ -205,6 +215,16 @@ class Session:
         burst = min(self.parameters.first_burst_length, expected)
         unsolicited = 0 if header.final else max(0, burst - immediate)
         return DataOutTransfer(self._ordering, expected, immediate=immediate, unsolicited=unsolicited)
+
+    def open(self, command: CommandReceived) -> bool:
+        """Makes a task of a command that does not end at once; returns False when it has to wait until there is room.
+
+        It has no effect on a command that is a task already, because the initiator has more data for it.
+        """
+        if command.tag in self._tasks:
+            return True
+        task = self._tasks[command.tag] = OpenTask(command, NO_DATA_OUT)
+        return self._parking.admits(command, task)
 
     def _check_command(self, header: ScsiCommand) -> None:
         """Raises ProtocolError for a command that cannot become a task."""
@@ -350,8 +370,8 @@ class Session:
             self._tags_given += 1
             task.connection.send(
                 ReadyToTransfer(
-                    lun=task.lun,
-                    initiator_task_tag=task.tag,
+                    lun=task.received.lun,
+                    initiator_task_tag=task.received.tag,
                     target_transfer_tag=solicitation.target_transfer_tag,
                     r2t_sn=solicitation.r2t_sn,
                     buffer_offset=solicitation.offset,
@@ -359,6 +379,14 @@ class Session:
                 ),
                 status=False,
             )
+
+    def answer(self, command: CommandReceived, response: Ending) -> None:
+        """Sends what a command came to that ended at once, and so is no task.
+
+        Source: RFC7143 11.4
+        """
+        self._numbers.open(len(self._tasks))
+        send(command, response, self.parameters)
 
     def respond(self, tag: int, response: Ending) -> None:
         """Sends what a command came to, once the initiator owes no more data for it.
@@ -368,7 +396,7 @@ class Session:
         task = self._tasks.get(tag)
         if task is None:
             return
-        if task.transfer is NO_DATA_OUT or task.transfer.quiet:
+        if task.transfer.quiet:
             self._finish(tag, task, response)
         else:
             task.transfer.fail()
@@ -378,7 +406,7 @@ class Session:
 
     def _finish(self, tag: int, task: OpenTask, response: Ending) -> None:
         self._forget(tag, task)
-        task.send(response, self.parameters)
+        send(task.received, response, self.parameters, task.transfer.r2ts)
 
     def discard(self, tag: int) -> None:
         """Forgets a task that ends without a response."""
@@ -444,7 +472,7 @@ class Session:
         answered = [
             own
             for own, task in self._tasks.items()
-            if (task.response is not None or own in self._parking) and tag in (None, own) and concerns(task.lun)
+            if (task.response is not None or own in self._parking) and tag in (None, own) and concerns(task.received.lun)
         ]
         for own in answered:
             self.discard(own)

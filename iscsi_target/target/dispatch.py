@@ -89,13 +89,14 @@ class Dispatcher:
         seat = active.seat(event.lun)
         if seat is None:
             self._clear_report(active, event)
-            active.session.respond(event.tag, _absent(event.cdb, active.luns))
+            if active.session.open(event):
+                active.session.respond(event.tag, _absent(event.cdb, active.luns))
             return
         attribute = ATTRIBUTES[event.attribute]
         done = seat.lane.answer(event.cdb, attribute, event.data, event.expected)
         if done is not None:
-            active.session.respond(event.tag, Response(done.status, b"", done.data_in, event.expected))
-        else:
+            active.session.answer(event, Response(done.status, b"", done.data_in, event.expected))
+        elif active.session.open(event):
             self._admit(active, event, seat.unit)
 
     def _admit(self, active: ActiveSession, event: CommandReceived, unit: LogicalUnit) -> None:
