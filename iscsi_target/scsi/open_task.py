@@ -105,7 +105,7 @@ class Fence:
             self.then()
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class OpenTask(Ticket):
     """A task from its admission to its end; only its logical unit changes it. It is the ticket of what it waits for.
 
@@ -127,3 +127,6 @@ class OpenTask(Ticket):
     enabled: bool = False
     fate: Fate = Fate.ITS_OWN
     fences: list[Fence] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return f"<task {self.task.tag} of {self.task.nexus.initiator_port}>"

@@ -162,7 +162,7 @@ class Holdings:
             "sessions": len(self._server.sessions),
             "open tasks of sessions": sum(summary.open_tasks for summary in self._server.sessions),
             "open tasks of units": sum(unit.open_tasks for unit in units),
-            "turns of units": sum(len(unit._tasks._turns) for unit in units),
+            "turns of units": sum(len(unit._tasks.turns) for unit in units),
             "connections": len(driver._channels),
             "closing connections": len(driver._closing),
             "pending logins": len(driver._pending),

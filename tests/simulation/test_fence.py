@@ -127,11 +127,11 @@ class Schedule(World):
         assert not self.scopes
         assert not self.leaving
         assert self.unit.open_tasks == 0
-        assert not tasks._set
+        assert not tasks.order
         assert not tasks._open
         assert not tasks._savers
-        assert not tasks._startable
-        assert not tasks._turns
+        assert not tasks.startable
+        assert not tasks.turns
         assert not self.unit._saving
 
     # Commands

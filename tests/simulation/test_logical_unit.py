@@ -186,8 +186,8 @@ def test_tasks_end_once_and_no_aborted_one_touches_the_medium(seed: int):
     assert not load.open
     assert not load.scopes
     assert load.bench.unit.open_tasks == 0
-    assert not load.bench.unit._tasks._turns._all
-    assert not load.bench.unit._tasks._turns._regions
+    assert not load.bench.unit._tasks.turns._all
+    assert not load.bench.unit._tasks.turns._regions
 
 
 @pytest.mark.parametrize("seed", range(5))

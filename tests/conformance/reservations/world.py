@@ -180,7 +180,7 @@ class World:
 
     def pending(self, nexus: Nexus) -> list[int]:
         """Returns the unit attentions that a nexus has not been told of, in order."""
-        return list(self.unit._nexuses._attached[nexus].pending)
+        return list(self.unit._nexuses._attached[nexus].attentions.pending)
 
     def pending_of_all(self) -> dict[Nexus, list[int]]:
         """Returns the unit attentions of every attached nexus that has any."""

@@ -49,16 +49,15 @@ def enter(
 
 def startable(tasks: OpenTasks) -> list[OpenTask]:
     """Takes out all that may go on."""
-    found = []
-    while (entry := tasks.next_startable()) is not None:
-        found.append(entry)
+    found = list(tasks.startable)
+    tasks.startable.clear()
     return found
 
 
 def wait_for_turn(tasks: OpenTasks, entry: OpenTask) -> Turn:
     turn = Turn(entry.task, WORK.operation)
     entry.phase = Waiting(turn, WORK)
-    if tasks.enter_turn(turn):
+    if tasks.turns.enter(turn):
         entry.phase = Performing(turn, WORK)
     return turn
 
@@ -78,9 +77,9 @@ def test_a_task_is_found_from_its_entry_to_its_end(tasks: OpenTasks):
 def test_room_is_counted_by_nexus(tasks: OpenTasks, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(task_set, "MAX_TASKS_PER_NEXUS", 1)
     entry = enter(tasks, 1)
-    assert (tasks.has_room(A), tasks.has_room(B)) == (False, True)
+    assert (tasks.order.has_room(A), tasks.order.has_room(B)) == (False, True)
     tasks.leave(entry)
-    assert tasks.has_room(A)
+    assert tasks.order.has_room(A)
 
 
 def test_what_is_ready_and_enabled_may_go_on_oldest_first(tasks: OpenTasks):
