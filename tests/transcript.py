@@ -124,6 +124,8 @@ class Transcript:
 
     def feed(self, received: Buffer) -> list[Pdu]:
         for event in self.connection.receive(received):
+            if isinstance(event, CommandReceived) and not self.session.open(event):
+                continue
             self.events.append(event)
             self.act(event)
         return self.answers()

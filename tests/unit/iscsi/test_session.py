@@ -16,7 +16,7 @@ from iscsi_target.iscsi.numbering import WINDOW_COMMANDS
 from iscsi_target.iscsi.open_task import Response
 from iscsi_target.iscsi.parking import LIMIT_BYTES
 from iscsi_target.iscsi.requests import DataOut, NopOut, ScsiCommand, TaskManagementRequest
-from iscsi_target.iscsi.responses import NopIn, ReadyToTransfer, Reject, ScsiResponse, TaskManagementResponse
+from iscsi_target.iscsi.responses import DataIn, NopIn, ReadyToTransfer, Reject, ScsiResponse, TaskManagementResponse
 from iscsi_target.iscsi.session import MAX_EARLY_REQUESTS, MAX_FUNCTIONS, MAX_IMMEDIATE_TASKS
 from tests.transcript import Transcript, only
 
@@ -32,8 +32,9 @@ def test_command_is_told_with_all_that_a_scsi_side_needs():
     )
     transcript.ask(header)
     [event] = transcript.events
-    expected = (transcript.tag, header.lun, header.cdb, 2, 9)
-    assert event == CommandReceived(*expected)
+    assert isinstance(event, CommandReceived)
+    told = (event.tag, event.lun, event.cdb, event.attribute, event.expected, event.data)
+    assert told == (transcript.tag, header.lun, header.cdb, 2, 9, None)
 
 
 def test_command_that_reads_has_no_data_out():
@@ -42,12 +43,33 @@ def test_command_that_reads_has_no_data_out():
     assert transcript.take(CommandReceived)[0].expected == 0
 
 
-def test_wanted_data_that_came_with_the_command_completes_at_once():
+def test_data_that_came_with_the_command_is_told_with_it():
     transcript = Transcript()
-    transcript.wants = 3
     assert transcript.write(5, b"12345") == []
+    assert transcript.take(CommandReceived)[0].data == b"12345"
+
+
+def test_wanted_data_of_which_the_last_comes_unasked_completes_at_once():
+    transcript = Transcript(initial_r2t=False)
+    transcript.wants = 3
+    assert transcript.write(5, b"1234", final=False) == []
+    transcript.give_unasked(b"5", buffer_offset=4)
     [completed] = transcript.take(DataOutCompleted)
     assert completed.data == b"123"
+
+
+def test_command_that_is_answered_at_once_is_no_task():
+    transcript = Transcript()
+    command = transcript.number(ScsiCommand(read=True, expected_data_transfer_length=4))
+    [event] = transcript.connection.receive(transcript.pack(command))
+    assert isinstance(event, CommandReceived)
+    transcript.session.answer(event, Response(0, data_in=b"1234"))
+    assert transcript.session.open_tasks == 0
+    [answered] = transcript.answers()
+    assert answered.data == b"1234"
+    assert isinstance(answered.header, DataIn)
+    assert answered.header.initiator_task_tag == command.initiator_task_tag
+    assert answered.header.max_cmd_sn == command.cmd_sn + WINDOW_COMMANDS
 
 
 def test_collect_of_a_task_that_is_gone_does_nothing():

@@ -149,6 +149,7 @@ def test_every_named_condition_has_the_code_of_the_standard(condition: CheckCond
         information=st.none() | st.integers(0, 2**64 - 1),
         command_specific=st.none() | st.integers(0, 2**64 - 1),
         progress=st.none() | st.integers(0, 0xFFFF),
+        field=st.none() | st.builds(FieldPointer, st.integers(0, 0xFFFF), st.integers(0, 7)),
     )
 )
 def test_both_formats_say_the_same_key_and_code(sense: Sense):
