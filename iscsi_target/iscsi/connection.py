@@ -196,8 +196,13 @@ class Connection:
         begin = len(output)
         if not begin:
             self._touched[self] = None
-        wrap(output, header, data, header_digest=self._header_digest, data_digest=self._data_digest)
         self.queued_bytes += len(data)
+        if self._header_digest or self._data_digest or len(data) % 4:
+            wrap(output, header, data, header_digest=self._header_digest, data_digest=self._data_digest)
+        else:
+            output.append(header)
+            if data:
+                output.append(data)
         if about is not None:
             ahead, length = (sum(map(len, part)) for part in (output[:begin], output[begin:]))
             self._remarks.append(Remark(ahead, length, about))

@@ -8,7 +8,7 @@ come earlier and on another connection of that session: what answers it goes to 
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple, TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from iscsi_target.iscsi.login import Negotiated
 

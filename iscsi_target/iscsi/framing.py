@@ -78,6 +78,10 @@ class PduReader:
                 if end - position >= HEADER_BYTES:
                     basic = self._unpack(view, position)
                     needed = self._needed(basic, view, position)
+                    if needed == HEADER_BYTES:
+                        yield RawPdu(basic, view[position : position + needed], NOTHING, NOTHING)
+                        position += needed
+                        continue
                     if needed <= end - position:
                         yield self._pdu(basic, view, position)
                         position += needed
@@ -127,8 +131,6 @@ class PduReader:
         header_end = start + HEADER_BYTES
         header = view[start:header_end]
         length = basic.data_segment_length
-        if not length and not basic.total_ahs_length:
-            return RawPdu(basic, header, NOTHING, NOTHING)
         data_start = additional_end = header_end + 4 * basic.total_ahs_length
         if self._header_digest:
             data_start += DIGEST_BYTES

@@ -102,5 +102,5 @@ class CommandWindow(Generic[T]):
     def open(self, tasks: int) -> None:
         """Moves MaxCmdSN as far as the number of open tasks allows."""
         candidate = (self.expected + self._size - tasks - 1) % MODULUS
-        if candidate != self.maximum and before(self.maximum, candidate):
+        if before(self.maximum, candidate):
             self.maximum = candidate

@@ -159,16 +159,15 @@ class Session:
 
     def _handle(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
         try:
-            handler = self._handlers.get(type(pdu.basic))
-            if handler is None:
-                raise ProtocolError(
-                    RejectReason.COMMAND_NOT_SUPPORTED, f"opcode {pdu.basic.opcode:#x} has no place in this session"
-                )
-            return handler(self, connection, pdu)
+            return self._handlers.get(type(pdu.basic), Session._unknown)(self, connection, pdu)
         except ProtocolError as error:
             self._numbers.open(len(self._tasks))
             connection.reject(error.reason, pdu.header)
             return (ProtocolViolated(connection.number, error.text),)
+
+    def _unknown(self, _: Connection, pdu: RawPdu) -> Iterable[Event]:
+        reason = f"opcode {pdu.basic.opcode:#x} has no place in this session"
+        raise ProtocolError(RejectReason.COMMAND_NOT_SUPPORTED, reason)
 
     def _scsi_command(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
         header = pdu.basic
@@ -381,12 +380,15 @@ class Session:
             )
 
     def answer(self, command: CommandReceived, response: Ending) -> None:
-        """Sends what a command came to that ended at once, and so is no task.
+        """Sends what a command came to that ended at once; it is a task only when it had to wait for room.
 
         Source: RFC7143 11.4
         """
-        self._numbers.open(len(self._tasks))
-        send(command, response, self.parameters)
+        if command.tag in self._tasks:
+            self.respond(command.tag, response)
+        else:
+            self._numbers.open(len(self._tasks))
+            send(command, response, self.parameters)
 
     def respond(self, tag: int, response: Ending) -> None:
         """Sends what a command came to, once the initiator owes no more data for it.
@@ -469,11 +471,8 @@ class Session:
         returns    True when there was one
         Source: RFC7143 11.5.1
         """
-        answered = [
-            own
-            for own, task in self._tasks.items()
-            if (task.response is not None or own in self._parking) and tag in (None, own) and concerns(task.received.lun)
-        ]
+        waiting = {own: task for own, task in self._tasks.items() if task.response is not None or own in self._parking}
+        answered = [own for own, task in waiting.items() if tag in (None, own) and concerns(task.received.lun)]
         for own in answered:
             self.discard(own)
         return bool(answered)

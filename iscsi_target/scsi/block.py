@@ -63,8 +63,10 @@ def read(device: Device, cdb: LongRead, call: Call) -> Reply:
     raises   LbaOutOfRange; InvalidFieldInCdb beyond the maximum transfer length
     Source: SBC3r36 5.11
     """
-    check_length(cdb, "transfer_length", device.features.limits.max_transfer_blocks)
-    return _read(device, cdb.lba, cdb.transfer_length, flush=cdb.fua)
+    blocks = cdb.transfer_length
+    if blocks > device.features.limits.max_transfer_blocks:
+        raise InvalidFieldInCdb(type(cdb), "transfer_length")
+    return _read(device, cdb.lba, blocks, flush=cdb.fua)
 
 
 def _read(device: Device, lba: int, blocks: int, *, flush: bool) -> Reply:
@@ -75,7 +77,7 @@ def _read(device: Device, lba: int, blocks: int, *, flush: bool) -> Reply:
 
 
 def _data_in(outcome: Outcome) -> Done:
-    assert isinstance(outcome, bytes | bytearray)
+    assert isinstance(outcome, (bytes, bytearray))  # a union would be made anew for every read
     return Done(outcome)
 
 

@@ -461,8 +461,10 @@ class Target:
 
     def _handle(self, link: Link, event: events.Event) -> None:
         match event:
-            case events.CommandReceived() if link.active is not None and not link.active.ending:
-                self._dispatcher.command(link.active, event)
+            case events.CommandReceived():
+                active = link.active
+                if active is not None and not active.ending:
+                    self._dispatcher.command(active, event)
             case events.LoginCompleted():
                 self._admit(link)
             case events.LoginFailed(reason):
@@ -474,12 +476,14 @@ class Target:
             case _:
                 self._dispatch(link.active, event)
 
-    def _dispatch(self, active: ActiveSession | None, event: events.TaskEvent) -> None:
+    def _dispatch(
+        self,
+        active: ActiveSession | None,
+        event: events.DataOutCompleted | events.DataOutFailed | events.TaskManagementRequested,
+    ) -> None:
         if active is None or active.ending:
             return
         match event:
-            case events.CommandReceived():
-                self._dispatcher.command(active, event)
             case events.DataOutCompleted():
                 self._dispatcher.data_out_completed(active, event)
             case events.DataOutFailed():

@@ -19,4 +19,4 @@ def distance(start: int, end: int) -> int:
 
 def before(first: int, second: int) -> bool:
     """Returns True when first comes before second; of two numbers half the space apart each comes before the other."""
-    return distance(first, second) > 0 or distance(first, second) == -_HALF
+    return 0 < (second - first) % MODULUS <= _HALF

@@ -72,6 +72,20 @@ def test_command_that_is_answered_at_once_is_no_task():
     assert answered.header.max_cmd_sn == command.cmd_sn + WINDOW_COMMANDS
 
 
+def test_command_that_had_to_wait_for_room_and_is_answered_at_once_is_no_task_any_more():
+    transcript = Transcript()
+    transcript.connection.congested = True
+    tag = transcript.read(4)
+    assert transcript.session.open_tasks == 1
+    transcript.connection.congested = False
+    event = transcript.session.unpark()
+    assert event is not None
+    transcript.session.answer(event, Response(0, data_in=b"1234"))
+    [answered] = transcript.answers()
+    assert (answered.header.initiator_task_tag, answered.data) == (tag, b"1234")
+    assert transcript.session.open_tasks == 0
+
+
 def test_collect_of_a_task_that_is_gone_does_nothing():
     assert Transcript().session.collect(5, 10) is None
 
