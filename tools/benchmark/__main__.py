@@ -1,0 +1,110 @@
+"""Runs `tools/bench`: starts the peers, measures, prints the table and what is met of the limits."""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tools.benchmark import report
+from tools.benchmark.peers import PEERS, Given, Peer
+from tools.benchmark.rounds import Rows, measure
+from tools.benchmark.workloads import WORKLOADS, Workload
+from tools.served import NotServing
+
+DEFAULT_DIRECTORY = "/var/tmp"
+MIB = 1 << 20
+
+
+def _say(line: str) -> None:
+    print(f"bench: {line}", file=sys.stderr, flush=True)
+
+
+def _progress(line: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{line:78}", end="", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _running(options: argparse.Namespace) -> Iterator[list[Peer]]:
+    """Yields the peers that could be started, or those for the given URLs."""
+    if options.urls:
+        yield [Given(url, place) for place, url in enumerate(options.urls)]
+        return
+    with tempfile.TemporaryDirectory(prefix="iscsi-target-bench-", dir=options.directory) as scratch, ExitStack() as on:
+        yield [peer for peer in _started(options, Path(scratch)) if on.callback(peer.stop)]
+
+
+def _started(options: argparse.Namespace, scratch: Path) -> Iterator[Peer]:
+    wanted = options.peers.split(",") if options.peers else [kind.name for kind in PEERS]
+    for kind in PEERS:
+        if kind.name not in wanted:
+            continue
+        if not kind.is_installed():
+            _say(f"{kind.name} is left out: install Debian's {kind.package}")
+            continue
+        peer = kind(scratch, options.size * MIB)
+        try:
+            peer.start()
+        except NotServing as failed:
+            _say(f"{kind.name} is left out: {failed}")
+        else:
+            yield peer
+
+
+def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tools/bench", description=__doc__)
+    parser.add_argument("urls", nargs="*", metavar="URL", help="units to compare; none: the peers are started")
+    parser.add_argument("--peers", default="", metavar="NAMES", help=",".join(kind.name for kind in PEERS))
+    parser.add_argument("--only", default="", metavar="TEXT", help="workloads whose name contains one of these, a,b,c")
+    parser.add_argument("--repeats", type=int, default=5, help="counted rounds (5)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of a run, about (2)")
+    parser.add_argument("--size", type=int, default=512, metavar="MIB", help="size of each disk (512)")
+    parser.add_argument("--directory", default=DEFAULT_DIRECTORY, help=f"where they are ({DEFAULT_DIRECTORY})")
+    parser.add_argument("--dataloss", action="store_true", help="measure writes on the given URLs too")
+    parser.add_argument("--json", action="store_true", help="all figures as one JSON object a line")
+    return parser.parse_args(arguments)
+
+
+def _chosen(options: argparse.Namespace) -> list[Workload]:
+    may_write = options.dataloss or not options.urls
+    texts = options.only.split(",")
+    wanted = [w for w in WORKLOADS if any(text in w.name for text in texts) and (may_write or not w.writes)]
+    missing = sorted({w.client for w in wanted if w.client and not shutil.which(w.client)})
+    for client in missing:
+        _say(f"{client} is not installed; its workloads are left out")
+    return [w for w in wanted if w.client not in missing]
+
+
+def _print(rows: Rows, options: argparse.Namespace) -> None:
+    if options.json:
+        print("\n".join(report.as_json(rows)))
+        return
+    print("\n".join(report.table(rows)))
+    print("\n".join(["", *report.verdicts(rows)]))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `tools/bench` and returns its exit code: 0, 1 when a run failed, 2 when nothing could run."""
+    options = _arguments(sys.argv[1:] if arguments is None else arguments)
+    workloads = _chosen(options)
+    if not workloads or options.repeats < 1:
+        _say("nothing to run")
+        return 2
+    with _running(options) as peers:
+        if not peers:
+            return 2
+        before = [peer.memory_bytes() if peer.pid else 0 for peer in peers]
+        rows = measure(workloads, peers, options.repeats, options.seconds, _progress)
+        _progress("")
+        _print(rows, options)
+        if not options.json and not options.urls:
+            after = [(peer.name, size, peer.memory_bytes()) for peer, size in zip(peers, before, strict=True)]
+            print("\n".join(["", *report.memory(after)]))
+    return 1 if any(row.failure for row in rows.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

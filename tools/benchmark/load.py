@@ -1,0 +1,405 @@
+"""Keeps a target busy, in a process of its own:   python -m tools.benchmark.load URL [--help]
+
+The client must not be what is measured. A turn is one receive of whatever has come into one buffer, a walk over the
+headers in it, and one send of as many new commands as have ended; headers are packed into a buffer that is made once,
+the data that is written is there already, and the data that is read is received but not looked at. This takes about
+1 us a command at depth 32, less than iscsi-perf takes. `busy` in what it prints is the part of a processor that it
+took; as long as that is less than the target's, the target was the limit.
+
+What is not checked in the timed loop is checked beside it: a read with verified digests before, the length of all data
+that came, the status of every command, and after writes that they can be read again.
+"""
+
+import argparse
+import json
+import random
+import select
+import struct
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from itertools import cycle
+from typing import NamedTuple
+
+from tools.benchmark.process import cpu_seconds
+from tools.benchmark.session import (
+    BHS_BYTES,
+    BLOCK_BYTES,
+    COMMAND,
+    COMMAND_RESPONSE,
+    DATA_IN,
+    FINAL,
+    NO_TAG,
+    READS,
+    SEGMENT_BYTES,
+    SIMPLE,
+    WRITES,
+    Identity,
+    Session,
+    SessionFailed,
+    crc32c,
+    padded,
+    place_of,
+)
+
+RECEIVE_BYTES = 1 << 18  # stays in the processor's cache
+WARM_UP_S = 0.2
+MAX_JOINED_BYTES = 1 << 14  # of a buffer; beyond it a copy costs more than a system call
+RANDOM_PLACES = 1 << 16  # as many different places are drawn before the clock runs
+DATA_OUT, R2T, NOP_IN = 0x05, 0x31, 0x20
+READ_16, WRITE_16 = 0x8800, 0x8A00
+
+_HEAD = struct.Struct(">BBxBI8xI")  # opcode, flags, status, lengths, initiator task tag
+_ANSWER = struct.Struct(">II")
+_REQUEST = struct.Struct(">IIIIHQI")  # from the initiator task tag to the CDB's transfer length
+_TAGS = struct.Struct(">III4xI")  # of a Data-Out, from 16: ITT, TTT, reserved, then ExpStatSN is at 28
+_CRC = struct.Struct("<I")
+
+
+class Plan(NamedTuple):
+    """What one session does.
+
+    writes       or reads
+    size_bytes   of a command
+    depth        commands in flight
+    random       places all over the unit, or one after the other
+    once         every place of the unit at most once: the load ends early when all have been
+    """
+
+    writes: bool = False
+    size_bytes: int = 4096
+    depth: int = 1
+    random: bool = True
+    once: bool = False
+
+
+class Figures(NamedTuple):
+    """What came of a load.
+
+    ios          commands that ended in the time
+    elapsed_s    the time
+    client_s     processor time of this process
+    server_s     processor time of the target, when its process is known
+    p50_us       of a command's time when the depth is 1, or 0
+    p99_us       likewise
+    """
+
+    ios: int
+    elapsed_s: float
+    client_s: float
+    server_s: float
+    p50_us: float
+    p99_us: float
+
+
+def places(plan: Plan, unit_bytes: int, seed: int) -> Iterator[int]:
+    """Returns the LBAs of the commands, without end unless each is wanted once."""
+    count = unit_bytes // plan.size_bytes
+    blocks = plan.size_bytes // BLOCK_BYTES
+    drawn = random.Random(seed)
+    if plan.once:
+        return iter([place * blocks for place in drawn.sample(range(count), count)])
+    if plan.random:
+        return cycle([drawn.randrange(count) * blocks for _ in range(RANDOM_PLACES)])
+    start = drawn.randrange(count)
+    return cycle([(start + place) % count * blocks for place in range(count)])
+
+
+class Frame:
+    """PDUs in one buffer that is made once; only tags, numbers and header digests change from one use to the next.
+
+    session   whose LUN, limits and digests they have
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.buffer = bytearray()
+        self._session = session
+        self._segment = int(session.keys.get("MaxRecvDataSegmentLength", 8192))
+        self._data_outs: list[int] = []  # where the headers are
+
+    def add_command(self, plan: Plan, immediate: bytes) -> None:
+        """Appends a command without its numbers and place, and its immediate data."""
+        direction = WRITES if plan.writes else READS
+        whole = len(immediate) == plan.size_bytes or not plan.writes or not self._unsolicited
+        flags = direction | SIMPLE | (FINAL if whole else 0)
+        header = struct.pack(">BBHI8s32x", COMMAND, flags, 0, len(immediate), self._session.lun)
+        self._add(header, immediate)
+
+    @property
+    def _unsolicited(self) -> bool:
+        return self._session.keys.get("InitialR2T") == "No"
+
+    def add_data_outs(self, payload: bytes, offset: int) -> None:
+        """Appends a sequence of Data-Out with what is written from an offset on."""
+        starts = range(0, len(payload), self._segment)
+        for number, start in enumerate(starts):
+            part = payload[start : start + self._segment]
+            flags = FINAL if start == starts[-1] else 0
+            self._data_outs.append(len(self.buffer))
+            numbers = (number, offset + start, 0)
+            self._add(struct.pack(">BBHI8s20x3I", DATA_OUT, flags, 0, len(part), self._session.lun, *numbers), part)
+
+    def _add(self, header: bytes, data: bytes) -> None:
+        digests = self._session.digests
+        self.buffer += header + bytes(4 if digests else 0) + data
+        if digests and data:
+            self.buffer += _CRC.pack(crc32c(data))
+
+    def address(self, tag: int, transfer_tag: int, exp_stat_sn: int) -> None:
+        """Gives the Data-Out their tags."""
+        for position in self._data_outs:
+            _TAGS.pack_into(self.buffer, position + 16, tag, transfer_tag, 0, exp_stat_sn)
+            if self._session.digests:
+                seal(self.buffer, position)
+
+
+def seal(buffer: bytearray, position: int) -> None:
+    """Writes the digest of the header at a position behind it."""
+    _CRC.pack_into(buffer, position + BHS_BYTES, crc32c(bytes(buffer[position : position + BHS_BYTES])))
+
+
+class Pipe:
+    """Keeps the commands of a plan in flight on one session.
+
+    session    logged in
+    plan       what it does
+    payload    what every command writes
+    lbas       where
+    """
+
+    def __init__(self, session: Session, plan: Plan, payload: bytes, lbas: Iterator[int]) -> None:
+        self.session = session
+        self.plan = plan
+        self.ended = 0
+        self.in_flight = 0
+        self.received_bytes = 0
+        self.last_lba = 0
+        self.latencies_s: list[float] = []
+        self._sent_at = 0.0
+        self.payload = payload
+        self._lbas = lbas
+        self._stopping = False
+        self._header_bytes = BHS_BYTES + (4 if session.digests else 0)
+        self._input = bytearray(RECEIVE_BYTES)
+        self._window = memoryview(self._input)
+        self._tail = 0  # bytes of a header that has not come whole
+        self._skip = 0  # bytes of data that are still to come
+        self._answers: dict[tuple[int, int], Frame] = {}
+        self._frames = [self._command() for _ in range(plan.depth)]
+
+    def _command(self) -> Frame:
+        frame = Frame(self.session)
+        if not self.plan.writes:
+            frame.add_command(self.plan, b"")
+            return frame
+        keys = self.session.keys
+        first = min(self.plan.size_bytes, int(keys.get("FirstBurstLength", 65536)), SEGMENT_BYTES)
+        segment = int(keys.get("MaxRecvDataSegmentLength", 8192))
+        immediate = min(first, segment) if keys.get("ImmediateData", "Yes") == "Yes" else 0
+        frame.add_command(self.plan, self.payload[:immediate])
+        if keys.get("InitialR2T") == "No" and immediate < first:
+            frame.add_data_outs(self.payload[immediate:first], immediate)
+        return frame
+
+    def start(self) -> None:
+        """Sends the first commands."""
+        self._submit(range(self.plan.depth))
+
+    def stop(self) -> None:
+        """Sends no further commands."""
+        self._stopping = True
+
+    def turn(self) -> None:
+        """Receives what has come, and sends as many commands as have ended."""
+        tail = self._tail
+        received = self.session.socket.recv_into(self._window[tail:])
+        if not received:
+            raise SessionFailed("the target closed the connection")
+        ended = self._walk(tail + received)
+        if ended:
+            self.ended += len(ended)
+            self.in_flight -= len(ended)
+            if self.plan.depth == 1:
+                self.latencies_s.append(time.perf_counter() - self._sent_at)
+            if not self._stopping:
+                self._submit(ended)
+
+    def _walk(self, filled: int) -> list[int]:
+        """Takes the PDUs in the first `filled` bytes and returns the tags of commands that have ended."""
+        ended: list[int] = []
+        position = self._skip
+        header_bytes = self._header_bytes
+        digests = self.session.digests
+        while position + header_bytes <= filled:
+            opcode, flags, status, lengths, tag = _HEAD.unpack_from(self._input, position)
+            length = lengths & 0xFFFFFF
+            if opcode == DATA_IN:
+                self.received_bytes += length
+                done = flags & 1
+            else:
+                done = self._other(opcode, position, tag)
+            if done:
+                if status:
+                    raise SessionFailed(f"a command ended with status {status:02x}h")
+                self.session.exp_stat_sn = _ANSWER.unpack_from(self._input, position + 24)[0] + 1 & 0xFFFFFFFF
+                ended.append(tag)
+            position += header_bytes
+            if length:
+                position += padded(length) + (4 if digests else 0)
+        self._keep(position, filled)
+        return ended
+
+    def _keep(self, position: int, filled: int) -> None:
+        rest = filled - position
+        self._skip = max(0, -rest)
+        self._tail = max(0, rest)
+        if rest > 0:
+            self._input[:rest] = self._input[position:filled]
+
+    def _other(self, opcode: int, position: int, tag: int) -> bool:
+        if opcode == COMMAND_RESPONSE:
+            return True
+        if opcode == R2T:
+            self._satisfy(tag, position)
+        elif opcode != NOP_IN:
+            raise SessionFailed(f"the target sent opcode {opcode:02x}h")
+        return False
+
+    def _satisfy(self, tag: int, position: int) -> None:
+        transfer_tag = _ANSWER.unpack_from(self._input, position + 20)[0]
+        offset, length = _ANSWER.unpack_from(self._input, position + 40)
+        frame = self._answers.get((offset, length))
+        if frame is None:
+            frame = self._answers[offset, length] = Frame(self.session)
+            frame.add_data_outs(self.payload[offset : offset + length], offset)
+        frame.address(tag, transfer_tag, self.session.exp_stat_sn)
+        self.session.socket.sendall(frame.buffer)
+
+    def _submit(self, tags: Sequence[int]) -> None:
+        session = self.session
+        operation = WRITE_16 if self.plan.writes else READ_16
+        blocks = self.plan.size_bytes // BLOCK_BYTES
+        buffers = []
+        for frame, tag, lba in zip(self._frames, tags, self._lbas, strict=False):
+            numbers = (session.cmd_sn, session.exp_stat_sn, operation, lba, blocks)
+            _REQUEST.pack_into(frame.buffer, 16, tag, self.plan.size_bytes, *numbers)
+            if session.digests:
+                seal(frame.buffer, 0)
+            frame.address(tag, NO_TAG, session.exp_stat_sn)
+            session.cmd_sn = session.cmd_sn + 1 & 0xFFFFFFFF
+            buffers.append(frame.buffer)
+            self.last_lba = lba
+        self.in_flight += len(buffers)
+        if self.plan.depth == 1:
+            self._sent_at = time.perf_counter()
+        self._send(buffers)
+
+    def _send(self, buffers: Sequence[bytearray]) -> None:
+        """Sends small buffers together, and large ones without a copy."""
+        if len(buffers) > 1 and len(buffers[0]) <= MAX_JOINED_BYTES:
+            self.session.socket.sendall(b"".join(buffers))
+            return
+        for buffer in buffers:
+            self.session.socket.sendall(buffer)
+
+
+def run(pipes: Sequence[Pipe], seconds: float, server_pid: int) -> Figures:
+    """Keeps all pipes full for some time and returns what came of it; the first moment is not counted.
+
+    server_pid   the target's process, or 0
+    """
+    for pipe in pipes:
+        pipe.start()
+    _turn_until(pipes, time.perf_counter() + min(WARM_UP_S, seconds))
+    before, clocks = sum(pipe.ended for pipe in pipes), _clocks(server_pid)
+    for pipe in pipes:
+        pipe.latencies_s.clear()
+    _turn_until(pipes, clocks[0] + seconds)
+    ios = sum(pipe.ended for pipe in pipes) - before
+    elapsed_s, client_s, server_s = (now - then for now, then in zip(_clocks(server_pid), clocks, strict=True))
+    latencies_s = sorted(latency for pipe in pipes for latency in pipe.latencies_s)
+    for pipe in pipes:
+        pipe.stop()
+        while pipe.in_flight:
+            pipe.turn()
+    return Figures(ios, elapsed_s, client_s, server_s, _part(latencies_s, 0.5), _part(latencies_s, 0.99))
+
+
+def _clocks(server_pid: int) -> tuple[float, float, float]:
+    return time.perf_counter(), time.process_time(), cpu_seconds(server_pid) if server_pid else 0.0
+
+
+def _part(sorted_s: Sequence[float], part: float) -> float:
+    return sorted_s[int(len(sorted_s) * part)] * 1e6 if sorted_s else 0.0
+
+
+def _turn_until(pipes: Sequence[Pipe], deadline_s: float) -> None:
+    if len(pipes) == 1:
+        turn, pipe = pipes[0].turn, pipes[0]
+        while time.perf_counter() < deadline_s and pipe.in_flight:
+            turn()
+        return
+    poll = select.epoll()
+    turns = {pipe.session.socket.fileno(): pipe.turn for pipe in pipes}
+    for descriptor in turns:
+        poll.register(descriptor, select.EPOLLIN)
+    while time.perf_counter() < deadline_s:
+        for descriptor, _ in poll.poll(1):
+            turns[descriptor]()
+    poll.close()
+
+
+def check(pipe: Pipe) -> None:
+    """Looks at what a pipe has done.
+
+    raises    SessionFailed when the lengths do not sum up, or what was written is not what is read
+    """
+    if pipe.plan.writes:
+        if pipe.session.read(pipe.last_lba, pipe.plan.size_bytes) != pipe.payload:
+            raise SessionFailed(f"LBA {pipe.last_lba} does not hold what was written")
+    elif pipe.received_bytes != pipe.ended * pipe.plan.size_bytes:
+        raise SessionFailed(f"{pipe.ended} reads of {pipe.plan.size_bytes} bytes brought {pipe.received_bytes}")
+
+
+def load(url: str, plan: Plan, options: argparse.Namespace) -> Figures:
+    """Logs in, loads a unit and logs out."""
+    payload = random.Random(1).randbytes(plan.size_bytes)
+    sessions = [Session(place_of(url), Identity(number + 1, options.digests)) for number in range(options.sessions)]
+    unit_bytes = sessions[0].size_bytes()
+    pipes = []
+    for number, session in enumerate(sessions):
+        session.read(0, plan.size_bytes)
+        pipes.append(Pipe(session, plan, payload, places(plan, unit_bytes, number)))
+    figures = run(pipes, options.seconds, options.server)
+    for pipe in pipes:
+        check(pipe)
+        pipe.session.socket.close()
+    return figures
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one load and prints its figures as a JSON object; returns the exit code: 0, or 1 when it failed."""
+    parser = argparse.ArgumentParser(prog="python -m tools.benchmark.load", description="Loads one unit.")
+    parser.add_argument("url")
+    parser.add_argument("--writes", action="store_true")
+    parser.add_argument("--size", type=int, default=4096, help="bytes of a command")
+    parser.add_argument("--depth", type=int, default=1, help="commands in flight on a session")
+    parser.add_argument("--sessions", type=int, default=1)
+    parser.add_argument("--random", action="store_true")
+    parser.add_argument("--once", action="store_true", help="every place at most once")
+    parser.add_argument("--digests", action="store_true")
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--server", type=int, default=0, help="the target's process, to count its processor time")
+    options = parser.parse_args(arguments)
+    plan = Plan(options.writes, options.size, options.depth, options.random, options.once)
+    try:
+        figures = load(options.url, plan, options)
+    except (SessionFailed, OSError) as failed:
+        print(f"load: {failed}", file=sys.stderr)
+        return 1
+    print(json.dumps(figures._asdict()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
