@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tools.benchmark import report
 from tools.benchmark.peers import PEERS, Given, Peer
-from tools.benchmark.rounds import Rows, measure
+from tools.benchmark.rounds import Pace, Rows, measure
+from tools.benchmark.scenes import SCENES
 from tools.benchmark.workloads import WORKLOADS, Workload
 from tools.served import NotServing
 
@@ -34,10 +35,11 @@ def _running(options: argparse.Namespace) -> Iterator[list[Peer]]:
         yield [Given(url, place) for place, url in enumerate(options.urls)]
         return
     with tempfile.TemporaryDirectory(prefix="iscsi-target-bench-", dir=options.directory) as scratch, ExitStack() as on:
-        yield [peer for peer in _started(options, Path(scratch)) if on.callback(peer.stop)]
+        yield list(_started(options, Path(scratch), on))
 
 
-def _started(options: argparse.Namespace, scratch: Path) -> Iterator[Peer]:
+def _started(options: argparse.Namespace, scratch: Path, running: ExitStack) -> Iterator[Peer]:
+    """Starts the peers that are wanted and installed; `running` ends them."""
     wanted = options.peers.split(",") if options.peers else [kind.name for kind in PEERS]
     for kind in PEERS:
         if kind.name not in wanted:
@@ -46,6 +48,7 @@ def _started(options: argparse.Namespace, scratch: Path) -> Iterator[Peer]:
             _say(f"{kind.name} is left out: install Debian's {kind.package}")
             continue
         peer = kind(scratch, options.size * MIB)
+        running.callback(peer.stop)
         try:
             peer.start()
         except NotServing as failed:
@@ -61,6 +64,7 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", default="", metavar="TEXT", help="workloads whose name contains one of these, a,b,c")
     parser.add_argument("--repeats", type=int, default=5, help="counted rounds (5)")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a run, about (2)")
+    parser.add_argument("--again", type=int, default=3, help="times that a disturbed run is done again (3)")
     parser.add_argument("--size", type=int, default=512, metavar="MIB", help="size of each disk (512)")
     parser.add_argument("--directory", default=DEFAULT_DIRECTORY, help=f"where they are ({DEFAULT_DIRECTORY})")
     parser.add_argument("--dataloss", action="store_true", help="measure writes on the given URLs too")
@@ -71,7 +75,7 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
 def _chosen(options: argparse.Namespace) -> list[Workload]:
     may_write = options.dataloss or not options.urls
     texts = options.only.split(",")
-    wanted = [w for w in WORKLOADS if any(text in w.name for text in texts) and (may_write or not w.writes)]
+    wanted = [w for w in (*WORKLOADS, *SCENES) if any(text in w.name for text in texts) and (may_write or not w.writes)]
     missing = sorted({w.client for w in wanted if w.client and not shutil.which(w.client)})
     for client in missing:
         _say(f"{client} is not installed; its workloads are left out")
@@ -97,7 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not peers:
             return 2
         before = [peer.memory_bytes() if peer.pid else 0 for peer in peers]
-        rows = measure(workloads, peers, options.repeats, options.seconds, _progress)
+        pace = Pace(options.repeats, options.seconds, options.again)
+        rows = measure(workloads, peers, pace, _progress)
         _progress("")
         _print(rows, options)
         if not options.json and not options.urls:

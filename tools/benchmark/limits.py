@@ -68,6 +68,12 @@ def _all() -> list[Limit]:
         digests = f"{name}-digests"
         found.append(Limit(digests, "ours", name, "ours", least=0.8))
         found += _beside(digests, {"tgtd": 3.0, "istgt": 3.0})
+    for kind in ("read", "write"):
+        found.append(Limit(f"reservation-{kind}", "ours", least=0.97))
+    found.append(Limit("logins", "ours", least=1000))
+    found.append(Limit("idle-sessions", "ours", most=100))
+    found.append(Limit("start-serve", "ours", most=150))
+    found.append(Limit("start-embedded", "ours", most=50))
     return found
 
 

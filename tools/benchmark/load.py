@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from itertools import cycle
 from typing import NamedTuple
 
-from tools.benchmark.process import cpu_seconds
+from tools.benchmark.process import Clocks, clocks
 from tools.benchmark.session import (
     BHS_BYTES,
     BLOCK_BYTES,
@@ -76,20 +76,20 @@ class Plan(NamedTuple):
 class Figures(NamedTuple):
     """What came of a load.
 
-    ios          commands that ended in the time
-    elapsed_s    the time
-    client_s     processor time of this process
-    server_s     processor time of the target, when its process is known
-    p50_us       of a command's time when the depth is 1, or 0
-    p99_us       likewise
+    ios      commands that ended in the time
+    spent    the time, and the processor time of client, target and others
+    p50_us   of a command's time when the depth is 1, or 0
+    p99_us   likewise
     """
 
     ios: int
-    elapsed_s: float
-    client_s: float
-    server_s: float
-    p50_us: float
-    p99_us: float
+    spent: Clocks
+    p50_us: float = 0.0
+    p99_us: float = 0.0
+
+    def as_json(self) -> str:
+        """Returns the figures as a client prints them."""
+        return json.dumps({"ios": self.ios, "p50_us": self.p50_us, "p99_us": self.p99_us} | self.spent._asdict())
 
 
 def places(plan: Plan, unit_bytes: int, seed: int) -> Iterator[int]:
@@ -178,7 +178,7 @@ class Pipe:
         self._sent_at = 0.0
         self.payload = payload
         self._lbas = lbas
-        self._stopping = False
+        self._stopping = True
         self._header_bytes = BHS_BYTES + (4 if session.digests else 0)
         self._input = bytearray(RECEIVE_BYTES)
         self._window = memoryview(self._input)
@@ -203,11 +203,14 @@ class Pipe:
 
     def start(self) -> None:
         """Sends the first commands."""
+        self._stopping = False
         self._submit(range(self.plan.depth))
 
-    def stop(self) -> None:
-        """Sends no further commands."""
+    def drain(self) -> None:
+        """Sends no further commands, and returns when none is in flight."""
         self._stopping = True
+        while self.in_flight:
+            self.turn()
 
     def turn(self) -> None:
         """Receives what has come, and sends as many commands as have ended."""
@@ -310,23 +313,16 @@ def run(pipes: Sequence[Pipe], seconds: float, server_pid: int) -> Figures:
     """
     for pipe in pipes:
         pipe.start()
-    _turn_until(pipes, time.perf_counter() + min(WARM_UP_S, seconds))
-    before, clocks = sum(pipe.ended for pipe in pipes), _clocks(server_pid)
+    _turn_until(pipes, time.perf_counter() + min(WARM_UP_S, seconds / 4))
+    ended, before = sum(pipe.ended for pipe in pipes), clocks(server_pid)
     for pipe in pipes:
         pipe.latencies_s.clear()
-    _turn_until(pipes, clocks[0] + seconds)
-    ios = sum(pipe.ended for pipe in pipes) - before
-    elapsed_s, client_s, server_s = (now - then for now, then in zip(_clocks(server_pid), clocks, strict=True))
+    _turn_until(pipes, before.elapsed_s + seconds)
+    ios, spent = sum(pipe.ended for pipe in pipes) - ended, clocks(server_pid).since(before)
     latencies_s = sorted(latency for pipe in pipes for latency in pipe.latencies_s)
     for pipe in pipes:
-        pipe.stop()
-        while pipe.in_flight:
-            pipe.turn()
-    return Figures(ios, elapsed_s, client_s, server_s, _part(latencies_s, 0.5), _part(latencies_s, 0.99))
-
-
-def _clocks(server_pid: int) -> tuple[float, float, float]:
-    return time.perf_counter(), time.process_time(), cpu_seconds(server_pid) if server_pid else 0.0
+        pipe.drain()
+    return Figures(ios, spent, _part(latencies_s, 0.5), _part(latencies_s, 0.99))
 
 
 def _part(sorted_s: Sequence[float], part: float) -> float:
@@ -364,7 +360,8 @@ def check(pipe: Pipe) -> None:
 def load(url: str, plan: Plan, options: argparse.Namespace) -> Figures:
     """Logs in, loads a unit and logs out."""
     payload = random.Random(1).randbytes(plan.size_bytes)
-    sessions = [Session(place_of(url), Identity(number + 1, options.digests)) for number in range(options.sessions)]
+    numbers = range(options.identity, options.identity + options.sessions)
+    sessions = [Session(place_of(url), Identity(number, options.digests)) for number in numbers]
     unit_bytes = sessions[0].size_bytes()
     pipes = []
     for number, session in enumerate(sessions):
@@ -385,6 +382,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=4096, help="bytes of a command")
     parser.add_argument("--depth", type=int, default=1, help="commands in flight on a session")
     parser.add_argument("--sessions", type=int, default=1)
+    parser.add_argument("--identity", type=int, default=1, help="number of the first initiator; others have other ones")
     parser.add_argument("--random", action="store_true")
     parser.add_argument("--once", action="store_true", help="every place at most once")
     parser.add_argument("--digests", action="store_true")
@@ -397,7 +395,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SessionFailed, OSError) as failed:
         print(f"load: {failed}", file=sys.stderr)
         return 1
-    print(json.dumps(figures._asdict()))
+    print(figures.as_json())
     return 0
 
 

@@ -60,7 +60,6 @@ class Peer(ABC):
 
     def __init__(self, directory: Path, size_bytes: int) -> None:
         self.directory = directory / self.name
-        self.directory.mkdir()
         self.files = [self.directory / "disk.img", self.directory / "neighbour.img"]
         self._size_bytes = size_bytes
 
@@ -74,6 +73,7 @@ class Peer(ABC):
 
         raises    NotServing
         """
+        self.directory.mkdir(exist_ok=True)
         for file, size_bytes in zip(self.files, (self._size_bytes, NEIGHBOUR_BYTES), strict=True):
             write_file(file, size_bytes)
         self._start()
@@ -117,22 +117,28 @@ class Ours(Peer):
     name = "ours"
     settings = ""
 
+    def __init__(self, directory: Path, size_bytes: int) -> None:
+        super().__init__(directory, size_bytes)
+        self._configuration = self.directory / "bench.toml"
+        self._served = ServedTarget(self.directory / "state", (str(self._configuration),))
+
     def _start(self) -> None:
         units = "\n".join(f'[units.unit{lun}]\nfile = "{path}"' for lun, path in enumerate(self.files))
         luns = f'[[targets]]\nname = "{TARGET}"\nluns = {{ 0 = "unit0", 1 = "unit1" }}\n'
-        configuration = self.directory / "bench.toml"
-        configuration.write_text(f"{self.settings}\n{units}\n{luns}")
-        self._served = ServedTarget(self.directory / "state", (str(configuration),))
+        self._configuration.write_text(f"{self.settings}\n{units}\n{luns}")
         self._served.start()
 
     @property
     def pid(self) -> int:
+        """Its process."""
         return self._served.pid
 
     def url(self, unit: int = DISK, *, digests: bool = False) -> str:
+        """Returns the URL of a unit, with which an initiator may do digests or not."""
         return self._served.url(unit)
 
     def stop(self) -> None:
+        """Ends the process, if there is one."""
         self._served.kill9()
 
 
@@ -147,30 +153,37 @@ class OursBusy(Ours):
 class Daemon(Peer):
     """A program of a package, in the foreground."""
 
-    def _spawn(self, *command: str) -> None:
+    def __init__(self, directory: Path, size_bytes: int) -> None:
+        super().__init__(directory, size_bytes)
+        self._port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def _serve(self, *command: str) -> None:
+        """Starts the program and waits until it accepts connections."""
         with (self.directory / "log").open("wb") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-
-    def _await_port(self, port: int) -> None:
         deadline_s = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline_s and self._process.poll() is None:
             try:
-                socket.create_connection((HOST, port), 1).close()
+                socket.create_connection((HOST, self._port), 1).close()
             except OSError:
                 time.sleep(POLL_S)
             else:
                 return
         said = (self.directory / "log").read_text(errors="replace").strip()
-        self.stop()
-        raise NotServing(f"{self.name} does not serve (it needs root): {said}")
+        raise NotServing(f"{self.program} does not serve (it needs root): {said}")
 
     @property
     def pid(self) -> int:
+        """Its process."""
+        assert self._process is not None
         return self._process.pid
 
     def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
+        """Ends the process, if there is one."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
 
 class Tgtd(Daemon):
@@ -182,10 +195,8 @@ class Tgtd(Daemon):
     options: tuple[str, ...] = ()
 
     def _start(self) -> None:
-        self._port = free_port()
         self._control = str(self._port % CONTROL_NUMBERS)
-        self._spawn("tgtd", "-f", "-C", self._control, "--iscsi", f"portal={HOST}:{self._port}", *self.options)
-        self._await_port(self._port)
+        self._serve("tgtd", "-f", "-C", self._control, "--iscsi", f"portal={HOST}:{self._port}", *self.options)
         for tid, name in enumerate((TARGET, DIGEST_TARGET), 1):
             self._configure("target", "new", tid, "-T", name)
             for lun, path in enumerate(self.files, 1):
@@ -198,10 +209,10 @@ class Tgtd(Daemon):
         command = ["tgtadm", "-C", self._control, "--lld", "iscsi", "--op", operation, "--mode", mode]
         done = subprocess.run([*command, "--tid", str(tid), *words], capture_output=True, text=True, check=False)
         if done.returncode:
-            self.stop()
             raise NotServing(f"tgtadm {operation} {mode}: {done.stderr.strip()}")
 
     def url(self, unit: int = DISK, *, digests: bool = False) -> str:
+        """Returns the URL of a unit, of the target with digests or without."""
         return f"iscsi://{HOST}:{self._port}/{DIGEST_TARGET if digests else TARGET}/{unit + 1}"
 
 
@@ -266,7 +277,6 @@ class Istgt(Daemon):
     program = "istgt"
 
     def _start(self) -> None:
-        self._port = free_port()
         configuration = self.directory / "istgt.conf"
         disk, neighbour = self.files
         numbers = {"port": self._port, "control_port": free_port()}
@@ -274,10 +284,10 @@ class Istgt(Daemon):
             ISTGT_CONFIGURATION.format(directory=self.directory, disk=disk, neighbour=neighbour, **numbers)
         )
         (self.directory / "auth.conf").touch(mode=0o600)
-        self._spawn("istgt", "-D", "-c", str(configuration))
-        self._await_port(self._port)
+        self._serve("istgt", "-D", "-c", str(configuration))
 
     def url(self, unit: int = DISK, *, digests: bool = False) -> str:
+        """Returns the URL of a unit, with which an initiator may do digests or not."""
         return f"iscsi://{HOST}:{self._port}/{TARGET}/{unit}"
 
 
@@ -286,6 +296,7 @@ class Given(Peer):
 
     def __init__(self, url: str, place: int) -> None:
         self.name = f"unit{place}"
+        super().__init__(Path(), 0)
         self.files = []
         self._url = url
 
@@ -297,9 +308,11 @@ class Given(Peer):
 
     @property
     def pid(self) -> int:
+        """Not known."""
         return 0
 
     def url(self, unit: int = DISK, *, digests: bool = False) -> str:
+        """Returns the URL that was given."""
         return self._url
 
     def stop(self) -> None:

@@ -1,7 +1,10 @@
 """What the kernel knows of a process: the processor time that it took and the memory that it holds."""
 
 import os
+import resource
+import time
 from pathlib import Path
+from typing import NamedTuple
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -24,3 +27,34 @@ def memory_bytes(pid: int) -> int:
         if line.startswith("Rss:"):
             return int(line.split()[1]) * 1024
     raise AssertionError("smaps_rollup without Rss")
+
+
+class Clocks(NamedTuple):
+    """What has been spent, seconds; two readings and their difference say where the time of a run went.
+
+    elapsed_s   of the wall clock
+    client_s    processor time of the client
+    server_s    of the target, 0 when its process is not known
+    others_s    of everything else that runs on the machine
+    stolen_s    that the host of this virtual machine gave to others
+    """
+
+    elapsed_s: float
+    client_s: float
+    server_s: float
+    others_s: float
+    stolen_s: float
+
+    def since(self, earlier: "Clocks") -> "Clocks":
+        """Returns what was spent between two readings."""
+        return Clocks(*(now - then for now, then in zip(self, earlier, strict=True)))
+
+
+def clocks(server_pid: int, *, of_children: bool = False) -> Clocks:
+    """Reads all clocks; the client is this process, or the children that it has waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN if of_children else resource.RUSAGE_SELF)
+    client_s = usage.ru_utime + usage.ru_stime
+    server_s = cpu_seconds(server_pid) if server_pid else 0.0
+    ticks = [int(field) for field in Path("/proc/stat").read_text().split(maxsplit=9)[1:9]]
+    busy_s = (sum(ticks) - ticks[3] - ticks[4] - ticks[7]) / _TICKS_PER_S  # all but idle, waiting and stolen
+    return Clocks(time.perf_counter(), client_s, server_s, busy_s - client_s - server_s, ticks[7] / _TICKS_PER_S)

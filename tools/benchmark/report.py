@@ -9,32 +9,50 @@ from tools.benchmark.rounds import Row, Rows
 
 
 def table(rows: Rows) -> Iterator[str]:
-    """Yields the lines of the table of all figures; `ours/` is the ratio of this target to the peer of the line."""
+    """Yields the lines of the table of all figures.
+
+    `ours/` is the ratio of the first peer to that of the line. `us/cmd` is the target's processor time for a command;
+    `server`, `client` and `others` are the processors that they took, others with what the host took away. A client
+    that takes more than the target, or busy others, make a figure that says little.
+    """
     yield (
-        f"{'workload':26} {'peer':12} {'median':>9} {'unit':9} {'MB/s':>6} {'lowest':>9} {'highest':>9} {'ours/':>6}"
-        f" {'us/IO':>7} {'server':>6} {'client':>6} {'p50 us':>7} {'p99 us':>7}"
+        f"{'workload':25} {'peer':12} {'median':>8} {'unit':9} {'lowest':>8} {'highest':>8} {'MB/s':>5} {'ours/':>6}"
+        f" {'us/cmd':>7} {'server':>6} {'client':>6} {'others':>6} {'p50 us':>7} {'p99 us':>7}"
     )
     previous = ""
     for (workload, _), row in rows.items():
         if workload != previous:
             yield ""
         previous = workload
-        yield _line(row, rows)
+        yield _line(row, rows).rstrip()
 
 
 def _line(row: Row, rows: Rows) -> str:
-    start = f"{row.workload.name:26} {row.peer:12}"
+    start = f"{row.workload.name:25} {row.peer:12}"
     if not row.runs:
         return f"{start} {row.failure or 'not measured'}"
     values = [run.value for run in row.runs]
-    rate = row.value * row.workload.size_bytes / 1e6
+    size_bytes = row.workload.size_bytes if row.workload.unit == "IOPS" else 0
     first = next(other for other in rows.values() if other.workload.name == row.workload.name)
-    return (
-        f"{start} {row.value:9.0f} {row.workload.unit:9} {rate if row.workload.unit == 'IOPS' else 0:6.0f}"
-        f" {min(values):9.0f} {max(values):9.0f} {first.value / row.value if row.value else 0:6.2f}"
-        f" {row.middle('server_us'):7.1f} {row.middle('server_busy'):6.2f} {row.middle('client_busy'):6.2f}"
-        f" {row.middle('p50_us'):7.0f} {row.middle('p99_us'):7.0f}"
-    )
+    ratio = f"{first.value / row.value:6.2f}" if row.value and first is not row else ""
+    columns = [f"{_short(value):>8}" for value in (row.value, min(values), max(values))]
+    columns.insert(1, f"{row.workload.unit:9}")
+    columns += [
+        _or_blank(row.value * size_bytes / 1e6, "5.0f"),
+        f"{ratio:6}",
+        _or_blank(row.middle("server_us"), "7.1f"),
+    ]
+    columns += [_or_blank(row.middle(name), "6.2f") for name in ("server_busy", "client_busy", "others_busy")]
+    columns += [_or_blank(row.middle(name), "7.0f") for name in ("p50_us", "p99_us")]
+    return " ".join([start, *columns, row.runs[-1].note])
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+def _or_blank(value: float, form: str) -> str:
+    return format(value, form) if value else " " * int(form[: form.index(".")])
 
 
 def verdicts(rows: Rows) -> Iterator[str]:

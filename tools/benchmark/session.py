@@ -65,6 +65,9 @@ class Identity(NamedTuple):
         return b"\x80\0\0" + self.number.to_bytes(3, "big")
 
 
+ANYBODY = Identity()
+
+
 class Pdu(NamedTuple):
     """What the target sent: a basic header segment and its data."""
 
@@ -143,7 +146,7 @@ class Session:
     keys     what the target answered at login
     """
 
-    def __init__(self, place: Place, who: Identity = Identity()) -> None:
+    def __init__(self, place: Place, who: Identity = ANYBODY) -> None:
         self.place = place
         self.who = who
         self.keys: dict[str, str] = {}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tools.benchmark.peers import Peer
-from tools.benchmark.process import cpu_seconds
+from tools.benchmark.process import Clocks, clocks
 from tools.benchmark.session import BLOCK_BYTES
 
 GRACE_S = 60.0  # beyond the time that a run was told to take
@@ -26,22 +26,43 @@ class BenchmarkFailed(Exception):
 
 
 class Measured(NamedTuple):
-    """What one run came to.
+    """What one run came to; processor times are 0 where they are not known.
 
-    value        in the workload's unit
-    server_us    processor time of the target for each command, or 0
-    server_busy  processors that the target took, or 0
-    client_busy  processors that the client took, or 0
-    p50_us       of the latency, where it was measured, or 0
-    p99_us       likewise
+    value         in the workload's unit
+    server_us     processor time of the target for each command
+    server_busy   processors that the target took
+    client_busy   processors that the client took
+    others_busy   processors that neither of them took, or that the host took away
+    p50_us        of the latency, where it was measured, or 0
+    p99_us        likewise
+    note          what else there is to say
     """
 
     value: float
     server_us: float = 0.0
     server_busy: float = 0.0
     client_busy: float = 0.0
+    others_busy: float = 0.0
     p50_us: float = 0.0
     p99_us: float = 0.0
+    note: str = ""
+
+    @classmethod
+    def of(cls, ios: float, elapsed_s: float, spent: Clocks) -> "Measured":
+        """Returns commands a second, and what each took.
+
+        ios         commands
+        elapsed_s   in which they were done
+        spent       around them, which may be longer
+        """
+        others_s = spent.others_s + spent.stolen_s
+        return cls(
+            ios / elapsed_s,
+            server_us=spent.server_s / max(1.0, ios) * 1e6,
+            server_busy=spent.server_s / spent.elapsed_s,
+            client_busy=spent.client_s / spent.elapsed_s,
+            others_busy=others_s / spent.elapsed_s,
+        )
 
 
 class Workload(NamedTuple):
@@ -95,17 +116,10 @@ def load_command(workload: Workload, peer: Peer, seconds: float) -> list[str]:
 
 
 def measured(printed: str) -> Measured:
-    """Returns what our own client printed."""
+    """Returns what a client of our own printed."""
     found = json.loads(printed)
-    elapsed_s, ios = found["elapsed_s"], max(1, found["ios"])
-    return Measured(
-        found["ios"] / elapsed_s,
-        found["server_s"] / ios * 1e6,
-        found["server_s"] / elapsed_s,
-        found["client_s"] / elapsed_s,
-        found["p50_us"],
-        found["p99_us"],
-    )
+    spent = Clocks(**{name: found[name] for name in Clocks._fields})
+    return Measured.of(found["ios"], spent.elapsed_s, spent)._replace(p50_us=found["p50_us"], p99_us=found["p99_us"])
 
 
 def with_load(workload: Workload, peer: Peer, seconds: float) -> Measured:
@@ -117,20 +131,21 @@ def with_iscsi_perf(workload: Workload, peer: Peer, seconds: float) -> Measured:
     """Reads with iscsi-perf, which counts whole seconds and blocks."""
     blocks, whole_s = workload.size_bytes // BLOCK_BYTES, max(1, round(seconds))
     command = ["iscsi-perf", "-m", str(workload.depth), "-b", str(blocks), "-t", str(whole_s), *workload.options]
-    before_s = _server_s(peer)
+    before = clocks(peer.pid, of_children=True)
     figures = _IOPS.findall(output_of([*command, peer.url()], seconds))
     if not figures:
         raise BenchmarkFailed(f"{workload.name}: iscsi-perf printed no figure")
-    return _counted(float(figures[-1]), whole_s, _server_s(peer) - before_s)
+    spent = clocks(peer.pid, of_children=True).since(before)
+    return Measured.of(float(figures[-1]) * whole_s, whole_s, spent)
 
 
 def with_qemu(workload: Workload, peer: Peer, seconds: float) -> Measured:
     """Writes one block after the other with qemu-img bench; a short first run tells how many fill the time."""
     elapsed_s = _write(workload, peer, QEMU_FIRST_COUNT)
     count = min(1_000_000, max(QEMU_FIRST_COUNT, round(QEMU_FIRST_COUNT * seconds / max(elapsed_s, 0.001))))
-    before_s = _server_s(peer)
+    before = clocks(peer.pid, of_children=True)
     elapsed_s = max(_write(workload, peer, count), 0.001)
-    return _counted(count / elapsed_s, elapsed_s, _server_s(peer) - before_s)
+    return Measured.of(count, elapsed_s, clocks(peer.pid, of_children=True).since(before))
 
 
 def _write(workload: Workload, peer: Peer, count: int) -> float:
@@ -140,14 +155,6 @@ def _write(workload: Workload, peer: Peer, count: int) -> float:
     if not found:
         raise BenchmarkFailed(f"{workload.name}: qemu-img bench printed no figure")
     return float(found[1])
-
-
-def _server_s(peer: Peer) -> float:
-    return cpu_seconds(peer.pid) if peer.pid else 0.0
-
-
-def _counted(iops: float, elapsed_s: float, server_s: float) -> Measured:
-    return Measured(iops, server_s / max(1.0, iops * elapsed_s) * 1e6, server_s / elapsed_s)
 
 
 def _sequential() -> list[Workload]:
