@@ -2,14 +2,16 @@
 
 import argparse
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tools.benchmark import report
+from tools.benchmark import plot, report
 from tools.benchmark.peers import PEERS, Given, Peer
+from tools.benchmark.report import Memory
 from tools.benchmark.rounds import Pace, Rows, measure
 from tools.benchmark.scenes import SCENES
 from tools.benchmark.workloads import WORKLOADS, Workload
@@ -69,6 +71,8 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--directory", default=DEFAULT_DIRECTORY, help=f"where they are ({DEFAULT_DIRECTORY})")
     parser.add_argument("--dataloss", action="store_true", help="measure writes on the given URLs too")
     parser.add_argument("--json", action="store_true", help="all figures as one JSON object a line")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the ratios")
+    parser.add_argument("--micro", action="store_true", help="measure single calls with pytest-benchmark instead")
     return parser.parse_args(arguments)
 
 
@@ -82,32 +86,39 @@ def _chosen(options: argparse.Namespace) -> list[Workload]:
     return [w for w in wanted if w.client not in missing]
 
 
-def _print(rows: Rows, options: argparse.Namespace) -> None:
-    if options.json:
-        print("\n".join(report.as_json(rows)))
-        return
-    print("\n".join(report.table(rows)))
-    print("\n".join(["", *report.verdicts(rows)]))
+def _micro(options: argparse.Namespace) -> int:
+    command = [sys.executable, "-m", "pytest", "tests/benchmark", "--benchmark-enable", "-q", "-k", options.only]
+    columns = "--benchmark-columns=min,median,iqr,ops,rounds"
+    return subprocess.run(
+        [*command, columns, "--benchmark-sort=name", "-p", "no:cacheprovider"], check=False
+    ).returncode
+
+
+def _measured(options: argparse.Namespace, workloads: Sequence[Workload]) -> tuple[Rows, list[Memory]]:
+    """Starts the peers and returns the figures and what memory was taken."""
+    with _running(options) as peers:
+        known = [peer for peer in peers if peer.pid]
+        before = [peer.memory_bytes() for peer in known]
+        rows = measure(workloads, peers, Pace(options.repeats, options.seconds, options.again), _progress)
+        _progress("")
+        memory = [Memory(peer.name, size, peer.memory_bytes()) for peer, size in zip(known, before, strict=True)]
+    return rows, memory
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `tools/bench` and returns its exit code: 0, 1 when a run failed, 2 when nothing could run."""
     options = _arguments(sys.argv[1:] if arguments is None else arguments)
+    if options.micro:
+        return _micro(options)
     workloads = _chosen(options)
-    if not workloads or options.repeats < 1:
+    rows, memory = _measured(options, workloads) if workloads and options.repeats > 0 else ({}, [])
+    if not rows:
         _say("nothing to run")
         return 2
-    with _running(options) as peers:
-        if not peers:
-            return 2
-        before = [peer.memory_bytes() if peer.pid else 0 for peer in peers]
-        pace = Pace(options.repeats, options.seconds, options.again)
-        rows = measure(workloads, peers, pace, _progress)
-        _progress("")
-        _print(rows, options)
-        if not options.json and not options.urls:
-            after = [(peer.name, size, peer.memory_bytes()) for peer, size in zip(peers, before, strict=True)]
-            print("\n".join(["", *report.memory(after)]))
+    lines = report.as_json(rows, memory) if options.json else report.as_text(rows, memory)
+    print("\n".join(lines))
+    if options.svg:
+        options.svg.write_text(plot.svg(rows))
     return 1 if any(row.failure for row in rows.values()) else 0
 
 

@@ -115,7 +115,7 @@ class Frame:
         self.buffer = bytearray()
         self._session = session
         self._segment = int(session.keys.get("MaxRecvDataSegmentLength", 8192))
-        self._data_outs: list[int] = []  # where the headers are
+        self.data_outs: list[int] = []  # where the headers are
 
     def add_command(self, plan: Plan, immediate: bytes) -> None:
         """Appends a command without its numbers and place, and its immediate data."""
@@ -135,7 +135,7 @@ class Frame:
         for number, start in enumerate(starts):
             part = payload[start : start + self._segment]
             flags = FINAL if start == starts[-1] else 0
-            self._data_outs.append(len(self.buffer))
+            self.data_outs.append(len(self.buffer))
             numbers = (number, offset + start, 0)
             self._add(struct.pack(">BBHI8s20x3I", DATA_OUT, flags, 0, len(part), self._session.lun, *numbers), part)
 
@@ -145,9 +145,9 @@ class Frame:
         if digests and data:
             self.buffer += _CRC.pack(crc32c(data))
 
-    def address(self, tag: int, transfer_tag: int, exp_stat_sn: int) -> None:
+    def address(self, tag: int, transfer_tag: int, *, exp_stat_sn: int) -> None:
         """Gives the Data-Out their tags."""
-        for position in self._data_outs:
+        for position in self.data_outs:
             _TAGS.pack_into(self.buffer, position + 16, tag, transfer_tag, 0, exp_stat_sn)
             if self._session.digests:
                 seal(self.buffer, position)
@@ -240,7 +240,7 @@ class Pipe:
                 self.received_bytes += length
                 done = flags & 1
             else:
-                done = self._other(opcode, position, tag)
+                done = self._other(opcode, position, tag=tag)
             if done:
                 if status:
                     raise SessionFailed(f"a command ended with status {status:02x}h")
@@ -259,7 +259,7 @@ class Pipe:
         if rest > 0:
             self._input[:rest] = self._input[position:filled]
 
-    def _other(self, opcode: int, position: int, tag: int) -> bool:
+    def _other(self, opcode: int, position: int, *, tag: int) -> bool:
         if opcode == COMMAND_RESPONSE:
             return True
         if opcode == R2T:
@@ -275,7 +275,7 @@ class Pipe:
         if frame is None:
             frame = self._answers[offset, length] = Frame(self.session)
             frame.add_data_outs(self.payload[offset : offset + length], offset)
-        frame.address(tag, transfer_tag, self.session.exp_stat_sn)
+        frame.address(tag, transfer_tag, exp_stat_sn=self.session.exp_stat_sn)
         self.session.socket.sendall(frame.buffer)
 
     def _submit(self, tags: Sequence[int]) -> None:
@@ -288,7 +288,8 @@ class Pipe:
             _REQUEST.pack_into(frame.buffer, 16, tag, self.plan.size_bytes, *numbers)
             if session.digests:
                 seal(frame.buffer, 0)
-            frame.address(tag, NO_TAG, session.exp_stat_sn)
+            if frame.data_outs:
+                frame.address(tag, NO_TAG, exp_stat_sn=session.exp_stat_sn)
             session.cmd_sn = session.cmd_sn + 1 & 0xFFFFFFFF
             buffers.append(frame.buffer)
             self.last_lba = lba

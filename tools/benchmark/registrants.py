@@ -47,7 +47,7 @@ class Outcome(NamedTuple):
         return self.server_s / self.ios * 1e6
 
 
-def reserve_out(session: Session, service_action: int, key: int, new_key: int = 0) -> None:
+def reserve_out(session: Session, service_action: int, *, key: int = 0, new_key: int = 0) -> None:
     """Performs PERSISTENT RESERVE OUT.
 
     raises    SessionFailed
@@ -61,14 +61,14 @@ def reserve_out(session: Session, service_action: int, key: int, new_key: int = 
 def hold(sessions: Sequence[Session]) -> None:
     """Registers all sessions, and lets the second one hold the reservation."""
     for number, session in enumerate(sessions, 1):
-        reserve_out(session, REGISTER_AND_IGNORE, 0, number)
-    reserve_out(sessions[1], RESERVE, 2)
+        reserve_out(session, REGISTER_AND_IGNORE, new_key=number)
+    reserve_out(sessions[1], RESERVE, key=2)
 
 
 def release(sessions: Sequence[Session]) -> None:
     """Removes the reservation and all registrations, whatever there is."""
-    reserve_out(sessions[0], REGISTER_AND_IGNORE, 0, 1)
-    reserve_out(sessions[0], CLEAR, 1)
+    reserve_out(sessions[0], REGISTER_AND_IGNORE, new_key=1)
+    reserve_out(sessions[0], CLEAR, key=1)
 
 
 def compare(sessions: Sequence[Session], plan: Plan, options: argparse.Namespace) -> dict[str, Outcome]:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from tools.benchmark.limits import LIMITS
 from tools.benchmark.rounds import Row, Rows
@@ -11,12 +12,12 @@ from tools.benchmark.rounds import Row, Rows
 def table(rows: Rows) -> Iterator[str]:
     """Yields the lines of the table of all figures.
 
-    `ours/` is the ratio of the first peer to that of the line. `us/cmd` is the target's processor time for a command;
+    `ratio` is that of the first peer's median to the line's. `us/cmd` is the target's processor time for a command;
     `server`, `client` and `others` are the processors that they took, others with what the host took away. A client
     that takes more than the target, or busy others, make a figure that says little.
     """
     yield (
-        f"{'workload':25} {'peer':12} {'median':>8} {'unit':9} {'lowest':>8} {'highest':>8} {'MB/s':>5} {'ours/':>6}"
+        f"{'workload':25} {'peer':12} {'median':>8} {'unit':9} {'lowest':>8} {'highest':>8} {'MB/s':>5} {'ratio':>6}"
         f" {'us/cmd':>7} {'server':>6} {'client':>6} {'others':>6} {'p50 us':>7} {'p99 us':>7}"
     )
     previous = ""
@@ -64,8 +65,16 @@ def verdicts(rows: Rows) -> Iterator[str]:
             yield f"{limit.subject:60} {figure:9.2f}  {limit.demand:8} {verdict}"
 
 
-def as_json(rows: Rows) -> Iterator[str]:
-    """Yields a JSON object for every workload and peer, then one for every limit."""
+class Memory(NamedTuple):
+    """Resident memory of a peer, bytes, before the first run and after the last."""
+
+    peer: str
+    before: int
+    after: int
+
+
+def as_json(rows: Rows, memory: Sequence[Memory]) -> Iterator[str]:
+    """Yields a JSON object for every workload and peer, for every limit, and for every peer's memory."""
     for row in rows.values():
         known = {"workload": row.workload.name, "peer": row.peer, "unit": row.workload.unit, "median": row.value}
         known |= {"size_bytes": row.workload.size_bytes, "failure": row.failure, "cpus": os.cpu_count()}
@@ -74,9 +83,15 @@ def as_json(rows: Rows) -> Iterator[str]:
         figure = limit.figure(rows)
         if figure is not None:
             yield json.dumps({"limit": limit._asdict(), "figure": figure, "met": limit.is_met(figure)})
+    yield from (json.dumps({"memory": sizes._asdict()}) for sizes in memory)
 
 
-def memory(sizes: Sequence[tuple[str, int, int]]) -> Iterator[str]:
-    """Yields the lines of the memory of each peer: name, bytes at the start, bytes at the end."""
-    yield "resident memory, MB: at the start, after all runs"
-    yield from (f"{name:12} {before / 1e6:8.1f} {after / 1e6:8.1f}" for name, before, after in sizes)
+def as_text(rows: Rows, memory: Sequence[Memory]) -> Iterator[str]:
+    """Yields the lines of all that was measured."""
+    yield from table(rows)
+    yield ""
+    yield from verdicts(rows)
+    if memory:
+        yield ""
+        yield "resident memory, MB, before the first run and after the last"
+        yield from (f"{peer:12} {before / 1e6:8.1f} {after / 1e6:8.1f}" for peer, before, after in memory)

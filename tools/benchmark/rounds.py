@@ -14,7 +14,6 @@ from tools.benchmark.session import SessionFailed
 from tools.benchmark.workloads import BenchmarkFailed, Measured, Workload
 from tools.served import NotServing
 
-
 QUIET_BUSY = 0.2  # processors that others may take during a run
 
 
@@ -49,8 +48,15 @@ def pairs(workloads: Sequence[Workload], peers: Sequence[Peer]) -> Iterator[tupl
     """Yields what is measured in one round, in order."""
     for workload in workloads:
         for peer in peers:
-            if (not peer.only_latency or workload.depth == 1) and (not workload.for_us or peer.name == "ours"):
+            if _suits(workload, peer):
                 yield workload, peer
+
+
+def _suits(workload: Workload, peer: Peer) -> bool:
+    """Tells whether a workload says something about a peer."""
+    if workload.for_us:
+        return peer.name == "ours"
+    return (workload.depth == 1 or not peer.only_latency) and (peer.pid > 0 or not workload.started)
 
 
 class Pace(NamedTuple):

@@ -85,7 +85,7 @@ def with_embedding(workload: Workload, peer: Peer, seconds: float) -> Measured:
 
 
 SCENES: tuple[Workload, ...] = (
-    Workload("cold-read-4k-qd32", with_cold_disk, depth=32, options=("--random", "--once")),
+    Workload("cold-read-4k-qd32", with_cold_disk, depth=32, options=("--random", "--once"), started=True),
     Workload("reservation-read", with_registrants, "held/none", for_us=True),
     Workload("reservation-write", with_registrants, "held/none", writes=True, for_us=True),
     Workload("logins", with_logins, "logins/s", depth=8),

@@ -76,7 +76,12 @@ class Pdu(NamedTuple):
 
 
 def place_of(url: str) -> Place:
-    """Takes a libiscsi URL without credentials apart."""
+    """Takes a libiscsi URL apart.
+
+    raises    SessionFailed when it has credentials, which this client cannot use
+    """
+    if "@" in url:
+        raise SessionFailed("this client knows no CHAP: leave the credentials out, or use --only iscsi-perf,qemu")
     portal, target, lun = url.removeprefix("iscsi://").split("/")
     host, _, port = portal.rpartition(":")
     return Place(host.strip("[]"), int(port), target, int(lun))

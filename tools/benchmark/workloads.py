@@ -17,6 +17,7 @@ from tools.benchmark.session import BLOCK_BYTES
 
 GRACE_S = 60.0  # beyond the time that a run was told to take
 QEMU_FIRST_COUNT = 400
+_CREDENTIALS = re.compile(r"//[^/]*@")
 _IOPS = re.compile(r"iops average (\d+)")
 _SECONDS = re.compile(r"Run completed in ([\d.]+) seconds")
 
@@ -77,6 +78,7 @@ class Workload(NamedTuple):
     writes       overwrites the unit
     digests      with both of them
     client       the program that must be installed, or empty
+    started      wants a target that was started for it
     for_us       says something of this target alone
     """
 
@@ -89,6 +91,7 @@ class Workload(NamedTuple):
     writes: bool = False
     digests: bool = False
     client: str = ""
+    started: bool = False
     for_us: bool = False
 
 
@@ -101,10 +104,19 @@ def output_of(command: Sequence[str], seconds: float) -> str:
         limit_s = seconds + GRACE_S
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=limit_s)
     except subprocess.TimeoutExpired as expired:
-        raise BenchmarkFailed(f"{' '.join(command)}: no end after {expired.timeout:g} s") from expired
+        raise BenchmarkFailed(f"{_shown(command)}: no end after {expired.timeout:g} s") from expired
     if done.returncode != 0:
-        raise BenchmarkFailed(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
+        raise BenchmarkFailed(f"{_shown(command)}: {(done.stderr or done.stdout).strip()}")
     return done.stdout
+
+
+def without_credentials(url: str) -> str:
+    """Returns a libiscsi URL as it may be printed."""
+    return _CREDENTIALS.sub("//", url)
+
+
+def _shown(command: Sequence[str]) -> str:
+    return " ".join(without_credentials(word) for word in command)
 
 
 def load_command(workload: Workload, peer: Peer, seconds: float) -> list[str]:
