@@ -31,14 +31,12 @@ from tools.benchmark.session import (
     FINAL,
     NO_TAG,
     READS,
-    SEGMENT_BYTES,
     SIMPLE,
     WRITES,
     Identity,
     Session,
     SessionFailed,
     crc32c,
-    padded,
     place_of,
 )
 
@@ -117,17 +115,10 @@ class Frame:
         self._segment = int(session.keys.get("MaxRecvDataSegmentLength", 8192))
         self.data_outs: list[int] = []  # where the headers are
 
-    def add_command(self, plan: Plan, immediate: bytes) -> None:
+    def add_command(self, flags: int, immediate: bytes = b"") -> None:
         """Appends a command without its numbers and place, and its immediate data."""
-        direction = WRITES if plan.writes else READS
-        whole = len(immediate) == plan.size_bytes or not plan.writes or not self._unsolicited
-        flags = direction | SIMPLE | (FINAL if whole else 0)
-        header = struct.pack(">BBHI8s32x", COMMAND, flags, 0, len(immediate), self._session.lun)
+        header = struct.pack(">BBHI8s32x", COMMAND, flags | SIMPLE, 0, len(immediate), self._session.lun)
         self._add(header, immediate)
-
-    @property
-    def _unsolicited(self) -> bool:
-        return self._session.keys.get("InitialR2T") == "No"
 
     def add_data_outs(self, payload: bytes, offset: int) -> None:
         """Appends a sequence of Data-Out with what is written from an offset on."""
@@ -144,6 +135,12 @@ class Frame:
         self.buffer += header + bytes(4 if digests else 0) + data
         if digests and data:
             self.buffer += _CRC.pack(crc32c(data))
+
+    def complete(self, tag: int, exp_stat_sn: int) -> None:
+        """Gives the command its header digest, and its unsolicited Data-Out their tag."""
+        if self._session.digests:
+            seal(self.buffer, 0)
+        self.address(tag, NO_TAG, exp_stat_sn=exp_stat_sn)
 
     def address(self, tag: int, transfer_tag: int, *, exp_stat_sn: int) -> None:
         """Gives the Data-Out their tags."""
@@ -186,19 +183,21 @@ class Pipe:
         self._skip = 0  # bytes of data that are still to come
         self._answers: dict[tuple[int, int], Frame] = {}
         self._frames = [self._command() for _ in range(plan.depth)]
+        self._buffers = [frame.buffer for frame in self._frames]
+        self._elaborate = session.digests or bool(self._frames[0].data_outs)
 
     def _command(self) -> Frame:
         frame = Frame(self.session)
         if not self.plan.writes:
-            frame.add_command(self.plan, b"")
+            frame.add_command(FINAL | READS)
             return frame
         keys = self.session.keys
-        first = min(self.plan.size_bytes, int(keys.get("FirstBurstLength", 65536)), SEGMENT_BYTES)
+        first = min(self.plan.size_bytes, int(keys.get("FirstBurstLength", 65536)))
         segment = int(keys.get("MaxRecvDataSegmentLength", 8192))
         immediate = min(first, segment) if keys.get("ImmediateData", "Yes") == "Yes" else 0
-        frame.add_command(self.plan, self.payload[:immediate])
-        if keys.get("InitialR2T") == "No" and immediate < first:
-            frame.add_data_outs(self.payload[immediate:first], immediate)
+        unsolicited = self.payload[immediate:first] if keys.get("InitialR2T") == "No" else b""
+        frame.add_command(WRITES if unsolicited else FINAL | WRITES, self.payload[:immediate])
+        frame.add_data_outs(unsolicited, immediate)
         return frame
 
     def start(self) -> None:
@@ -230,25 +229,28 @@ class Pipe:
     def _walk(self, filled: int) -> list[int]:
         """Takes the PDUs in the first `filled` bytes and returns the tags of commands that have ended."""
         ended: list[int] = []
-        position = self._skip
-        header_bytes = self._header_bytes
-        digests = self.session.digests
+        position, last, received_bytes = self._skip, 0, 0
+        unpack, window = _HEAD.unpack_from, self._input
+        header_bytes, digest_bytes = self._header_bytes, self._header_bytes - BHS_BYTES
         while position + header_bytes <= filled:
-            opcode, flags, status, lengths, tag = _HEAD.unpack_from(self._input, position)
-            length = lengths & 0xFFFFFF
+            opcode, flags, status, length, tag = unpack(window, position)
+            length &= 0xFFFFFF
             if opcode == DATA_IN:
-                self.received_bytes += length
+                received_bytes += length
                 done = flags & 1
             else:
                 done = self._other(opcode, position, tag=tag)
             if done:
                 if status:
                     raise SessionFailed(f"a command ended with status {status:02x}h")
-                self.session.exp_stat_sn = _ANSWER.unpack_from(self._input, position + 24)[0] + 1 & 0xFFFFFFFF
+                last = position
                 ended.append(tag)
             position += header_bytes
             if length:
-                position += padded(length) + (4 if digests else 0)
+                position += (length + 3 & ~3) + digest_bytes
+        if ended:
+            self.session.exp_stat_sn = _ANSWER.unpack_from(window, last + 24)[0] + 1 & 0xFFFFFFFF
+        self.received_bytes += received_bytes
         self._keep(position, filled)
         return ended
 
@@ -279,24 +281,25 @@ class Pipe:
         self.session.socket.sendall(frame.buffer)
 
     def _submit(self, tags: Sequence[int]) -> None:
-        session = self.session
+        """Sends a command with each of the tags."""
+        session, size_bytes = self.session, self.plan.size_bytes
+        blocks = size_bytes // BLOCK_BYTES
         operation = WRITE_16 if self.plan.writes else READ_16
-        blocks = self.plan.size_bytes // BLOCK_BYTES
-        buffers = []
-        for frame, tag, lba in zip(self._frames, tags, self._lbas, strict=False):
-            numbers = (session.cmd_sn, session.exp_stat_sn, operation, lba, blocks)
-            _REQUEST.pack_into(frame.buffer, 16, tag, self.plan.size_bytes, *numbers)
-            if session.digests:
-                seal(frame.buffer, 0)
-            if frame.data_outs:
-                frame.address(tag, NO_TAG, exp_stat_sn=session.exp_stat_sn)
-            session.cmd_sn = session.cmd_sn + 1 & 0xFFFFFFFF
-            buffers.append(frame.buffer)
+        cmd_sn, exp_stat_sn, pack = session.cmd_sn, session.exp_stat_sn, _REQUEST.pack_into
+        count = 0
+        for buffer, tag, lba in zip(self._buffers, tags, self._lbas, strict=False):
+            pack(buffer, 16, tag, size_bytes, cmd_sn, exp_stat_sn, operation, lba, blocks)
+            cmd_sn = cmd_sn + 1 & 0xFFFFFFFF
+            count += 1
             self.last_lba = lba
-        self.in_flight += len(buffers)
+        session.cmd_sn = cmd_sn
+        if self._elaborate:
+            for frame, tag in zip(self._frames[:count], tags, strict=False):
+                frame.complete(tag, exp_stat_sn)
+        self.in_flight += count
         if self.plan.depth == 1:
             self._sent_at = time.perf_counter()
-        self._send(buffers)
+        self._send(self._buffers[:count])
 
     def _send(self, buffers: Sequence[bytearray]) -> None:
         """Sends small buffers together, and large ones without a copy."""
