@@ -14,11 +14,12 @@ from tools.benchmark.peers import PEERS, Given, Peer
 from tools.benchmark.report import Memory
 from tools.benchmark.rounds import Pace, Rows, measure
 from tools.benchmark.scenes import SCENES
-from tools.benchmark.workloads import WORKLOADS, Workload
+from tools.benchmark.workloads import WORKLOADS, Workload, without_credentials
 from tools.served import NotServing
 
 DEFAULT_DIRECTORY = "/var/tmp"
 MIB = 1 << 20
+PACKAGES = {"iscsi-perf": "libiscsi-bin", "qemu-img": "qemu-utils and qemu-block-extra"}
 
 
 def _say(line: str) -> None:
@@ -82,16 +83,15 @@ def _chosen(options: argparse.Namespace) -> list[Workload]:
     wanted = [w for w in (*WORKLOADS, *SCENES) if any(text in w.name for text in texts) and (may_write or not w.writes)]
     missing = sorted({w.client for w in wanted if w.client and not shutil.which(w.client)})
     for client in missing:
-        _say(f"{client} is not installed; its workloads are left out")
+        _say(f"the workloads of {client} are left out: install Debian's {PACKAGES[client]}")
     return [w for w in wanted if w.client not in missing]
 
 
 def _micro(options: argparse.Namespace) -> int:
-    command = [sys.executable, "-m", "pytest", "tests/benchmark", "--benchmark-enable", "-q", "-k", options.only]
-    columns = "--benchmark-columns=min,median,iqr,ops,rounds"
-    return subprocess.run(
-        [*command, columns, "--benchmark-sort=name", "-p", "no:cacheprovider"], check=False
-    ).returncode
+    command = [sys.executable, "-m", "pytest", "tests/benchmark", "-q", "-p", "no:cacheprovider"]
+    command += ["-k", options.only.replace(",", " or ")]
+    command += ["--benchmark-enable", "--benchmark-sort=name", "--benchmark-columns=min,median,iqr,ops,rounds"]
+    return subprocess.run(command, check=False).returncode
 
 
 def _measured(options: argparse.Namespace, workloads: Sequence[Workload]) -> tuple[Rows, list[Memory]]:
@@ -117,6 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     lines = report.as_json(rows, memory) if options.json else report.as_text(rows, memory)
     print("\n".join(lines))
+    for place, url in enumerate([] if options.json else options.urls):
+        print(f"unit{place}: {without_credentials(url)}")
     if options.svg:
         options.svg.write_text(plot.svg(rows))
     return 1 if any(row.failure for row in rows.values()) else 0

@@ -1,10 +1,12 @@
 """Keeps a target busy, in a process of its own:   python -m tools.benchmark.load URL [--help]
 
 The client must not be what is measured. A turn is one receive of whatever has come into one buffer, a walk over the
-headers in it, and one send of as many new commands as have ended; headers are packed into a buffer that is made once,
-the data that is written is there already, and the data that is read is received but not looked at. This takes about
-1 us a command at depth 32, less than iscsi-perf takes. `busy` in what it prints is the part of a processor that it
-took; as long as that is less than the target's, the target was the limit.
+headers in it, and one send of as many new commands as have ended; headers are packed into buffers that are made once,
+the data that is written is there already, and the data that is read is received but not looked at. Against a target
+that answers 32 reads of 4 KiB at once this takes about 5 us of processor time for each, 3 of them in the kernel, so one
+process asks for 200,000 a second. iscsi-perf, which makes three system calls for each, takes about 14 us. Against a
+target that answers one by one, as istgt does, both take 15 us and find the same rate. What it prints tells the
+processor time of client and target: the one that takes more is the limit.
 
 What is not checked in the timed loop is checked beside it: a read with verified digests before, the length of all data
 that came, the status of every command, and after writes that they can be read again.

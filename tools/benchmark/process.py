@@ -35,7 +35,7 @@ class Clocks(NamedTuple):
     elapsed_s   of the wall clock
     client_s    processor time of the client
     server_s    of the target, 0 when its process is not known
-    others_s    of everything else that runs on the machine
+    others_s    of everything else that runs on the machine, 0 when the target's process is not known
     stolen_s    that the host of this virtual machine gave to others
     """
 
@@ -57,4 +57,5 @@ def clocks(server_pid: int, *, of_children: bool = False) -> Clocks:
     server_s = cpu_seconds(server_pid) if server_pid else 0.0
     ticks = [int(field) for field in Path("/proc/stat").read_text().split(maxsplit=9)[1:9]]
     busy_s = (sum(ticks) - ticks[3] - ticks[4] - ticks[7]) / _TICKS_PER_S  # all but idle, waiting and stolen
-    return Clocks(time.perf_counter(), client_s, server_s, busy_s - client_s - server_s, ticks[7] / _TICKS_PER_S)
+    others_s = busy_s - client_s - server_s if server_pid else 0.0
+    return Clocks(time.perf_counter(), client_s, server_s, others_s, ticks[7] / _TICKS_PER_S)

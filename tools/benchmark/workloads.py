@@ -54,14 +54,14 @@ class Measured(NamedTuple):
 
         ios         commands
         elapsed_s   in which they were done
-        spent       around them, which may be longer
+        spent       around them, with the client's start and login, in which it takes next to nothing
         """
         others_s = spent.others_s + spent.stolen_s
         return cls(
             ios / elapsed_s,
             server_us=spent.server_s / max(1.0, ios) * 1e6,
-            server_busy=spent.server_s / spent.elapsed_s,
-            client_busy=spent.client_s / spent.elapsed_s,
+            server_busy=spent.server_s / elapsed_s,
+            client_busy=spent.client_s / elapsed_s,
             others_busy=others_s / spent.elapsed_s,
         )
 
@@ -106,7 +106,7 @@ def output_of(command: Sequence[str], seconds: float) -> str:
     except subprocess.TimeoutExpired as expired:
         raise BenchmarkFailed(f"{_shown(command)}: no end after {expired.timeout:g} s") from expired
     if done.returncode != 0:
-        raise BenchmarkFailed(f"{_shown(command)}: {(done.stderr or done.stdout).strip()}")
+        raise BenchmarkFailed(f"{(done.stderr or done.stdout).strip()} ({_shown(command)})")
     return done.stdout
 
 

@@ -173,3 +173,11 @@ def test_a_peer_that_is_not_installed_is_left_out_with_its_package(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert bench.main(["--peers", "istgt", "--only", "read-4k-qd1", "--directory", str(tmp_path)]) == 2
     assert "istgt is left out: install Debian's istgt" in capsys.readouterr().err
+
+
+def test_a_client_that_is_not_installed_is_told_with_its_package(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert bench.main(["--only", "iscsi-perf"]) == 2
+    assert "install Debian's libiscsi-bin" in capsys.readouterr().err
