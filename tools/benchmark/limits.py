@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from tools.benchmark.rounds import Rows
+from tools.benchmark.rounds import Rows, ratio
 
 
 class Limit(NamedTuple):
@@ -31,7 +31,7 @@ class Limit(NamedTuple):
         if not self.other:
             return row.value
         base = rows.get((self.other, self.other_peer))
-        return row.value / base.value if base is not None and base.value else None
+        return None if base is None else ratio(row, base)
 
     def is_met(self, figure: float) -> bool:
         """Tells whether a figure is enough."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 from xml.etree.ElementTree import Element, SubElement
 
-from tools.benchmark.rounds import Row, Rows
+from tools.benchmark.rounds import Row, Rows, ratio
 
 WIDTH, LABEL_WIDTH, MARGIN = 760, 190, 16
 BAR_HEIGHT, BAR_STEP, GROUP_GAP, TITLE_HEIGHT, AXIS_HEIGHT = 9, 11, 9, 52, 22
@@ -36,7 +36,7 @@ def ratios(rows: Rows) -> Iterator[tuple[Row, list[tuple[str, float]]]]:
     for (workload, peer), ours in rows.items():
         if peer == "ours" and ours.runs and ours.workload.unit == "IOPS":
             others = [row for (name, other), row in rows.items() if name == workload and not other.startswith("ours")]
-            found = [(row.peer, ours.value / row.value) for row in others if row.value]
+            found = [(row.peer, times) for row in others if (times := ratio(ours, row)) is not None]
             if found:
                 yield ours, found
 
@@ -45,7 +45,7 @@ def svg(rows: Rows) -> str:
     """Returns the picture; peers have their colours in the order in which they appear."""
     groups = list(ratios(rows))
     peers = list(dict.fromkeys(peer for _, found in groups for peer, _ in found))
-    longest = max([1.0, *(ratio for _, found in groups for _, ratio in found)])
+    longest = max([1.0, *(times for _, found in groups for _, times in found)])
     scale = (WIDTH - LABEL_WIDTH - 3 * MARGIN - 20) / longest
     bars = sum(len(found) for _, found in groups)
     bottom = TITLE_HEIGHT + bars * BAR_STEP + len(groups) * GROUP_GAP
@@ -55,9 +55,9 @@ def svg(rows: Rows) -> str:
     top = float(TITLE_HEIGHT)
     for ours, found in groups:
         canvas.words((LABEL_WIDTH, top + len(found) * BAR_STEP / 2 + 3), ours.workload.name, "end")
-        for peer, ratio in found:
-            canvas.box((LABEL_WIDTH + MARGIN, top), (ratio * scale, BAR_HEIGHT), COLOURS[peers.index(peer)])
-            canvas.words((LABEL_WIDTH + MARGIN + ratio * scale + 4, top + BAR_HEIGHT - 1), f"{ratio:.2f}", pixels=9)
+        for peer, times in found:
+            canvas.box((LABEL_WIDTH + MARGIN, top), (times * scale, BAR_HEIGHT), COLOURS[peers.index(peer)])
+            canvas.words((LABEL_WIDTH + MARGIN + times * scale + 4, top + BAR_HEIGHT - 1), f"{times:.2f}", pixels=9)
             top += BAR_STEP
         top += GROUP_GAP
     ET.indent(canvas.root)

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from tools.benchmark.limits import LIMITS
-from tools.benchmark.rounds import Row, Rows
+from tools.benchmark.rounds import Row, Rows, ratio
 
 
 def table(rows: Rows) -> Iterator[str]:
     """Yields the lines of the table of all figures.
 
-    `ratio` is that of the first peer's median to the line's. `us/cmd` is the target's processor time for a command;
+    `ratio` is that of the first peer to the line's. `us/cmd` is the target's processor time for a command;
     `server`, `client` and `others` are the processors that they took, others with what the host took away. A client
     that takes more than the target, or busy others, make a figure that says little.
     """
@@ -35,12 +35,12 @@ def _line(row: Row, rows: Rows) -> str:
     values = [run.value for run in row.runs]
     size_bytes = row.workload.size_bytes if row.workload.unit == "IOPS" else 0
     first = next(other for other in rows.values() if other.workload.name == row.workload.name)
-    ratio = f"{first.value / row.value:6.2f}" if row.value and first is not row else ""
+    beside = None if first is row else ratio(first, row)
     columns = [f"{_short(value):>8}" for value in (row.value, min(values), max(values))]
     columns.insert(1, f"{row.workload.unit:9}")
     columns += [
         _or_blank(row.value * size_bytes / 1e6, "5.0f"),
-        f"{ratio:6}",
+        _or_blank(beside or 0, "6.2f"),
         _or_blank(row.middle("server_us"), "7.1f"),
     ]
     columns += [_or_blank(row.middle(name), "6.2f") for name in ("server_busy", "client_busy", "others_busy")]

@@ -1,8 +1,8 @@
 """Takes the turns: every workload on every peer, A B C A B C, so that a slow minute of the machine hits all alike.
 
-The first round warms up and is not counted; of the others the median counts. A run during which other processes took
-the processors is done again, some times at most, and the one with the least of that counts: what decides is never the
-figure itself.
+The first round warms up and is not counted; of the others the median counts, of values and of ratios. A run during which
+other processes took the processors is done again, some times at most, and the one with the least of that counts: what
+decides is never the figure itself.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +39,16 @@ class Row(NamedTuple):
     def middle(self, name: str) -> float:
         """Returns the median of a field of Measured, 0 when there is none."""
         return median(getattr(run, name) for run in self.runs) if self.runs else 0.0
+
+
+def ratio(one: Row, other: Row) -> float | None:
+    """Returns how many times the other's value one has: the median of the ratios of each round.
+
+    Both are measured within seconds in a round, while the machine may be twice as fast some minutes later.
+    """
+    both = zip(one.runs, other.runs, strict=False)
+    found = [run.value / beside.value for run, beside in both if beside.value]
+    return median(found) if found else None
 
 
 Rows = dict[tuple[str, str], Row]  # (workload, peer) -> figures
