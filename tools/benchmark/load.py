@@ -32,6 +32,7 @@ from tools.benchmark.session import (
     DATA_IN,
     FINAL,
     NO_TAG,
+    NOP_IN,
     READS,
     SIMPLE,
     WRITES,
@@ -46,7 +47,7 @@ RECEIVE_BYTES = 1 << 18  # stays in the processor's cache
 WARM_UP_S = 0.2
 MAX_JOINED_BYTES = 1 << 14  # of a buffer; beyond it a copy costs more than a system call
 RANDOM_PLACES = 1 << 16  # as many different places are drawn before the clock runs
-DATA_OUT, R2T, NOP_IN = 0x05, 0x31, 0x20
+DATA_OUT, R2T = 0x05, 0x31
 READ_16, WRITE_16 = 0x8800, 0x8A00
 
 _HEAD = struct.Struct(">BBxBI8xI")  # opcode, flags, status, lengths, initiator task tag
@@ -268,7 +269,9 @@ class Pipe:
             return True
         if opcode == R2T:
             self._satisfy(tag, position)
-        elif opcode != NOP_IN:
+        elif opcode == NOP_IN:
+            self.session.answer(bytes(self._input[position : position + BHS_BYTES]))
+        else:
             raise SessionFailed(f"the target sent opcode {opcode:02x}h")
         return False
 

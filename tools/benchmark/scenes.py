@@ -58,11 +58,14 @@ def with_idle_sessions(workload: Workload, peer: Peer, seconds: float) -> Measur
     with tempfile.TemporaryDirectory(prefix="iscsi-target-bench-") as state, ServedTarget(Path(state)) as served:
         before = memory_bytes(served.pid)
         with ExitStack() as opened:
+            sessions = []
             for number in range(IDLE_SESSIONS):
                 who = Identity(number, source=f"127.0.{number >> 7}.{1 + number % 128}")
-                session = opened.enter_context(Session(place_of(served.url()), who))
-                session.read(0, READ_BYTES)
+                sessions.append(opened.enter_context(Session(place_of(served.url()), who)))
+                sessions[-1].read(0, READ_BYTES)
             after = memory_bytes(served.pid)
+            for session in sessions:  # all are still there
+                session.read(0, READ_BYTES)
     each = (after - before) / IDLE_SESSIONS
     return Measured(after / 1e6, note=f"{before / 1e6:.1f} MB without, {each / 1e3:.1f} kB each")
 

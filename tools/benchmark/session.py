@@ -19,6 +19,7 @@ NO_TAG = 0xFFFFFFFF
 LOGIN, LOGIN_RESPONSE = 0x43, 0x23
 COMMAND, COMMAND_RESPONSE, DATA_IN = 0x01, 0x21, 0x25
 LOGOUT, LOGOUT_RESPONSE = 0x46, 0x26
+NOP_IN, NOP_OUT = 0x20, 0x40
 FINAL, READS, WRITES, SIMPLE = 0x80, 0x40, 0x20, 0x01
 SECURITY, OPERATIONAL, FULL_FEATURE = 0, 1, 3
 CHECK_CONDITION = 0x02
@@ -26,6 +27,7 @@ CHECK_CONDITION = 0x02
 _LOGIN = struct.Struct(">BBHI6sHIHxxII16x")
 _LOGOUT = struct.Struct(">BBHI8xIHxxII16x")
 _COMMAND = struct.Struct(">BBHI8sIIII16s")
+_NOP_OUT = struct.Struct(">BBHI8sIIII16x")
 _NUMBERS = struct.Struct(">II")  # StatSN, ExpCmdSN
 
 
@@ -196,7 +198,22 @@ class Session:
             pairs = {}
 
     def receive(self) -> Pdu:
-        """Returns the next PDU; its digests are verified."""
+        """Returns the next PDU that is no ping; its digests are verified, and pings are answered."""
+        while True:
+            pdu = self._receive()
+            if pdu.header[0] & 0x3F != NOP_IN:
+                return pdu
+            self.answer(pdu.header)
+
+    def answer(self, ping: bytes) -> None:
+        """Answers a NOP-In, given its header, if it wants that."""
+        lun, transfer_tag = ping[8:16], int.from_bytes(ping[20:24], "big")
+        if transfer_tag != NO_TAG:
+            numbers = (NO_TAG, transfer_tag, self.cmd_sn, self.exp_stat_sn)
+            header = _NOP_OUT.pack(NOP_OUT, FINAL, 0, 0, lun, *numbers)
+            self.socket.sendall(header + (crc32c(header).to_bytes(4, "little") if self.digests else b""))
+
+    def _receive(self) -> Pdu:
         header = self._receive_part(BHS_BYTES)
         data = self._receive_part(int.from_bytes(header[5:8], "big"))
         if header[0] & 0x3F in (LOGIN_RESPONSE, COMMAND_RESPONSE, LOGOUT_RESPONSE) or header[1] & 1:
