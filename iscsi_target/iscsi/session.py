@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 
+from iscsi_target.iscsi import service_requests
 from iscsi_target.iscsi.ahs import unpack_additional_headers
 from iscsi_target.iscsi.connection import Connection
 from iscsi_target.iscsi.errors import ProtocolError, RejectReason, StreamLost
@@ -22,7 +23,6 @@ from iscsi_target.iscsi.events import (
     DataOutCompleted,
     DataOutFailed,
     Event,
-    LogoutRequested,
     ProtocolViolated,
     TaskManagementRequested,
 )
@@ -46,10 +46,10 @@ from iscsi_target.iscsi.requests import (
 from iscsi_target.iscsi.responses import (
     AsyncMessage,
     LogoutResponse,
-    NopIn,
     ReadyToTransfer,
     TaskManagementResponse,
 )
+from iscsi_target.iscsi.service_requests import LOGOUT_DONE
 from iscsi_target.iscsi.task_management import TaskManagement
 from iscsi_target.iscsi.text_exchange import SendTargets, TextExchange
 from iscsi_target.iscsi.transfer import (
@@ -58,6 +58,7 @@ from iscsi_target.iscsi.transfer import (
     Ordering,
     TransferFailed,
     UnexpectedUnsolicitedData,
+    check_unsolicited,
 )
 from iscsi_target.wire.serial import before
 
@@ -66,8 +67,6 @@ MAX_ABORTED_TAGS = WINDOW_COMMANDS  # aborted tasks whose unsolicited data may s
 MAX_FUNCTIONS = 16  # task management functions that are not answered yet; ESXi repeats one four times
 MAX_EARLY_REQUESTS = 16  # before their turn; one TCP connection does not reorder, so this is no hardship
 
-LOGOUT_SESSION, LOGOUT_CONNECTION, LOGOUT_RECOVERY = 0, 1, 2  # RFC7143 11.14.1
-LOGOUT_DONE, LOGOUT_CID_NOT_FOUND, LOGOUT_RECOVERY_NOT_SUPPORTED = 0, 1, 2  # RFC7143 11.15.1
 ASYNC_LOGOUT_REQUEST = 1  # RFC7143 11.9.1
 LAST_ATTRIBUTE = 4  # RFC7143 11.3.1.1: ACA; 5 to 7 are reserved
 
@@ -83,6 +82,10 @@ class Session:
     first_cmd_sn    CmdSN of the first command to come
     send_targets    answers SendTargets=<value> for a connection of this session; an empty list refuses
     Source: RFC7143 4.2
+
+    connections     by CID
+    parameters      what is negotiated
+    text            the exchange of text
     """
 
     def __init__(self, negotiated: Negotiated, tsih: int, first_cmd_sn: int, send_targets: SendTargets) -> None:
@@ -99,7 +102,7 @@ class Session:
         self._ordering = Ordering(
             self.parameters.max_burst_length, self.parameters.max_outstanding_r2t, self.parameters.data_pdu_in_order
         )
-        self._text = TextExchange(send_targets)
+        self.text = TextExchange(send_targets)
         self._handlers = DISCOVERY_HANDLERS if negotiated.discovery else HANDLERS
 
     @property
@@ -159,15 +162,11 @@ class Session:
 
     def _handle(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
         try:
-            return self._handlers.get(type(pdu.basic), Session._unknown)(self, connection, pdu)
+            return self._handlers.get(type(pdu.basic), service_requests.unknown)(self, connection, pdu)
         except ProtocolError as error:
             self._numbers.open(len(self._tasks))
             connection.reject(error.reason, pdu.header)
             return (ProtocolViolated(connection.number, error.text),)
-
-    def _unknown(self, _: Connection, pdu: RawPdu) -> Iterable[Event]:
-        reason = f"opcode {pdu.basic.opcode:#x} has no place in this session"
-        raise ProtocolError(RejectReason.COMMAND_NOT_SUPPORTED, reason)
 
     def _scsi_command(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
         header = pdu.basic
@@ -177,8 +176,8 @@ class Session:
             self._check_command(header)
         read_length = 0
         if pdu.additional:
-            extended_cdb, read_length = _additional(pdu)
-            cdb += extended_cdb
+            headers = unpack_additional_headers(pdu.additional)
+            cdb, read_length = cdb + headers.extended_cdb, headers.expected_read_length or 0
         if write:
             command = CommandReceived(
                 tag, lun, cdb, attributes, expected, None, connection, read, True, expected_read=read_length
@@ -195,7 +194,7 @@ class Session:
         """Takes a command that has Data-Out, some of which may have come with it."""
         tag, immediate, expected = command.tag, len(pdu.data), command.expected
         try:
-            self._check_unsolicited(header, immediate)
+            check_unsolicited(header, immediate, self.parameters)
         except UnexpectedUnsolicitedData as error:
             self._tasks[tag] = OpenTask(command, NO_DATA_OUT if header.final else self._transfer(pdu, header))
             self._tasks[tag].transfer.fail()
@@ -236,20 +235,6 @@ class Session:
             raise ProtocolError(RejectReason.IMMEDIATE_COMMAND_REJECT, "too many immediate commands")
         if header.attributes > LAST_ATTRIBUTE:
             raise ProtocolError(RejectReason.INVALID_PDU_FIELD, f"task attribute {header.attributes} is reserved")
-
-    def _check_unsolicited(self, header: ScsiCommand, immediate: int) -> None:
-        """Raises UnexpectedUnsolicitedData when data came, or is announced, that was not allowed.
-
-        Source: RFC7143 11.3.4, 13.10, 13.11, 13.14
-        """
-        parameters = self.parameters
-        expected = header.expected_data_transfer_length if header.write else 0
-        if immediate > min(expected, parameters.first_burst_length):
-            raise UnexpectedUnsolicitedData(f"{immediate} bytes of immediate data are more than allowed")
-        if immediate and not parameters.immediate_data:
-            raise UnexpectedUnsolicitedData("immediate data came although ImmediateData=No was negotiated")
-        if not header.final and (parameters.initial_r2t or not header.write):
-            raise UnexpectedUnsolicitedData("unsolicited data is announced although InitialR2T=Yes was negotiated")
 
     def _data_out(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
         header = pdu.basic
@@ -305,40 +290,6 @@ class Session:
             header.cmd_sn,
         )
         return (requested,)
-
-    def _nop_out(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
-        header = pdu.basic
-        assert isinstance(header, NopOut)
-        if header.initiator_task_tag != NO_TAG:
-            limit = self.parameters.initiator_max_recv
-            reply = NopIn(lun=header.lun, initiator_task_tag=header.initiator_task_tag)
-            connection.send(reply, bytes(pdu.data[:limit]))
-        return ()
-
-    def _text_request(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
-        request = pdu.basic
-        assert isinstance(request, TextRequest)
-        self.parameters = self._text.receive(connection, request, bytes(pdu.data), self.parameters)
-        return ()
-
-    def _logout_request(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
-        header = pdu.basic
-        assert isinstance(header, LogoutRequest)
-        tag = header.initiator_task_tag
-        if header.reason_code == LOGOUT_RECOVERY:
-            self.respond_logout(connection.cid, tag, response=LOGOUT_RECOVERY_NOT_SUPPORTED)
-        elif header.reason_code == LOGOUT_CONNECTION and header.cid not in self.connections:
-            self.respond_logout(connection.cid, tag, response=LOGOUT_CID_NOT_FOUND)
-        elif header.reason_code in (LOGOUT_SESSION, LOGOUT_CONNECTION):
-            return (LogoutRequested(connection.cid, tag),)
-        else:
-            raise ProtocolError(RejectReason.INVALID_PDU_FIELD, f"logout reason {header.reason_code} is reserved")
-        return ()
-
-    def _snack_request(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
-        header = pdu.basic
-        assert isinstance(header, SnackRequest)
-        raise ProtocolError(RejectReason.SNACK_REJECT, f"SNACK of type {header.kind} came at ErrorRecoveryLevel 0")
 
     # From the target
 
@@ -520,12 +471,6 @@ def _ends_several_tasks(request: Numbered) -> bool:
     return isinstance(request, TaskManagementRequest) and request.function != TaskManagement.ABORT_TASK
 
 
-def _additional(pdu: RawPdu) -> tuple[bytes, int]:
-    """Returns the rest of a long CDB, and how much a bidirectional command reads, of a PDU with additional headers."""
-    headers = unpack_additional_headers(pdu.additional)
-    return headers.extended_cdb, headers.expected_read_length or 0
-
-
 def _copied(pdu: RawPdu) -> RawPdu:
     """Returns a PDU that stays valid."""
     return RawPdu(
@@ -539,10 +484,10 @@ def _copied(pdu: RawPdu) -> RawPdu:
 Handler = Callable[[Session, Connection, RawPdu], Iterable[Event]]
 
 DISCOVERY_HANDLERS: Mapping[type[AnyRequest], Handler] = {
-    NopOut: Session._nop_out,
-    TextRequest: Session._text_request,
-    LogoutRequest: Session._logout_request,
-    SnackRequest: Session._snack_request,
+    NopOut: service_requests.nop_out,
+    TextRequest: service_requests.text_request,
+    LogoutRequest: service_requests.logout_request,
+    SnackRequest: service_requests.snack_request,
 }
 HANDLERS: Mapping[type[AnyRequest], Handler] = {
     **DISCOVERY_HANDLERS,

@@ -14,7 +14,8 @@ from typing import ClassVar, NamedTuple
 from iscsi_target.iscsi.errors import ProtocolError, RejectReason
 from iscsi_target.iscsi.events import Condition
 from iscsi_target.iscsi.header import NO_TAG
-from iscsi_target.iscsi.requests import DataOut
+from iscsi_target.iscsi.keys import Parameters
+from iscsi_target.iscsi.requests import DataOut, ScsiCommand
 
 Buffer = bytes | bytearray | memoryview
 
@@ -107,6 +108,22 @@ def residual(expected: int, actual: int) -> Residual:
     if actual == expected:
         return NO_RESIDUAL
     return Residual(actual > expected, actual < expected, min(abs(actual - expected), 0xFFFFFFFF))
+
+
+def check_unsolicited(header: ScsiCommand, immediate: int, parameters: Parameters) -> None:
+    """Refuses data that came with a command, or is announced, and was not allowed.
+
+    immediate   how many bytes came with it
+    raises      UnexpectedUnsolicitedData
+    Source: RFC7143 11.3.4, 13.10, 13.11, 13.14
+    """
+    expected = header.expected_data_transfer_length if header.write else 0
+    if immediate > min(expected, parameters.first_burst_length):
+        raise UnexpectedUnsolicitedData(f"{immediate} bytes of immediate data are more than allowed")
+    if immediate and not parameters.immediate_data:
+        raise UnexpectedUnsolicitedData("immediate data came although ImmediateData=No was negotiated")
+    if not header.final and (parameters.initial_r2t or not header.write):
+        raise UnexpectedUnsolicitedData("unsolicited data is announced although InitialR2T=Yes was negotiated")
 
 
 class Solicitation(NamedTuple):

@@ -33,7 +33,6 @@ from iscsi_target.scsi.medium_faults import condition
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.nexus_table import NexusTable
 from iscsi_target.scsi.open_task import (
-    ARRIVING,
     COLLECTING,
     FENCING,
     READY,
@@ -44,7 +43,6 @@ from iscsi_target.scsi.open_task import (
     OpenTask,
     Over,
     Performing,
-    Phase,
     Ready,
     Saving,
     Waiting,
@@ -106,6 +104,7 @@ class LogicalUnit:
 
     name      the unit's name, for whoever executes its actions
     device    what the command handlers work on
+    nexuses   who is attached, and the unit attentions of each
     attempt   has the medium do an operation if that cannot block; BLOCKS when nothing has been done
     Source: SAM5r21 4.5.19, 8
     """
@@ -114,7 +113,7 @@ class LogicalUnit:
         self.name = name
         self.device = device
         self._attempt = attempt
-        self._nexuses = NexusTable()
+        self.nexuses = NexusTable()
         self._tasks = OpenTasks()
         self._timeline = Timeline()
         self._saving = False
@@ -137,11 +136,11 @@ class LogicalUnit:
 
         Source: SAM5r21 6.3.1, 6.3.4
         """
-        self._nexuses.attach(nexus)
+        self.nexuses.attach(nexus)
 
     def lane(self, nexus: Nexus) -> Lane:
         """Returns the short way for the commands of an attached nexus; not to be used when it is detached."""
-        return Lane(nexus, self.device, self._nexuses, self._tasks, self._attempt)
+        return Lane(nexus, self.device, self.nexuses, self._tasks, self._attempt)
 
     def detach(self, nexus: Nexus) -> None:
         """Lets a nexus go whose tasks are over; what it prevented and its SPC-2 reservation go with it.
@@ -149,32 +148,9 @@ class LogicalUnit:
         Source: SAM5r21 6.3.4, SBC3r36 5.10
         """
         assert not self._tasks.count(nexus)
-        self._nexuses.detach(nexus)
+        self.nexuses.detach(nexus)
         self.device.preventing.discard(nexus)
         self.device.spc2_reservation = self.device.spc2_reservation.release(nexus)
-
-    def attention(self, code: int, *, except_nexus: Nexus | None = None) -> None:
-        """Establishes a unit attention for every attached nexus but one.
-
-        code   ASC << 8 | ASCQ
-        Source: SAM5r21 5.14
-        """
-        self._nexuses.establish(code, except_nexus=except_nexus)
-
-    def attention_for(self, nexus: Nexus, code: int) -> None:
-        """Establishes a unit attention for one attached nexus.
-
-        code   ASC << 8 | ASCQ
-        Source: SAM5r21 5.14
-        """
-        self._nexuses.establish_for(nexus, code)
-
-    def withdraw_attention(self, code: int, nexus: Nexus) -> None:
-        """Clears a unit attention that an attached nexus has learned of in another way, as by REPORT LUNS elsewhere.
-
-        Source: SPC4r37 6.33, SAM5r21 5.14
-        """
-        self._nexuses.withdraw(nexus, code)
 
     def resize(self, length_blocks: int) -> None:
         """Gives the unit another capacity and says so to every attached nexus.
@@ -182,7 +158,7 @@ class LogicalUnit:
         Source: SBC3r36 4.10
         """
         self.device.geometry = self.device.geometry._replace(length_blocks=length_blocks)
-        self._nexuses.establish(AttentionCode.CAPACITY_DATA_HAS_CHANGED)
+        self.nexuses.establish(AttentionCode.CAPACITY_DATA_HAS_CHANGED)
 
     # Inputs
 
@@ -260,21 +236,17 @@ class LogicalUnit:
             wanted = command.data_out(self.device, cdb)
         except StatusError as error:
             subject_to_attention = command is None or command.attention
-            code = self._nexuses.take(task.nexus) if subject_to_attention else None
+            code = self.nexuses.take(task.nexus) if subject_to_attention else None
             refusal = error if code is None else UnitAttention(code)
             if command is not None:
                 self._note_refusal(task, command, refusal)
             self._refuse(task, refusal)
             return
-        if wanted and task.expects_data and task.data_out is None:
+        collects = wanted > 0 and task.expects_data and task.data_out is None
+        if collects:
             self._outbox.append(Collect(task, wanted))
-            self._tasks.enter(OpenTask(task, command, cdb, wanted, COLLECTING))
-            return
-        entry = OpenTask(task, command, cdb, wanted, ARRIVING, (task.data_out or b"")[:wanted])
-        if self._tasks.order.enables(task.attribute) and not (self._saving and command.row.exclusive):
-            self._settle(entry, self._start)
-        else:
-            self._stay(entry, READY)
+        data_out = (task.data_out or b"")[:wanted]
+        self._tasks.enter(OpenTask(task, command, cdb, wanted, COLLECTING if collects else READY, data_out))
 
     def _refuse(self, task: Task, error: StatusError) -> None:
         self._outbox.append(Completed(task, error.status, self.device.sense_data(error)))
@@ -301,24 +273,14 @@ class LogicalUnit:
 
     def _start(self, entry: OpenTask) -> Reply:
         task, command = entry.task, entry.command
-        told = examine(task.nexus, command, entry.cdb, self.device, self._nexuses)
+        told = examine(task.nexus, command, entry.cdb, self.device, self.nexuses)
         if told is not None:
             return told
-        known = (task.nexus, entry.data_out, task.luns, task.expected_length, task.received_s, self._nexuses)
+        known = (task.nexus, entry.data_out, task.luns, task.expected_length, task.received_s, self.nexuses)
         reply = command.handler(self.device, entry.cdb, Call._make(known))
         if isinstance(entry.cdb, ReportLuns):
-            self._nexuses.withdraw(task.nexus, AttentionCode.REPORTED_LUNS_DATA_HAS_CHANGED)
-        return self._do_at_once(entry, reply) if isinstance(reply, Work) else reply
-
-    def _do_at_once(self, entry: OpenTask, work: Work) -> Done | Work:
-        """Has an operation done when nobody is in its way and the medium can do it without blocking."""
-        if work.attention is not None:
-            self._nexuses.establish(work.attention, except_nexus=entry.task.nexus)
-        if self._tasks.turns.are_quiet(work.operation):
-            result = self._attempt(work.operation)
-            if result is not BLOCKS:
-                return self._finish(entry, work, result)
-        return work
+            self.nexuses.withdraw(task.nexus, AttentionCode.REPORTED_LUNS_DATA_HAS_CHANGED)
+        return reply
 
     def _settle(self, entry: OpenTask, step: Callable[..., Reply], *arguments: object) -> None:
         """Runs a step of a command; the one place that turns what handlers raise into a status."""
@@ -335,31 +297,25 @@ class LogicalUnit:
         match reply:
             case Done():
                 self._complete(entry, reply)
-            case Work():
-                self._await_turn(entry, reply)
+            case Work(operation):
+                self._tell_others(entry, reply)
+                turn = Turn(entry.task, operation)
+                entry.phase = Waiting(turn, reply)
+                if self._tasks.turns.enter(turn):
+                    self._take_turn(entry, turn, reply)
             case Change(transition):
-                self._stay(entry, FENCING)
                 self._change(entry, transition)
             case Save(state):
                 assert not self._saving
                 self._saving = True
-                self._stay(entry, Saving(reply))
+                entry.phase = Saving(reply)
                 self._outbox.append(Persist(entry, state, self.name))
 
-    def _stay(self, entry: OpenTask, phase: Phase) -> None:
-        """Gives a task another phase than the first, for which it has to be in the task set."""
-        if entry.phase is ARRIVING:
-            entry.phase = phase
-            self._tasks.enter(entry)
-        entry.phase = phase
+    def _tell_others(self, entry: OpenTask, reply: Done | Work) -> None:
+        if reply.attention is not None:
+            self.nexuses.establish(reply.attention, except_nexus=entry.task.nexus)
 
     # At the medium
-
-    def _await_turn(self, entry: OpenTask, work: Work) -> None:
-        turn = Turn(entry.task, work.operation)
-        self._stay(entry, Waiting(turn, work))
-        if self._tasks.turns.enter(turn):
-            self._take_turn(entry, turn, work)
 
     def _take_turn(self, entry: OpenTask, turn: Turn, work: Work) -> None:
         result = self._attempt(work.operation)
@@ -391,28 +347,23 @@ class LogicalUnit:
         else:
             self._adopt_aborted(entry, save.finish())
 
-    def _adopt(self, entry: OpenTask, save: Save, result: Outcome | MediumError) -> Done | Work | Change:
+    def _adopt(self, _: OpenTask, save: Save, result: Outcome | MediumError) -> Done | Work | Change:
         if isinstance(result, MediumError):
             raise save.failure()
-        reply = save.finish()
-        return self._do_at_once(entry, reply) if isinstance(reply, Work) else reply
+        return save.finish()
 
     def _adopt_aborted(self, entry: OpenTask, reply: Done | Work | Change) -> None:
         """Lets what is on disk hold, although the command that wanted it was aborted meanwhile."""
         if isinstance(reply, Change):
             self._change(entry, reply.transition)
         else:
-            if reply.attention is not None:
-                self._nexuses.establish(reply.attention, except_nexus=entry.task.nexus)
+            self._tell_others(entry, reply)
             self._end_aborted(entry)
 
     def _complete(self, entry: OpenTask, done: Done) -> None:
         self._outbox.append(Completed(entry.task, done.status, b"", done.data_in, entry.wanted))
-        if done.attention is not None:
-            self._nexuses.establish(done.attention, except_nexus=entry.task.nexus)
+        self._tell_others(entry, done)
         self._leave(entry)
-
-    # The end
 
     def _fail(self, entry: OpenTask, error: StatusError) -> None:
         self._note_refusal(entry.task, entry.command, error)
@@ -433,10 +384,9 @@ class LogicalUnit:
             self._abort_all(self._tasks.of(nexus), nexus, tell_others=False)
 
     def _leave(self, entry: OpenTask) -> None:
-        if entry.phase is not ARRIVING:
-            self._tasks.leave(entry)
-            for fence in entry.fences:
-                fence.lower()
+        self._tasks.leave(entry)
+        for fence in entry.fences:
+            fence.lower()
 
     # Reservations
 
@@ -452,14 +402,15 @@ class LogicalUnit:
         for consequence in transition.consequences:
             match consequence:
                 case Told(nexus, code):
-                    if nexus in self._nexuses:
-                        self._nexuses.establish_for(nexus, code)
+                    if nexus in self.nexuses:
+                        self.nexuses.establish_for(nexus, code)
                 case ToldAll(code, except_nexus):
-                    self._nexuses.establish(code, except_nexus=except_nexus)
+                    self.nexuses.establish(code, except_nexus=except_nexus)
                 case TasksAborted(nexus):
                     self.device.preventing.discard(nexus)
                     victims.append(nexus)
         scope = [other for other in self._tasks.of(*victims) if other is not entry]
+        entry.phase = FENCING
         fence = Fence.around(scope, lambda: self._fenced(entry))
         self._abort_all(scope, entry.task.nexus, tell_others=True)
         fence.lower()
@@ -497,7 +448,7 @@ class LogicalUnit:
             self._abort(entry, others if foreign else Fate.SILENCE)
         if tell_others:
             for nexus in hushed:
-                self._nexuses.establish_for(nexus, AttentionCode.COMMANDS_CLEARED_BY_ANOTHER_INITIATOR)
+                self.nexuses.establish_for(nexus, AttentionCode.COMMANDS_CLEARED_BY_ANOTHER_INITIATOR)
 
     def _abort(self, entry: OpenTask, fate: Fate) -> None:
         if entry.fate is not Fate.SILENCE:
@@ -529,4 +480,4 @@ class LogicalUnit:
         self.device.spc2_reservation = Spc2Reservation()
         self.device.modes = self.device.modes.reset()
         self.device.stopped = False
-        self._nexuses.establish(code)
+        self.nexuses.establish(code)

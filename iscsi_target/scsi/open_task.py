@@ -20,11 +20,6 @@ class Fate(Enum):
 
 
 @dataclass(slots=True)
-class Arriving:
-    """It is being started as it comes in; most tasks end in this phase, and were never in the task set."""
-
-
-@dataclass(slots=True)
 class Collecting:
     """Its Data-Out is not there yet."""
 
@@ -72,10 +67,10 @@ class Over:
     """It has ended."""
 
 
-ARRIVING, COLLECTING, READY, FENCING, OVER = Arriving(), Collecting(), Ready(), Fencing(), Over()
+COLLECTING, READY, FENCING, OVER = Collecting(), Ready(), Fencing(), Over()
 """These hold nothing, so one of each serves all tasks."""
 
-Phase = Arriving | Collecting | Ready | Waiting | Performing | WaitingToSave | Saving | Fencing | Over
+Phase = Collecting | Ready | Waiting | Performing | WaitingToSave | Saving | Fencing | Over
 
 
 @dataclass(slots=True, eq=False)

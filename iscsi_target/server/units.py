@@ -176,7 +176,7 @@ def restyle(opened: OpenUnit, unit: Unit) -> OpenUnit:
     device = opened.device
     device.personality = personality_of(unit)
     device.identity = _named(unit, serial=device.identity.serial, naa=device.identity.naa)
-    opened.logical_unit.attention(AttentionCode.INQUIRY_DATA_HAS_CHANGED)
+    opened.logical_unit.nexuses.establish(AttentionCode.INQUIRY_DATA_HAS_CHANGED)
     return opened._replace(configured=unit)
 
 

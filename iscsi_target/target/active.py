@@ -110,7 +110,7 @@ class ActiveSession:
         self.attach(units)
         if before != {lun: self.attached.get(name) for lun, name in node.luns.items()}:
             for unit in kept.values():
-                unit.attention_for(self.nexus, AttentionCode.REPORTED_LUNS_DATA_HAS_CHANGED)
+                unit.nexuses.establish_for(self.nexus, AttentionCode.REPORTED_LUNS_DATA_HAS_CHANGED)
         return leaving
 
     def summary(self) -> SessionSummary:

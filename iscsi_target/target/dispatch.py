@@ -122,7 +122,7 @@ class Dispatcher:
         """
         if event.cdb.startswith(REPORT_LUNS):
             for other in active.attached.values():
-                other.withdraw_attention(AttentionCode.REPORTED_LUNS_DATA_HAS_CHANGED, active.nexus)
+                other.nexuses.withdraw(active.nexus, AttentionCode.REPORTED_LUNS_DATA_HAS_CHANGED)
 
     def relieved(self, active: ActiveSession) -> None:
         """Notes that a session may have room for commands that it had to park."""

@@ -22,7 +22,8 @@ from iscsi_target.iscsi.errors import LoginRefused, LoginStatus
 from iscsi_target.iscsi.framing import Buffer
 from iscsi_target.iscsi.login import Endpoint, LoginPhase, LoginTarget, Negotiated
 from iscsi_target.iscsi.parameters import Preferences
-from iscsi_target.iscsi.session import LOGOUT_DONE, Session
+from iscsi_target.iscsi.service_requests import LOGOUT_DONE
+from iscsi_target.iscsi.session import Session
 from iscsi_target.iscsi.text import Pair
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort

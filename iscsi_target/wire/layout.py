@@ -77,9 +77,6 @@ Bytes16 = Annotated[bytes, Kind(Form.BYTES, 128)]
 MAX_BIT_RUN = 64  # bits between two byte boundaries; one machine word
 
 
-from_bytes = int.from_bytes
-
-
 class LayoutError(ValueError):
     """Says that bytes are too short for a layout, or that a value does not fit its field."""
 
@@ -259,7 +256,7 @@ class Layout(tuple[Any, ...]):
 
         buffer    at least `size` bytes
         """
-        return from_bytes(buffer[: cls.size]) & mask != 0
+        return int.from_bytes(buffer[: cls.size]) & mask != 0
 
     @classmethod
     def construct(cls) -> Any:

@@ -16,7 +16,7 @@ from iscsi_target.iscsi.responses import (
     Reject,
     TextResponse,
 )
-from iscsi_target.iscsi.session import LOGOUT_CONNECTION, LOGOUT_RECOVERY, LOGOUT_SESSION
+from iscsi_target.iscsi.service_requests import LOGOUT_CONNECTION, LOGOUT_RECOVERY, LOGOUT_SESSION
 from iscsi_target.iscsi.text import parse_listing
 from tests.initiator import ADDRESS, NODE, Lab
 from tests.transcript import Transcript, only, whole

@@ -317,7 +317,7 @@ def test_end_of_a_session_lets_parked_commands_of_others_go_on(lab: Lab, monkeyp
     a, b = lab.session("a"), lab.session("b")
     monkeypatch.setattr(parking, "LIMIT_BYTES", BLOCK)
     a.ask_to_write(0, attributes=2)  # ORDERED, and waits for its data
-    lab.units["disk0"].attention(AttentionCode.MODE_PARAMETERS_CHANGED)
+    lab.units["disk0"].nexuses.establish(AttentionCode.MODE_PARAMETERS_CHANGED)
     dormant, parked = b.read(0), b.read(0, 1)
     a.feed(b"\xff" * 48)  # lengths beyond the limits: the target closes
     assert a.closed

@@ -29,7 +29,8 @@ from iscsi_target.iscsi.requests import (
 )
 from iscsi_target.iscsi.responses import DataIn, LoginResponse, NopIn, ReadyToTransfer, ScsiResponse
 from iscsi_target.iscsi.responses import Response as TargetPdu
-from iscsi_target.iscsi.session import LOGOUT_DONE, MAX_IMMEDIATE_TASKS, Session
+from iscsi_target.iscsi.service_requests import LOGOUT_DONE
+from iscsi_target.iscsi.session import MAX_IMMEDIATE_TASKS, Session
 from iscsi_target.iscsi.text import encode
 from tests.transcript import INITIATOR, LARGEST, NODE, Pdu, Transcript, unpack_all, whole
 

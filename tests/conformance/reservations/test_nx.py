@@ -85,7 +85,7 @@ def nexus_of(host: Host, portal_group_tag: int = 1) -> Nexus:
 
 
 def pending(lab: Lab, host: Host) -> list[int]:
-    return list(lab.units["disk0"]._nexuses._attached[nexus_of(host)].attentions.pending)
+    return list(lab.units["disk0"].nexuses._attached[nexus_of(host)].attentions.pending)
 
 
 @pytest.mark.case("NX-01")

@@ -180,11 +180,11 @@ class World:
 
     def pending(self, nexus: Nexus) -> list[int]:
         """Returns the unit attentions that a nexus has not been told of, in order."""
-        return list(self.unit._nexuses._attached[nexus].attentions.pending)
+        return list(self.unit.nexuses._attached[nexus].attentions.pending)
 
     def pending_of_all(self) -> dict[Nexus, list[int]]:
         """Returns the unit attentions of every attached nexus that has any."""
-        return {nexus: codes for nexus in self.unit._nexuses if (codes := self.pending(nexus))}
+        return {nexus: codes for nexus in self.unit.nexuses if (codes := self.pending(nexus))}
 
     # Commands
 

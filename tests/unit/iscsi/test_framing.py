@@ -6,6 +6,7 @@ import pytest
 
 from iscsi_target.iscsi.errors import RejectReason, StreamLost
 from iscsi_target.iscsi.framing import LOGIN_DATA_BYTES, MAX_AHS_WORDS, Buffer, PduReader, frame
+from iscsi_target.iscsi.header import BasicHeader
 from iscsi_target.iscsi.requests import DataOut, NopOut, ScsiCommand
 from iscsi_target.wire.layout import LayoutError
 from tests.transcript import whole
@@ -169,6 +170,7 @@ def test_basic_header_tells_opcode_immediate_tag_and_cmd_sn():
     header = NopOut(immediate=True, initiator_task_tag=0x12345678, cmd_sn=0x9ABCDEF0)
     [pdu] = reader().feed(whole(frame(header)))
     basic = pdu.basic
+    assert isinstance(basic, BasicHeader)
     assert (basic.opcode, basic.immediate, basic.initiator_task_tag, basic.cmd_sn) == (0, True, 0x12345678, 0x9ABCDEF0)
     assert NopOut.unpack(pdu.header) == header
 

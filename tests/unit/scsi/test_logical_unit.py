@@ -199,14 +199,14 @@ def test_inquiry_and_report_luns_leave_the_attention_pending():
 
 @pytest.mark.clause("SPC4r37 6.33")
 def test_report_luns_clears_reported_luns_data_has_changed(bench: Bench):
-    bench.unit.attention(AttentionCode.REPORTED_LUNS_DATA_HAS_CHANGED)
+    bench.unit.nexuses.establish(AttentionCode.REPORTED_LUNS_DATA_HAS_CHANGED)
     bench.send(A, ReportLuns(allocation_length=16))
     assert bench.attention(A) is None
     assert bench.attention(B) == AttentionCode.REPORTED_LUNS_DATA_HAS_CHANGED
 
 
 def test_a_refused_report_luns_clears_nothing(bench: Bench):
-    bench.unit.attention(AttentionCode.REPORTED_LUNS_DATA_HAS_CHANGED)
+    bench.unit.nexuses.establish(AttentionCode.REPORTED_LUNS_DATA_HAS_CHANGED)
     bench.send(A, ReportLuns(select_report=0xFF, allocation_length=16))
     assert bench.attention(A) == AttentionCode.REPORTED_LUNS_DATA_HAS_CHANGED
 
@@ -238,7 +238,7 @@ def test_an_attention_comes_before_a_bad_cdb():
 
 
 def test_an_attention_stops_a_write_before_the_medium(bench: Bench):
-    bench.unit.attention(AttentionCode.CAPACITY_DATA_HAS_CHANGED)
+    bench.unit.nexuses.establish(AttentionCode.CAPACITY_DATA_HAS_CHANGED)
     task = bench.write(A, 0)
     assert bench.sense(task) == (6, AttentionCode.CAPACITY_DATA_HAS_CHANGED)
     assert not bench.at_medium
@@ -253,9 +253,9 @@ def test_a_resized_unit_tells_everybody_and_has_the_new_size(bench: Bench):
 
 
 def test_an_attention_can_be_for_one_nexus_and_be_withdrawn(bench: Bench):
-    bench.unit.attention_for(A, MODE_CHANGED)
-    bench.unit.attention_for(B, MODE_CHANGED)
-    bench.unit.withdraw_attention(MODE_CHANGED, B)
+    bench.unit.nexuses.establish_for(A, MODE_CHANGED)
+    bench.unit.nexuses.establish_for(B, MODE_CHANGED)
+    bench.unit.nexuses.withdraw(B, MODE_CHANGED)
     assert bench.attention(A) == MODE_CHANGED
     assert bench.attention(B) is None
 
@@ -306,7 +306,7 @@ def test_the_attention_of_a_reset_or_a_lost_nexus_comes_before_a_reservation_con
 @pytest.mark.clause("SAM5r21 5.3.3")
 def test_any_other_attention_waits_while_a_reservation_excludes_the_nexus(bench: Bench):
     bench.send(A, Reserve6())
-    bench.unit.attention(MODE_CHANGED, except_nexus=A)
+    bench.unit.nexuses.establish(MODE_CHANGED, except_nexus=A)
     assert bench.status(bench.read(B, 0)) is Status.RESERVATION_CONFLICT
     bench.send(A, Release6())
     assert bench.sense(bench.read(B, 0)) == (6, MODE_CHANGED)

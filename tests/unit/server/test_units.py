@@ -228,12 +228,12 @@ def test_restyled_unit_is_the_same_unit_and_tells_every_nexus(opened):
     nexuses = [Nexus(InitiatorPort(f"iqn.2026-11.org.example:{name}", bytes(6)), A.target_port) for name in "ab"]
     for nexus in nexuses:
         before.logical_unit.attach(nexus)
-        before.logical_unit.withdraw_attention(AttentionCode.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED, nexus)
+        before.logical_unit.nexuses.withdraw(nexus, AttentionCode.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED)
     serial, naa = before.device.identity.serial, before.device.identity.naa
     wanted = RAM._replace(personality="spdk")
     after = restyle(before, wanted)
     assert after == before._replace(configured=wanted)
     assert after.device.personality.name == "spdk"
     assert after.device.identity == Identity("INTEL", "Malloc disk", "0001", serial, naa)
-    table = after.logical_unit._nexuses
+    table = after.logical_unit.nexuses
     assert [table.first(nexus) for nexus in nexuses] == [AttentionCode.INQUIRY_DATA_HAS_CHANGED] * 2

@@ -34,7 +34,7 @@ def active(units: dict[str, LogicalUnit]) -> ActiveSession:
 
 def told(unit: LogicalUnit) -> set[int]:
     codes = set()
-    while (code := unit._nexuses.take(A)) is not None:
+    while (code := unit.nexuses.take(A)) is not None:
         codes.add(code)
     return codes
 
@@ -97,7 +97,7 @@ def test_one_unit_at_two_luns_is_attached_once(units: dict[str, LogicalUnit], ac
 
 def test_detached_session_is_forgotten_by_its_units(active: ActiveSession, units: dict[str, LogicalUnit]):
     active.detach()
-    assert not any(A in unit._nexuses for unit in units.values())
+    assert not any(A in unit.nexuses for unit in units.values())
 
 
 def test_summary_names_both_ends(active: ActiveSession):

@@ -1,0 +1,87 @@
+"""The requests of a session that are no SCSI: pings, text, logout and SNACK.
+
+Each function takes a PDU that is in its turn, queues what answers it, and returns what the target must know.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from iscsi_target.iscsi.connection import Connection
+from iscsi_target.iscsi.errors import ProtocolError, RejectReason
+from iscsi_target.iscsi.events import Event, LogoutRequested
+from iscsi_target.iscsi.framing import RawPdu
+from iscsi_target.iscsi.header import NO_TAG
+from iscsi_target.iscsi.requests import LogoutRequest, NopOut, SnackRequest, TextRequest
+from iscsi_target.iscsi.responses import NopIn
+
+if TYPE_CHECKING:  # a session has these functions in its tables
+    from iscsi_target.iscsi.session import Session
+
+LOGOUT_SESSION, LOGOUT_CONNECTION, LOGOUT_RECOVERY = 0, 1, 2  # RFC7143 11.14.1
+LOGOUT_DONE, LOGOUT_CID_NOT_FOUND, LOGOUT_RECOVERY_NOT_SUPPORTED = 0, 1, 2  # RFC7143 11.15.1
+
+
+def nop_out(session: "Session", connection: Connection, pdu: RawPdu) -> Iterable[Event]:
+    """Answers a ping, unless it is itself an answer.
+
+    Source: RFC7143 11.18
+    """
+    header = pdu.basic
+    assert isinstance(header, NopOut)
+    if header.initiator_task_tag != NO_TAG:
+        reply = NopIn(lun=header.lun, initiator_task_tag=header.initiator_task_tag)
+        connection.send(reply, bytes(pdu.data[: session.parameters.initiator_max_recv]))
+    return ()
+
+
+def text_request(session: "Session", connection: Connection, pdu: RawPdu) -> Iterable[Event]:
+    """Takes a part of an exchange of text, which may change what is negotiated.
+
+    raises    ProtocolError
+    Source: RFC7143 11.10
+    """
+    request = pdu.basic
+    assert isinstance(request, TextRequest)
+    session.parameters = session.text.receive(connection, request, bytes(pdu.data), session.parameters)
+    return ()
+
+
+def logout_request(session: "Session", connection: Connection, pdu: RawPdu) -> Iterable[Event]:
+    """Tells of a logout, or answers one that cannot be.
+
+    raises    ProtocolError for a reserved reason
+    Source: RFC7143 11.14
+    """
+    header = pdu.basic
+    assert isinstance(header, LogoutRequest)
+    tag = header.initiator_task_tag
+    if header.reason_code == LOGOUT_RECOVERY:
+        session.respond_logout(connection.cid, tag, response=LOGOUT_RECOVERY_NOT_SUPPORTED)
+    elif header.reason_code == LOGOUT_CONNECTION and header.cid not in session.connections:
+        session.respond_logout(connection.cid, tag, response=LOGOUT_CID_NOT_FOUND)
+    elif header.reason_code in (LOGOUT_SESSION, LOGOUT_CONNECTION):
+        return (LogoutRequested(connection.cid, tag),)
+    else:
+        raise ProtocolError(RejectReason.INVALID_PDU_FIELD, f"logout reason {header.reason_code} is reserved")
+    return ()
+
+
+def snack_request(session: "Session", connection: Connection, pdu: RawPdu) -> Iterable[Event]:
+    """Refuses: what is lost is not sent again at ErrorRecoveryLevel 0.
+
+    raises    ProtocolError
+    Source: RFC7143 11.16
+    """
+    header = pdu.basic
+    assert isinstance(header, SnackRequest)
+    raise ProtocolError(RejectReason.SNACK_REJECT, f"SNACK of type {header.kind} came at ErrorRecoveryLevel 0")
+
+
+def unknown(_session: "Session", _connection: Connection, pdu: RawPdu) -> Iterable[Event]:
+    """Refuses what has no place in a session.
+
+    raises    ProtocolError
+    Source: RFC7143 11.17.1
+    """
+    reason = f"opcode {pdu.basic.opcode:#x} has no place in this session"
+    raise ProtocolError(RejectReason.COMMAND_NOT_SUPPORTED, reason)
