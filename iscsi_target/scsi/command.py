@@ -53,6 +53,7 @@ class Command:
     available       False for a device that does not have the command
     handler         what the command does; raises StatusError
     data_out        bytes of Data-Out that a CDB asks for, 0 for one that will be refused; raises nothing
+    wants_data      False when no CDB asks for Data-Out
     relaxed         the access of a CDB that does less than others, None for the row's own; None: no CDB does less
     zeros           a mask of the bits of a CDB that must be zero
     first_byte      of every CDB
@@ -68,6 +69,7 @@ class Command:
     available: Callable[[Device], bool]
     handler: Callable[[Device, Layout, Call], Reply]
     data_out: Callable[[Device, Layout], int]
+    wants_data: bool
     relaxed: Callable[[Layout], Access | None] | None
     zeros: int
     first_byte: bytes
@@ -141,11 +143,15 @@ def _unsupported(row: Row) -> tuple[str, ...]:
     return ("control", *row.unsupported)
 
 
+def _no_data(_device: Device, _cdb: Layout) -> int:
+    return 0
+
+
 def command(
     row: Row,
     layout: type[CdbT],
     handler: Callable[[Device, CdbT, Call], Reply],
-    data_out: Callable[[Device, CdbT], int] = lambda device, cdb: 0,
+    data_out: Callable[[Device, CdbT], int] = _no_data,
     relaxed: Callable[[CdbT], Access | None] | None = None,
 ) -> Command:
     """Returns a row of the table; its functions get nothing but values of its layout.
@@ -164,6 +170,7 @@ def command(
         row.available,
         handler,  # type: ignore[arg-type]  # `Command.unpack` makes a value of the layout that the handler takes
         data_out,  # type: ignore[arg-type]  # likewise
+        data_out is not _no_data,
         relaxed,  # type: ignore[arg-type]  # likewise
         layout.mask("_", *_unsupported(row)),
         bytes([operation_code]),

@@ -53,7 +53,7 @@ class Lane:
         try:
             fields = command.unpack(cdb)
             call = self._call
-            if expected:
+            if expected or command.wants_data:
                 if command.data_out(device, fields) != expected:
                     return None
                 call = Call(self._nexus, data_out, (), expected, attached=self._nexuses)

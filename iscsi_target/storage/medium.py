@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 WORKER_THREADS = 32  # of the executor that all media share; they wait for disks, not for processors
 THREADS_PER_MEDIUM = 8  # so that one hung device leaves threads to three others
+MAX_UNTOLD_BYTES = 16 << 20  # of one medium: threads wait until the event loop has taken what was read
 OPERATIONS_PER_TURN = 16  # that a thread performs before media that wait for a thread have their turn
 
 Result = Outcome | MediumError
@@ -64,9 +65,10 @@ class Medium:
         self._closed = False
         self._idle = asyncio.Event()
         self._open = 0  # submitted and not told yet
-        self._queue = threading.Lock()  # guards the two that follow
+        self._queue = threading.Lock()  # guards the three that follow
         self._waiting: deque[_Entry] = deque()
         self._workers = 0
+        self._untold_bytes = 0  # of results that the event loop has not taken yet
         self._finished: deque[tuple[_Entry, Result]] = deque()
         self._woken = False
 
@@ -101,10 +103,7 @@ class Medium:
             return
         with self._queue:
             self._waiting.append(entry)
-            if self._workers == THREADS_PER_MEDIUM:
-                return
-            self._workers += 1
-        self._executor.submit(self._work)
+        self._employ()
 
     async def perform(self, operation: Operation) -> Result:
         """Does what `submit` does and returns the result; the operation runs to its end if the caller is cancelled."""
@@ -136,11 +135,22 @@ class Medium:
             await self._idle.wait()
         await asyncio.get_running_loop().run_in_executor(self._executor, self._backend.close)
 
+    def _employ(self) -> None:
+        """Sets one more thread to work, if there is anything to do and room for what comes of it."""
+        with self._queue:
+            if not self._has_work() or self._workers == THREADS_PER_MEDIUM:
+                return
+            self._workers += 1
+        self._executor.submit(self._work)
+
+    def _has_work(self) -> bool:
+        return bool(self._waiting) and self._untold_bytes < MAX_UNTOLD_BYTES
+
     def _work(self) -> None:
         """Performs waiting operations on a thread; ends when there are none, or to begin again behind other media."""
         for left in reversed(range(OPERATIONS_PER_TURN)):
             with self._queue:
-                if not self._waiting:
+                if not self._has_work():
                     self._workers -= 1
                     return
                 entry = self._waiting.popleft()
@@ -164,6 +174,8 @@ class Medium:
         The event loop clears `_woken` before it takes results, so one that is added after it took the last wakes it
         again; two threads may both wake it, which harms nobody.
         """
+        with self._queue:
+            self._untold_bytes += _size(result)
         self._finished.append((entry, result))
         self._wake(entry.loop)
 
@@ -179,12 +191,19 @@ class Medium:
             for _ in range(len(self._finished)):
                 entry, result = self._finished.popleft()
                 self._open -= 1
+                with self._queue:
+                    self._untold_bytes -= _size(result)
                 entry.done(result)
+                self._employ()
         finally:
             if self._finished:
                 self._wake(loop)
             if not self._open:
                 self._idle.set()
+
+
+def _size(result: Result) -> int:
+    return len(result) if isinstance(result, (bytes, bytearray)) else 0
 
 
 class _Entry(NamedTuple):

@@ -2,13 +2,14 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Literal
 
 import pytest
 
 from iscsi_target.scsi.operations import BLOCKS, Fault, Flush, MediumError, Operation, Read, WouldBlock, Write
+from iscsi_target.storage import medium as medium_module
 from iscsi_target.storage.medium import OPERATIONS_PER_TURN, THREADS_PER_MEDIUM, Medium, Result
 from iscsi_target.storage.ram import RamStore
 
@@ -239,3 +240,32 @@ async def test_an_operation_submitted_after_close_is_answered_later_with_gone(ex
     [result] = await told.all()
     assert isinstance(result, MediumError)
     assert result.fault is Fault.GONE
+
+
+class Jobs(Executor):
+    """Threads that work when the test says so, one after another."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Callable[[], object]] = []
+
+    def submit(self, job, /, *arguments):
+        self.jobs.append(job)
+        return Future()
+
+    def run(self) -> None:
+        while self.jobs:
+            self.jobs.pop(0)()
+
+
+async def test_threads_wait_until_the_event_loop_has_taken_what_was_read(monkeypatch):
+    monkeypatch.setattr(medium_module, "MAX_UNTOLD_BYTES", 1024)
+    jobs, store = Jobs(), Gate()
+    store.gate.set()
+    medium = Medium(store, jobs)
+    told: list[Result] = []
+    for _ in range(5):
+        medium.submit(Read(0, 512), told.append)
+    for taken in (2, 4, 5):
+        jobs.run()
+        await asyncio.sleep(0)
+        assert told == [bytes(512)] * taken
