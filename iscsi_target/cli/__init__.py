@@ -5,6 +5,7 @@ module of its own, imported only when it is the one to run.
 """
 
 import argparse
+import gc
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,7 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     arguments   without the program's name; None takes those of the process
     """
-    given = _parser().parse_args(arguments)
+    gc.disable()  # of what is loaded at the start nothing is garbage; `serve` collects from when it is ready
+    try:
+        return _run(_parser().parse_args(arguments))
+    finally:
+        gc.enable()
+
+
+def _run(given: argparse.Namespace) -> int:
     from iscsi_target.config.values import ConfigError, ConfigErrors
     from iscsi_target.storage.faults import StorageError
 

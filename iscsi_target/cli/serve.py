@@ -6,6 +6,7 @@ whoever reads them.
 """
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -140,6 +141,8 @@ class _Service:
         self._ending.set()
 
     def _announce_ready(self, server: Server) -> None:
+        gc.freeze()  # what is loaded by now stays, so no collection need look at it
+        gc.enable()
         portals = [str(address) for address in server.portals]
         self._print({"event": "serving", "urls": server.urls, "portals": portals, "pid": os.getpid()})
         if not self._options.json:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from inspect import get_annotations
 from operator import itemgetter
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self, TypeVar, dataclass_transform, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self, TypeVar, dataclass_transform
 
 
 class Form(Enum):
@@ -97,14 +97,8 @@ class _Field(NamedTuple):
     width_bits: int
     offset_bits: int
     default: Any
-
-    @property
-    def reserved(self) -> bool:
-        return self.name.startswith("_")
-
-    @property
-    def aligned(self) -> bool:
-        return self.form is Form.NUMBER or self.form is Form.BYTES
+    reserved: bool
+    aligned: bool  # starts and ends at a byte
 
     def declaration(self) -> Any:
         return self.name / Kind(self.form, self.width_bits).declaration()
@@ -152,21 +146,21 @@ class Layout(tuple[Any, ...]):
         super().__init_subclass__()
         if cls.__base__ is not Layout:
             raise TypeError(f"{cls.__name__} extends a layout, which has its fields and its codec already")
-        cls._declared = _declare(cls)
-        cls.size = sum(field.width_bits for field in cls._declared) // 8
-        named = [field for field in cls._declared if not field.reserved]
-        cls.fields = tuple(field.name for field in named)
-        cls._places = {name: place for place, name in enumerate(cls.fields)}
-        usage = sum(
-            ((1 << field.width_bits) - 1) << (cls.size * 8 - field.offset_bits - field.width_bits) for field in named
-        )
-        cls._reserved_mask = ((1 << cls.size * 8) - 1) ^ usage
-        for index, field in enumerate(named):
-            setattr(cls, field.name, property(itemgetter(index), doc=f"{field.width_bits} bits"))
-        for field in cls._declared:
-            if field.reserved and field.name in cls.__dict__:
-                delattr(cls, field.name)
-        _words(cls._declared)  # refuses what cannot become a codec
+        cls._declared = declared = _declare(cls)
+        _words(declared)  # refuses what cannot become a codec
+        places: dict[str, int] = {}
+        mask = 0
+        for name, _, width, _, default, reserved, _ in declared:
+            mask = mask << width | ((1 << width) - 1 if reserved else 0)
+            if not reserved:
+                setattr(cls, name, property(itemgetter(len(places))))
+                places[name] = len(places)
+            elif default is not _Field:
+                delattr(cls, name)
+        cls._reserved_mask = mask
+        cls._places = places
+        cls.fields = tuple(places)
+        cls.size = sum(field.width_bits for field in declared) // 8
 
     if not TYPE_CHECKING:  # type checkers know the constructor by dataclass_transform
         __new__ = _MadeAtFirstUse("__new__")
@@ -289,14 +283,16 @@ class Layout(tuple[Any, ...]):
 def _declare(cls: type[Layout]) -> tuple[_Field, ...]:
     declared = []
     offset = 0
+    given, taken = vars(cls), vars(Layout)
     for name, annotation in get_annotations(cls).items():
-        kind = get_args(annotation)[-1:]
-        if not kind or not isinstance(kind[0], Kind):
+        kind = getattr(annotation, "__metadata__", (None,))[0]
+        if not isinstance(kind, Kind):
             raise TypeError(f"{cls.__name__}.{name}: {annotation} is none of the field types")
-        if name in vars(Layout):
+        if name in taken:
             raise TypeError(f"{cls.__name__}.{name}: Layout itself has a {name}")
-        form, width = kind[0]
-        declared.append(_Field(name, form, width, offset, cls.__dict__.get(name, _Field)))
+        form, width = kind
+        reserved, aligned = name[0] == "_", form is Form.NUMBER or form is Form.BYTES
+        declared.append(_Field(name, form, width, offset, given.get(name, _Field), reserved, aligned))
         offset += width
     if offset % 8:
         raise TypeError(f"{cls.__name__} is {offset} bits long, not a whole number of bytes")
