@@ -6,9 +6,9 @@ derives a struct-based `unpack` and `pack`, and a declaration for construct, `co
 is the oracle of the property tests. What is not of such a type, or not a whole number of bytes, is refused when the
 class is defined.
 
-A program uses few of its layouts, and making a codec takes half a millisecond, so it is made at its first use. What
-asks a class for `unpack`, `pack` or its constructor first gets the functions themselves; from then on nothing stands
-before them. Construct is loaded when somebody asks for a declaration.
+A program uses few of its layouts, and each function of a codec takes some hundred microseconds to make, so it is made
+when the class is first asked for it. Who asks gets the function itself; from then on nothing stands before it.
+Construct is loaded when somebody asks for a declaration.
 
 A name that starts with an underscore is a reserved field: packed as zero, ignored by `unpack`, reported by
 `reserved_bit`, and no attribute of the value. Values are immutable tuples that compare by type and fields.
@@ -19,6 +19,7 @@ Variable-length structures are not declared here: they join several layouts, or 
 import struct
 from collections.abc import Callable
 from enum import Enum, auto
+from functools import cache
 from inspect import get_annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self, TypeVar, dataclass_transform
@@ -108,16 +109,13 @@ Declared = TypeVar("Declared")
 
 
 class _MadeAtFirstUse:
-    """Stands in a layout for one of the functions of its codec; whoever asks for it has the codec made and gets it."""
+    """Stands in a layout for one of the functions of its codec; whoever asks for it has it made and gets it."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def __get__(self, value: object, cls: type["Layout"]) -> Any:
-        cls.__new__, unpack, pack, encode = _generate(cls)  # type: ignore[method-assign]  # the generated codec
-        cls.unpack = classmethod(unpack)  # type: ignore[method-assign, assignment]  # the generated codec
-        cls.pack = pack  # type: ignore[method-assign]  # the generated codec
-        cls.encode = encode  # type: ignore[method-assign]  # the generated codec
+        setattr(cls, self._name, _generate(cls, self._name))
         return getattr(cls if value is None else value, self._name)
 
 
@@ -411,15 +409,9 @@ def _shifted(expression: str, bits: int, *, left: bool) -> str:
     return f"({expression} {'<<' if left else '>>'} {bits})"
 
 
-def _generate(cls: type[Layout]) -> tuple[Callable[..., Any], ...]:
-    codec = _Codec()
-    for word in _words(cls._declared):
-        if all(field.reserved for field in word):
-            codec.skip(sum(field.width_bits for field in word))
-        elif word[0].form is Form.BYTES:
-            codec.add_bytes(word[0])
-        else:
-            codec.add_word(word)
+def _generate(cls: type[Layout], name: str) -> Any:
+    """Makes one of the functions of a layout as it is to stand in the class."""
+    codec = _codec(cls)
     compiled = struct.Struct(codec.format)
     scope: dict[str, Any] = {
         "_load": compiled.unpack_from,
@@ -432,7 +424,8 @@ def _generate(cls: type[Layout]) -> tuple[Callable[..., Any], ...]:
         "_unfit": _unfit,
         **codec.tables,
     }
-    source = _SOURCE.format(
+    source, wrap = _SOURCES[name]
+    source = source.format(
         names=" ".join(f"{name}," for name in codec.names),
         decodings="\n    ".join(codec.decodings),
         values=" ".join(f"{value}," for value in codec.values),
@@ -442,30 +435,57 @@ def _generate(cls: type[Layout]) -> tuple[Callable[..., Any], ...]:
         packed=", ".join(codec.packed),
     )
     exec(compile(source, f"<codec of {cls.__name__}>", "exec"), scope)  # our own declarations only
-    return scope["create"], scope["unpack"], scope["pack"], staticmethod(scope["encode"])
+    return wrap(scope["_made"])
 
 
-_SOURCE = """
-def create(_cls, {arguments}):
+@cache
+def _codec(cls: type[Layout]) -> _Codec:
+    codec = _Codec()
+    for word in _words(cls._declared):
+        if all(field.reserved for field in word):
+            codec.skip(sum(field.width_bits for field in word))
+        elif word[0].form is Form.BYTES:
+            codec.add_bytes(word[0])
+        else:
+            codec.add_word(word)
+    return codec
+
+
+_SOURCES: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "__new__": (
+        """
+def _made(_cls, {arguments}):
     return _new(_cls, ({fields}))
-
-def unpack(_cls, buffer, offset=0):
+""",
+        staticmethod,
+    ),
+    "unpack": (
+        """
+def _made(_cls, buffer, offset=0):
     try:
         {names} = _load(buffer, offset)
     except _error:
         raise _too_short(_cls, buffer, offset) from None
     {decodings}
     return _new(_cls, ({values}))
-
-def encode({arguments}):
+""",
+        classmethod,
+    ),
+    "encode": (
+        """
+def _made({arguments}):
     try:
         if {checks}:
             return _store({packed})
     except (_error, TypeError):
         pass
     raise _unfit(_new(_cls, ({fields})))
-
-def pack(_value):
+""",
+        staticmethod,
+    ),
+    "pack": (
+        """
+def _made(_value):
     {fields} = _value
     try:
         if {checks}:
@@ -473,7 +493,10 @@ def pack(_value):
     except (_error, TypeError):
         pass
     raise _unfit(_value)
-"""
+""",
+        lambda made: made,
+    ),
+}
 
 
 def _arguments(cls: type[Layout], scope: dict[str, Any]) -> list[str]:

@@ -192,15 +192,16 @@ def test_field_may_have_the_name_of_anything_in_the_codec():
         Awkward.unpack(b"")
 
 
-@pytest.mark.parametrize("first", [lambda layout: layout(), lambda layout: layout.unpack, lambda layout: layout.pack])
-def test_codec_is_made_at_its_first_use_whichever_that_is(first):
+@pytest.mark.parametrize("name", ["__new__", "unpack", "pack", "encode"])
+def test_function_of_a_codec_is_made_when_it_is_first_asked_for(name):
     class Unused(Layout):
         kind: U8 = 1
 
-    assert {"__new__", "unpack", "pack"}.isdisjoint(vars(Unused))
-    first(Unused)
-    assert {"__new__", "unpack", "pack"} <= vars(Unused).keys()
+    functions = {"__new__", "unpack", "pack", "encode"}
+    getattr(Unused, name)
+    assert functions & vars(Unused).keys() == {name}
     assert Unused.unpack(Unused(kind=7).pack()) == Unused(kind=7)
+    assert Unused.encode(kind=7) == b"\x07"
 
 
 def test_function_that_was_taken_before_the_first_use_is_the_generated_one():
