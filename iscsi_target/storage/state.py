@@ -122,8 +122,9 @@ class StateFile:
         with self._calls, _refusing(self._where), _transaction(self._database):
             known = _port_identifiers(self._database)
             missing = [port for port in dict.fromkeys(ports) if port not in known]
-            free = sorted(set(range(1, MAX_PORT_IDENTIFIER + 1)) - set(known.values())) if missing else []
-            if len(missing) > len(free):
+            given = set(known.values())
+            free = (identifier for identifier in range(1, MAX_PORT_IDENTIFIER + 1) if identifier not in given)
+            if len(missing) > MAX_PORT_IDENTIFIER - len(given):
                 what = f"each of the {MAX_PORT_IDENTIFIER} relative target port identifiers has been given to a port"
                 raise StorageError(what, self._where, "use another state directory, which gives units new identities")
             for port, identifier in zip(missing, free, strict=False):
