@@ -5,6 +5,7 @@ from typing import Annotated
 import construct
 import pytest
 
+from iscsi_target.wire.codec import Form, Kind
 from iscsi_target.wire.layout import (
     B2,
     B3,
@@ -19,8 +20,6 @@ from iscsi_target.wire.layout import (
     Bit,
     Bytes4,
     FieldPointer,
-    Form,
-    Kind,
     Layout,
     LayoutError,
 )
