@@ -4,7 +4,8 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Literal
+from functools import partial
+from typing import Literal, ParamSpec, TypeVar
 
 import pytest
 
@@ -14,6 +15,9 @@ from iscsi_target.storage.medium import OPERATIONS_PER_TURN, THREADS_PER_MEDIUM,
 from iscsi_target.storage.ram import RamStore
 
 SIZE = 4096
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Gate(RamStore):
@@ -248,8 +252,8 @@ class Jobs(Executor):
     def __init__(self) -> None:
         self.jobs: list[Callable[[], object]] = []
 
-    def submit(self, job, /, *arguments):
-        self.jobs.append(job)
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
+        self.jobs.append(partial(fn, *args, **kwargs))
         return Future()
 
     def run(self) -> None:
