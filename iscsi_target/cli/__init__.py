@@ -77,7 +77,17 @@ def _run(given: argparse.Namespace) -> int:
             return _reservations(given)
         from iscsi_target.cli.serve import Options, run
 
-        return run(Options(given.configuration, given.state, given.listen, given.trace, given.json, given.verbose))
+        return run(
+            Options(
+                given.configuration,
+                given.state,
+                given.listen,
+                given.trace,
+                given.json,
+                given.verbose,
+                given.busy_poll,
+            )
+        )
     except ConfigErrors as mistakes:
         print("\n".join(mistakes.lines), file=sys.stderr)
     except (ConfigError, StorageError) as error:
@@ -128,6 +138,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument(
         "--trace", type=Path, metavar="FILE.pcapng", help="write what goes over the connections, for Wireshark"
+    )
+    serve.add_argument(
+        "--busy-poll",
+        type=int,
+        metavar="US",
+        help="for so many microseconds after input, ask for more instead of sleeping (50 to 200): less delay with one "
+        "command at a time, but a processor is busy as long as there is I/O, which several connections, and an "
+        "initiator on the same machine, then lack",
     )
     serve.add_argument("--json", action="store_true", help="events as JSON lines on standard output")
     serve.add_argument("-v", "--verbose", action="store_true", help="also log what helps to find an error")

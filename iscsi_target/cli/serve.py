@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from iscsi_target.cli.console import Console
 from iscsi_target.config.values import (
+    MAX_BUSY_POLL_US,
     ConfigError,
     ConfigErrors,
     Configuration,
@@ -31,10 +32,12 @@ from iscsi_target.server.journal import JsonFormatter, TextFormatter, record
 from iscsi_target.server.server import Server
 from iscsi_target.server.systemd import Notifier, inherited_sockets, watchdog_interval_s
 from iscsi_target.storage.faults import StorageError
+from iscsi_target.storage.host import keep_freed_memory
 
 log = logging.getLogger(__name__)
 
 STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
+KEPT_BYTES = 32 << 20  # of freed memory, for the buffers of the next large transfers
 
 
 class Options(NamedTuple):
@@ -46,6 +49,7 @@ class Options(NamedTuple):
     trace: Path | None
     json: bool
     verbose: bool
+    busy_poll_us: int | None = None
 
 
 def run(options: Options) -> int:
@@ -54,6 +58,7 @@ def run(options: Options) -> int:
     raises    ConfigError, StorageError when it cannot start
     """
     raise_limit()
+    keep_freed_memory(KEPT_BYTES)
     console = _log_to_console(options)
     try:
         with suppress(KeyboardInterrupt):  # before the signal handlers are in place
@@ -79,6 +84,11 @@ def read_configuration(options: Options) -> Configuration:
         if judged.configuration is None:
             raise ConfigErrors(str(options.configuration), judged.mistakes)
         configuration = judged.configuration
+    if options.busy_poll_us is not None:
+        if not 0 <= options.busy_poll_us <= MAX_BUSY_POLL_US:
+            remedy = f"write a number of microseconds from 0 (off) to {MAX_BUSY_POLL_US}"
+            raise ConfigError("--busy-poll", f"{options.busy_poll_us} is out of range", remedy=remedy)
+        configuration = configuration._replace(busy_poll_us=options.busy_poll_us)
     if options.listen is None:
         return configuration
     try:

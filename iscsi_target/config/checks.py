@@ -129,6 +129,7 @@ def _configuration(document: Document, state: Path | None) -> Configuration:
         discovery=secrets.authentication(document.single(AuthenticationTable, "discovery"), ("discovery",)),
         preferences=_preferences(session),
         timeouts=_timeouts(session),
+        busy_poll_us=document.busy_poll_us(),
     )
     mistakes.extend(_session_mistakes(session))
     mistakes.extend(_name_mistakes(document))

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from iscsi_target.config.address import Address
-from iscsi_target.config.values import DEFAULT_PERSONALITY, DEFAULT_PORTAL_GROUP, ConfigError, parse_address
+from iscsi_target.config.values import (
+    DEFAULT_PERSONALITY,
+    DEFAULT_PORTAL_GROUP,
+    MAX_BUSY_POLL_US,
+    ConfigError,
+    parse_address,
+)
 from iscsi_target.scsi.personalities import PERSONALITIES
 from iscsi_target.wire.names import InadmissibleValue, iscsi_name
 
@@ -248,6 +254,7 @@ KEYS: Mapping[str, str] = {
     "targets": "write [[targets]]",
     "discovery": "write [discovery]",
     "session": "write [session]",
+    "busy_poll_us": f"write busy_poll_us = 50, or another number from 0 (off) to {MAX_BUSY_POLL_US}",
 }
 Kind = TypeVar("Kind", bound=Table)
 
@@ -280,6 +287,14 @@ class Document:
             return found
         self.mistakes.append(Mistake(("state",), "is not the name of a directory", KEYS["state"]))
         return None
+
+    def busy_poll_us(self) -> int:
+        """Returns how long to ask for more input before sleeping; 0 when the file does not say or says it wrongly."""
+        found = self._tables.get("busy_poll_us", 0)
+        if isinstance(found, int) and not isinstance(found, bool) and 0 <= found <= MAX_BUSY_POLL_US:
+            return found
+        self.mistakes.append(Mistake(("busy_poll_us",), "is not a number of microseconds", KEYS["busy_poll_us"]))
+        return 0
 
     def names(self, key: str) -> frozenset[str]:
         """Returns the names of the tables under a key, right or wrong."""

@@ -26,6 +26,7 @@ DEFAULT_SIZE_BYTES = 1 << 30
 DEFAULT_PORTAL_GROUP = 1
 MIN_UNIT_BYTES = 512  # one block
 MAX_PORT = 65535
+MAX_BUSY_POLL_US = 1_000_000  # more would keep a processor busy between one command a second
 PORT = re.compile(r"\d{1,5}", re.ASCII)
 HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)  # or an IPv4 address
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # all addresses of the host -> one to reach it from itself
@@ -140,6 +141,7 @@ class Configuration(NamedTuple):
     state         directory of the state file and of files with a relative path
     discovery     who may log in for discovery
     preferences   the target's own values of the negotiable keys
+    busy_poll_us  how long to ask for more input before sleeping, 0..MAX_BUSY_POLL_US
     """
 
     state: Path
@@ -149,6 +151,7 @@ class Configuration(NamedTuple):
     discovery: Authentication = Authentication()
     preferences: Preferences = Preferences()
     timeouts: Timeouts = Timeouts()
+    busy_poll_us: int = 0
 
     def listening_at(self, *addresses: Address) -> "Configuration":
         """Returns the configuration with other addresses for its first portal group, and no advertised ones."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVarTuple, assert_never
 from iscsi_target.scsi.operations import Buffer, Fault, MediumError
 from iscsi_target.scsi.task import UnitState
 from iscsi_target.scsi.timeline import Entry
+from iscsi_target.server.busy_poll import BusyPoll
 from iscsi_target.server.descriptors import affordable_connections
 from iscsi_target.server.journal import announce
 from iscsi_target.server.transport import RECEIVE_BUFFER_BYTES, Channel
@@ -62,16 +63,25 @@ class Driver:
     tasks     owns the tasks of operations
     save      stores a unit's state durably
     trace     is told what goes over the connections, or None
+    busy_poll_us   how long to ask for more input before sleeping
     observers are told of every new entry in a unit's timeline
     """
 
-    def __init__(self, target: Target, tasks: asyncio.TaskGroup, save: Save, trace: "Trace | None") -> None:
+    def __init__(
+        self,
+        target: Target,
+        tasks: asyncio.TaskGroup,
+        save: Save,
+        trace: "Trace | None",
+        busy_poll_us: int = 0,
+    ) -> None:
         self.media: dict[str, Medium] = {}
         self._target = target
         self._tasks = tasks
         self._save = save
         self._trace = trace
         self._loop = asyncio.get_running_loop()
+        self._busy_poll = BusyPoll(self._loop, busy_poll_us / 1e6)
         self._numbers = count(1)
         self._buffer = memoryview(bytearray(RECEIVE_BUFFER_BYTES))
         self._channels: dict[int, Channel] = {}
@@ -114,6 +124,7 @@ class Driver:
             if self._trace.behind:
                 self._hold(number)
         self._input(number, self._target.received, number, received)
+        self._busy_poll.touched(self._loop.time())
 
     def channel_sent(self, number: int, sent: Iterable[Buffer]) -> None:
         """Lets the trace see what went out."""

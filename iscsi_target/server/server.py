@@ -154,7 +154,7 @@ class Server:
         self._listeners = await self._bind(self.configuration, self._inherited)
         self._target = self._build()
         tasks = await self._cleanup.enter_async_context(asyncio.TaskGroup())
-        self._driver = Driver(self._target, tasks, self._save, trace)
+        self._driver = Driver(self._target, tasks, self._save, trace, self.configuration.busy_poll_us)
         self._driver.media.update((name, opened.medium) for name, opened in self._units.items())
         self._cleanup.callback(self._driver.end)
         self._cleanup.callback(self._close_listeners)

@@ -7,6 +7,7 @@ import pytest
 from iscsi_target.cli import main
 from iscsi_target.cli.serve import Options, read_configuration
 from iscsi_target.config.address import Address
+from iscsi_target.config.values import ConfigError
 
 NOTHING = Options(configuration=None, state=None, listen=None, trace=None, json=False, verbose=False)
 MISTAKEN = """\
@@ -45,3 +46,15 @@ def test_wrong_listen_option_is_one_line(capsys):
     assert main(["serve", "--listen", "::1"]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("iscsi-target: --listen: '::1' is an IPv6 address without brackets; write HOST:PORT")
+
+
+def test_busy_polling_of_the_command_line_goes_before_that_of_the_file(tmp_path):
+    file = tmp_path / "target.toml"
+    file.write_text(
+        'busy_poll_us = 200\n[units.disk0]\nram = true\nsize = "1MiB"\n[[targets]]\nname = "iqn.2026-11.a:b"\n'
+    )
+    configured = NOTHING._replace(configuration=file, state=tmp_path)
+    assert read_configuration(configured).busy_poll_us == 200
+    assert read_configuration(configured._replace(busy_poll_us=0)).busy_poll_us == 0
+    with pytest.raises(ConfigError, match="--busy-poll"):
+        read_configuration(configured._replace(busy_poll_us=-1))

@@ -152,6 +152,8 @@ WRONG = [
     ("[session]", "[sesion]", "sesion is unknown; did you mean session?"),
     ("[discovery]", "[[discovery]]", "discovery is not a table"),
     ("[portal_groups.1]", "state = 1\n[portal_groups.1]", "state is not the name of a directory"),
+    ("[portal_groups.1]", "busy_poll_us = -1\n[portal_groups.1]", "busy_poll_us is not a number of microseconds"),
+    ("[portal_groups.1]", "busy_poll_us = true\n[portal_groups.1]", "busy_poll_us = 50, or another number from 0"),
 ]
 
 
