@@ -50,9 +50,8 @@ def test_wrong_listen_option_is_one_line(capsys):
 
 def test_busy_polling_of_the_command_line_goes_before_that_of_the_file(tmp_path):
     file = tmp_path / "target.toml"
-    file.write_text(
-        'busy_poll_us = 200\n[units.disk0]\nram = true\nsize = "1MiB"\n[[targets]]\nname = "iqn.2026-11.a:b"\n'
-    )
+    unit, target = '[units.disk0]\nram = true\nsize = "1MiB"\n', '[[targets]]\nname = "iqn.2026-11.a:b"\n'
+    file.write_text(f"busy_poll_us = 200\n{unit}{target}")
     configured = NOTHING._replace(configuration=file, state=tmp_path)
     assert read_configuration(configured).busy_poll_us == 200
     assert read_configuration(configured._replace(busy_poll_us=0)).busy_poll_us == 0
