@@ -7,8 +7,9 @@ reads what comes back with a `PduReader` and takes note of it, and never answers
 """
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from itertools import count
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from iscsi_target.iscsi import requests, responses
 from iscsi_target.iscsi.ahs import AdditionalHeaders, pack_additional_headers
@@ -23,7 +24,7 @@ from iscsi_target.scsi.block_cdb import Read10, Write10
 from iscsi_target.scsi.cdb import RequestSense, TestUnitReady
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.lun import pack_lun
-from iscsi_target.scsi.operations import MediumError, Outcome
+from iscsi_target.scsi.operations import MediumError, Operation, Outcome, WouldBlock
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.task import Ticket
 from iscsi_target.storage.ram import RamStore
@@ -49,6 +50,7 @@ ADDRESS = "10.0.0.1:3260"
 READY = TestUnitReady()
 SESSION, CONNECTION = 0, 1  # reason codes of a logout
 
+Result = Outcome | MediumError
 T = TypeVar("T")
 
 
@@ -79,8 +81,11 @@ def one_address(tags: Iterable[int] = (1,)) -> dict[int, list[Portal]]:
 class Lab:
     """Drives one target.
 
-    slow    True leaves operations at the medium until `finish`
+    slow        True leaves operations at the medium until `finish`
+    unit_type   what its logical units are
     """
+
+    unit_type = LogicalUnit
 
     def __init__(
         self,
@@ -92,8 +97,8 @@ class Lab:
     ) -> None:
         self.slow = False
         self.now = 100.0
-        self.units = {name: LogicalUnit(name, make_device()) for name in ("disk0", "disk1", "disk2")}
-        self.stores = {name: RamStore(BLOCKS * BLOCK) for name in self.units}
+        self.stores = {name: RamStore(BLOCKS * BLOCK) for name in ("disk0", "disk1", "disk2")}
+        self.units = {name: self.unit_type(name, make_device(), partial(self.attempt, name)) for name in self.stores}
         self.at_medium: dict[Ticket, Perform] = {}
         self.saving: dict[Ticket, Persist] = {}
         self.performed: list[Perform] = []
@@ -153,11 +158,19 @@ class Lab:
                 case Operated(number, entry):
                     self.operated[number] = entry.told.status
 
+    def attempt(self, unit: str, operation: Operation) -> Result | Literal[WouldBlock.BLOCKS]:
+        """What the medium of a unit does at once: nothing here."""
+        return WouldBlock.BLOCKS
+
+    def perform(self, unit: str, operation: Operation) -> Result:
+        """What the medium of a unit makes of an operation."""
+        return operation.perform(self.stores[unit])
+
     def finish(self, ticket: Ticket | None = None, error: MediumError | None = None) -> None:
         """Lets the medium finish an operation, the oldest when none is named."""
         action = self.at_medium.pop(ticket or next(iter(self.at_medium)))
         self.performed.append(action)
-        result: Outcome | MediumError = error or action.operation.perform(self.stores[action.unit])
+        result = error or self.perform(action.unit, action.operation)
         self.run(self.target.finished([(action.ticket, result)], self.now))
 
     def finish_all(self) -> None:

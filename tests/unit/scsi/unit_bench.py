@@ -13,7 +13,7 @@ from iscsi_target.scsi.device import Device, Features, Geometry, Identity, PortI
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.mode_pages import ControlPage, ModePages
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
-from iscsi_target.scsi.operations import Extent, MediumError, Operation, Outcome
+from iscsi_target.scsi.operations import Attempt, Extent, MediumError, Operation, Outcome, attempt_nothing
 from iscsi_target.scsi.pages import ModeHeader10
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.task import (
@@ -86,10 +86,13 @@ class Memory:
 
 
 class Bench:
-    """One logical unit with its surroundings; every input's actions are recorded, none is answered by itself."""
+    """One logical unit with its surroundings; every input's actions are recorded, none is answered by itself.
 
-    def __init__(self, *, removable: bool = False, quiet: bool = True) -> None:
-        self.unit = LogicalUnit("unit0", make_device(removable=removable))
+    attempt   what the medium does at once
+    """
+
+    def __init__(self, *, removable: bool = False, quiet: bool = True, attempt: Attempt = attempt_nothing) -> None:
+        self.unit = LogicalUnit("unit0", make_device(removable=removable), attempt)
         self.memory = Memory()
         self.actions: list[UnitAction] = []
         self.at_medium: dict[Ticket, Operation] = {}
