@@ -66,13 +66,13 @@ class TaskSet:
         return len(self._places) < MAX_TASKS and self._nexuses.get(nexus, 0) < MAX_TASKS_PER_NEXUS
 
     def enables(self, attribute: TaskAttribute) -> bool:
-        """Returns True when a task with an attribute would be enabled by coming in.
+        """Returns True when a task with an attribute would be enabled by coming in; one with ACA does not get this far.
 
         Source: SAM5r21 8.5, 8.6
         """
         if attribute is TaskAttribute.HEAD_OF_QUEUE:
             return True
-        if self._heads:
+        if self._heads or attribute is TaskAttribute.ACA:
             return False
         if not self._stretches:
             return True
