@@ -27,6 +27,7 @@ class Row(NamedTuple):
     medium_access   True when it needs a loaded and started medium
     unsupported     fields that must be zero, CONTROL besides
     exclusive       True when it may change what the state file keeps or the reservations: one at a time
+    repeatable      False when an operation that failed half-way comes to something else if it is done once more
     service_action  which of those that share the layout; None takes the layout's own, if it has one
     available       False for a device that does not have the command
     Source: SPC4r37 6.1, SBC3r36 5.1
@@ -39,6 +40,7 @@ class Row(NamedTuple):
     medium_access: bool = False
     unsupported: tuple[str, ...] = ()
     exclusive: bool = False
+    repeatable: bool = True
     service_action: int | None = None
     available: Callable[[Device], bool] = lambda device: True
 
@@ -57,8 +59,8 @@ class Command:
     relaxed         the access of a CDB that does less than others, None for the row's own; None: no CDB does less
     zeros           a mask of the bits of a CDB that must be zero
     first_byte      of every CDB
-    plain           True when the columns are the same for every CDB, an attention pre-empts it, and its handler changes
-                    nothing by itself
+    plain           True when the columns are the same for every CDB, an attention pre-empts it, its handler changes
+                    nothing by itself, and it is repeatable
     Source: SPC4r37 4.2.5, 6.35
     """
 
@@ -174,5 +176,5 @@ def command(
         relaxed,  # type: ignore[arg-type]  # likewise
         layout.mask("_", *_unsupported(row)),
         bytes([operation_code]),
-        row.attention and relaxed is None and service_action is None and not row.exclusive,
+        row.attention and relaxed is None and service_action is None and not row.exclusive and row.repeatable,
     )

@@ -225,7 +225,7 @@ TABLE: tuple[Command, ...] = (
     _reserve_out(OutAction.REPLACE_LOST_RESERVATION, Access.AS_REGISTRANT | Access.LOST),
     command(_read("READ(16)", "SBC3r36 5.13"), sbc.Read16, block.read),
     command(
-        _write("COMPARE AND WRITE", "SBC3r36 5.2"),
+        _write("COMPARE AND WRITE", "SBC3r36 5.2")._replace(repeatable=False),
         sbc.CompareAndWrite,
         block.compare_and_write,
         block.wanted_by_compare_and_write,
