@@ -122,33 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show program's version number and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    serve = commands.add_parser(
-        "serve",
-        help="serve a configuration, or one unit without any",
-        description="Serves a configuration, or without any one sparse 1 GiB unit at 127.0.0.1:3260.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    serve.add_argument("configuration", nargs="?", type=Path, metavar="CONFIG.toml", help="see README.md")
-    serve.add_argument("--state", type=Path, metavar="DIR", help="state directory, instead of the configured one")
-    serve.add_argument(
-        "--listen",
-        metavar="HOST:PORT",
-        help="instead of the addresses of the first portal group; port 0 takes a free port",
-    )
-    serve.add_argument(
-        "--trace", type=Path, metavar="FILE.pcapng", help="write what goes over the connections, for Wireshark"
-    )
-    serve.add_argument(
-        "--busy-poll",
-        type=int,
-        metavar="US",
-        help="for so many microseconds after input, ask for more instead of sleeping (50 to 200): less delay with one "
-        "command at a time, but a processor is busy as long as there is I/O, which several connections, and an "
-        "initiator on the same machine, then lack",
-    )
-    serve.add_argument("--json", action="store_true", help="events as JSON lines on standard output")
-    serve.add_argument("-v", "--verbose", action="store_true", help="also log what helps to find an error")
+    _add_serve(commands)
     check = commands.add_parser(
         "check",
         help="report every mistake in a configuration",
@@ -182,6 +156,36 @@ VERBS = {
         " Those who lose a registration are told.",
     ),
 }
+
+
+def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    serve = commands.add_parser(
+        "serve",
+        help="serve a configuration, or one unit without any",
+        description="Serves a configuration, or without any one sparse 1 GiB unit at 127.0.0.1:3260.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    serve.add_argument("configuration", nargs="?", type=Path, metavar="CONFIG.toml", help="see README.md")
+    serve.add_argument("--state", type=Path, metavar="DIR", help="state directory, instead of the configured one")
+    serve.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        help="instead of the addresses of the first portal group; port 0 takes a free port",
+    )
+    serve.add_argument(
+        "--trace", type=Path, metavar="FILE.pcapng", help="write what goes over the connections, for Wireshark"
+    )
+    serve.add_argument(
+        "--busy-poll",
+        type=int,
+        metavar="US",
+        help="for so many microseconds after input, ask for more instead of sleeping (50 to 200): less delay with one "
+        "command at a time, but a processor is busy as long as there is I/O, which several connections, and an "
+        "initiator on the same machine, then lack",
+    )
+    serve.add_argument("--json", action="store_true", help="events as JSON lines on standard output")
+    serve.add_argument("-v", "--verbose", action="store_true", help="also log what helps to find an error")
 
 
 def _add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -156,9 +156,8 @@ class Target:
     def sent(self, number: int, now: float) -> list[Action]:
         """Takes in that what a Send with `more` had is on its way, or waits in the driver, so that more may follow."""
         self._begin(now)
-        link = self._links.get(number)
-        if link is not None and link.active is not None:
-            self._dispatcher.relieved(link.active)
+        if number in self._links and (active := self._links[number].active) is not None:
+            self._dispatcher.relieved(active)
         return self._take_actions()
 
     def relieved(self, number: int, now: float) -> list[Action]:
@@ -463,8 +462,7 @@ class Target:
     def _handle(self, link: Link, event: events.Event) -> None:
         match event:
             case events.CommandReceived():
-                active = link.active
-                if active is not None and not active.ending:
+                if (active := link.active) is not None and not active.ending:
                     self._dispatcher.command(active, event)
             case events.LoginCompleted():
                 self._admit(link)
