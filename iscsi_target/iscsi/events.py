@@ -48,7 +48,7 @@ class CommandReceived:
     cdb: bytes
     attribute: int
     expected: int
-    data: bytes | None
+    data: bytes | memoryview | None
     connection: "Connection" = field(compare=False)
     read: bool = field(compare=False)
     write: bool = field(compare=False)

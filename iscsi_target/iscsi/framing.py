@@ -32,12 +32,14 @@ class RawPdu(NamedTuple):
     header       its 48 bytes
     additional   additional header segments, 0..1020 bytes
     data         the data segment without padding
+    lasting      True when the views stay valid, because the PDU came in pieces and has a buffer of its own
     """
 
     basic: AnyRequest
     header: memoryview
     additional: memoryview
     data: memoryview
+    lasting: bool = False
 
 
 class PduReader:
@@ -101,7 +103,7 @@ class PduReader:
         needed = self._needed(basic, whole, 0)
         if needed == len(whole):
             self._partial, self._filled = bytearray(), 0
-            yield self._pdu(basic, whole, 0)
+            yield self._pdu(basic, whole, 0)._replace(lasting=True)
         else:
             self._partial = bytearray(needed)
             self._partial[: self._filled] = whole

@@ -200,7 +200,7 @@ class Session:
             self._tasks[tag].transfer.fail()
             return (DataOutFailed(tag, error.condition),)
         if header.final and immediate == expected:
-            command.data = bytes(pdu.data)
+            command.data = pdu.data if pdu.lasting else bytes(pdu.data)
             return (command,) if self._parking.is_clear(command.connection) or self.open(command) else ()
         task = self._tasks[tag] = OpenTask(command, self._transfer(pdu, header), pdu.data)
         if self._parking.admits(command, task):
@@ -473,12 +473,10 @@ def _ends_several_tasks(request: Numbered) -> bool:
 
 def _copied(pdu: RawPdu) -> RawPdu:
     """Returns a PDU that stays valid."""
-    return RawPdu(
-        pdu.basic,
-        memoryview(bytes(pdu.header)),
-        memoryview(bytes(pdu.additional)),
-        memoryview(bytes(pdu.data)),
-    )
+    if pdu.lasting:
+        return pdu
+    header, additional, data = (memoryview(bytes(part)) for part in (pdu.header, pdu.additional, pdu.data))
+    return RawPdu(pdu.basic, header, additional, data, lasting=True)
 
 
 Handler = Callable[[Session, Connection, RawPdu], Iterable[Event]]

@@ -178,3 +178,16 @@ def test_basic_header_tells_opcode_immediate_tag_and_cmd_sn():
 def test_frame_of_data_too_long_for_the_field_is_an_error_of_ours():
     with pytest.raises(LayoutError):
         frame(NopOut(), bytes(1 << 24))
+
+
+def test_pdu_that_came_in_pieces_stays_valid_and_one_that_came_whole_does_not():
+    sent = whole(frame(ScsiCommand(), b"data"))
+    reading, received = reader(), bytearray(sent)
+    [pdu] = reading.feed(received)
+    assert not pdu.lasting
+    assert list(reading.feed(received[:50])) == []
+    [pieces] = reading.feed(received[50:])
+    assert pieces.lasting
+    received[:] = bytes(len(received))
+    list(reading.feed(sent[:20]))
+    assert (bytes(pieces.header), bytes(pieces.data)) == (sent[:48], b"data")
