@@ -178,7 +178,10 @@ class Connection:
         numbered = header.replace(
             stat_sn=stat_sn, exp_cmd_sn=exp_cmd_sn, max_cmd_sn=max_cmd_sn, data_segment_length=len(data)
         )
-        self.queue(numbered.pack(), data, about=about)
+        begin = self.queued
+        self.queue(numbered.pack(), data)
+        if about is not None:
+            self.remark(begin, about)
 
     def stamp(self) -> tuple[int, int, int]:
         """Returns StatSN, ExpCmdSN and MaxCmdSN of a PDU that takes a StatSN, and is to be queued next."""
@@ -187,14 +190,10 @@ class Connection:
         numbers = self.phase.numbers
         return stat_sn, numbers.expected, numbers.maximum
 
-    def queue(self, header: bytes, data: Buffer, *, about: object = None) -> None:
-        """Queues one PDU that is numbered already, whose header has the length of the data.
-
-        about     as for `send`
-        """
+    def queue(self, header: bytes, data: Buffer) -> None:
+        """Queues one PDU that is numbered already, whose header has the length of the data."""
         output = self._output
-        begin = len(output)
-        if not begin:
+        if not output:
             self._touched[self] = None
         self.queued_bytes += len(data)
         if self._header_digest or self._data_digest or len(data) % 4:
@@ -203,9 +202,20 @@ class Connection:
             output.append(header)
             if data:
                 output.append(data)
-        if about is not None:
-            ahead, length = (sum(map(len, part)) for part in (output[:begin], output[begin:]))
-            self._remarks.append(Remark(ahead, length, about))
+
+    @property
+    def queued(self) -> int:
+        """How many buffers are queued; where the next PDU begins."""
+        return len(self._output)
+
+    def remark(self, begin: int, about: object) -> None:
+        """Says something of the PDU that was queued last.
+
+        begin     what `queued` was before it
+        about     what is to be known of it where it goes out
+        """
+        ahead, length = (sum(map(len, part)) for part in (self._output[:begin], self._output[begin:]))
+        self._remarks.append(Remark(ahead, length, about))
 
     def close(self) -> None:
         """Lets the connection end after what is queued."""

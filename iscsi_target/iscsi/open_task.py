@@ -102,13 +102,14 @@ def send(command: CommandReceived, response: Ending, parameters: Parameters, dat
     if len(data) > command.expected_read:
         # A view would keep all of a large read until an initiator that asked for little of it has it.
         data = bytes(memoryview(data)[: command.expected_read])
+    limit = min(parameters.initiator_max_recv, parameters.max_burst_length)
     if not data:
         _send_status(command, response, data_sn)
     elif command.write or response.status != STATUS_GOOD:
         parts = split(data, parameters.max_burst_length, parameters.initiator_max_recv)
         _send_data(command, parts, data_sn)
         _send_status(command, response, data_sn + len(parts))
-    elif len(data) <= parameters.initiator_max_recv and len(data) <= parameters.max_burst_length:
+    elif len(data) <= limit:
         _send_last(command, response, data, 0, data_sn)
     else:
         *parts, (offset, last, _) = split(data, parameters.max_burst_length, parameters.initiator_max_recv)
@@ -132,8 +133,9 @@ def _send_last(command: CommandReceived, response: Ending, data: Buffer, offset:
     Nearly every read ends here with its only PDU, so the header is packed from its fields without being made first.
     Source: RFC7143 11.7.3
     """
-    overflow, underflow, count = _residual(command, response)
-    stat_sn, exp_cmd_sn, max_cmd_sn = command.connection.stamp()
+    overflow, underflow, count = residual(command.expected_read, len(response.data_in))
+    connection = command.connection
+    stat_sn, exp_cmd_sn, max_cmd_sn = connection.stamp()
     header = DataIn.encode(
         final=True,
         status_present=True,
@@ -148,7 +150,7 @@ def _send_last(command: CommandReceived, response: Ending, data: Buffer, offset:
         buffer_offset=offset,
         residual_count=count,
     )
-    command.connection.queue(header, data)
+    connection.queue(header, data)
 
 
 def _send_status(command: CommandReceived, response: Ending, data_sn: int) -> None:
@@ -179,7 +181,11 @@ def _send_status(command: CommandReceived, response: Ending, data_sn: int) -> No
         bidirectional_read_residual_count=back.residual_count,
         residual_count=count,
     )
-    command.connection.queue(header, sense, about=response.about)
+    connection = command.connection
+    begin = connection.queued
+    connection.queue(header, sense)
+    if response.about is not None:
+        connection.remark(begin, response.about)
 
 
 def _residual(command: CommandReceived, response: Ending) -> Residual:
