@@ -57,11 +57,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     arguments   without the program's name; None takes those of the process
     """
+    given = _parser().parse_args(arguments)
+    if given.command != "serve":
+        return _run(given)
+    collects = gc.isenabled()
     gc.disable()  # of what is loaded at the start nothing is garbage; `serve` collects from when it is ready
     try:
-        return _run(_parser().parse_args(arguments))
+        return _run(given)
     finally:
-        gc.enable()
+        if collects:
+            gc.enable()
 
 
 def _run(given: argparse.Namespace) -> int:

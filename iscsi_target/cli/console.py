@@ -62,6 +62,8 @@ class Console(logging.Handler):
             if self._lines.empty() and reader_is_there:
                 self._tell_what_is_missing()
             self._closing.wait(PAUSE_S)
+        if reader_is_there:
+            self._tell_what_is_missing()
 
     def _next_lines(self) -> list[str]:
         """Waits for a line and returns it and those behind it, none at the end."""

@@ -45,7 +45,9 @@ class MediumError(Exception):
 
 
 class WouldBlock(Enum):
-    """The answer of an attempt that is no result: the operation needs a thread, nothing has been done.
+    """The answer of an attempt that is no result: the operation needs a thread, which does all of it.
+
+    Of a write a part may be on the medium already, as of any that is under way.
 
     It is a member of its own because None is the outcome of most operations.
     """

@@ -21,14 +21,13 @@ class BusyPoll:
         self._loop = loop
         self._limit_s = limit_s
         self._until = 0.0
-        self._polling = limit_s == 0  # never begins
+        self._polling = False
 
-    def touched(self, now: float) -> None:
-        """Begins anew, because there was input.
-
-        now    the time of the event loop
-        """
-        self._until = now + self._limit_s
+    def touched(self) -> None:
+        """Begins anew, because there was input."""
+        if not self._limit_s:
+            return
+        self._until = self._loop.time() + self._limit_s
         if not self._polling:
             self._polling = True
             self._loop.call_soon(self._poll)

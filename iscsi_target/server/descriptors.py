@@ -1,7 +1,7 @@
 """Open files that the process may have: how many are for connections, and how to get more.
 
-A socket is an open file. A quarter is left to images, the state file and
-whatever else an embedding program has open, so that a storm of connections cannot make a reload fail.
+A socket is an open file. A quarter is left to images, the state file and whatever else an embedding program has open,
+so that a storm of connections cannot make a reload fail.
 """
 
 import resource

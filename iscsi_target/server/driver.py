@@ -4,7 +4,7 @@ Everything that one batch of input led to is executed before the next input, and
 one call. Whatever may block runs on a thread; its result is input like any other.
 
 A bug in the machine must not take the other initiators down: an exception while it handles one connection is logged
-with its traceback and ends that connection. This is the one place, with the performing tasks below, that catches
+with its traceback and ends that connection. This is the one place, with the saving tasks below, that catches
 `Exception`. An operation always gets a result, be it a MediumError, because the machine waits for it.
 """
 
@@ -60,7 +60,7 @@ class Driver:
     """Runs a target on the running event loop.
 
     target    the machine; only this driver gives it input
-    tasks     owns the tasks of operations
+    tasks     owns the tasks that save
     save      stores a unit's state durably
     trace     is told what goes over the connections, or None
     busy_poll_us   how long to ask for more input before sleeping
@@ -124,7 +124,7 @@ class Driver:
             if self._trace.behind:
                 self._hold(number)
         self._input(number, self._target.received, number, received)
-        self._busy_poll.touched(self._loop.time())
+        self._busy_poll.touched()
 
     def channel_sent(self, number: int, sent: Iterable[Buffer]) -> None:
         """Lets the trace see what went out."""

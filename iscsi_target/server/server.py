@@ -327,9 +327,9 @@ class Server:
         )
 
     def _refuse_restart_only_changes(self, configuration: Configuration) -> None:
-        for name in ("state", "preferences", "timeouts"):
+        for name in ("state", "preferences", "timeouts", "busy_poll_us"):
             if getattr(configuration, name) != getattr(self.configuration, name):
-                key = name if name == "state" else "session"
+                key = "session" if name in ("preferences", "timeouts") else name
                 raise ConfigError(key, "cannot change while the server runs", remedy="restart it, or undo this change")
 
     def _retag(self, configuration: Configuration) -> set[Place]:

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 WORKER_THREADS = 32  # of the executor that all media share; they wait for disks, not for processors
 THREADS_PER_MEDIUM = 8  # so that one hung device leaves threads to three others
+RESULTS_PER_TURN = 32  # told before the event loop has its next turn
 MAX_UNTOLD_BYTES = 16 << 20  # of one medium: threads wait until the event loop has taken what was read
 OPERATIONS_PER_TURN = 16  # that a thread performs before media that wait for a thread have their turn
 
@@ -188,13 +189,13 @@ class Medium:
         """Calls back for what is finished by now; one that raises does not keep the others from being told."""
         self._woken = False
         try:
-            for _ in range(len(self._finished)):
+            for _ in range(min(len(self._finished), RESULTS_PER_TURN)):
                 entry, result = self._finished.popleft()
                 self._open -= 1
                 with self._queue:
                     self._untold_bytes -= _size(result)
-                entry.done(result)
                 self._employ()
+                entry.done(result)
         finally:
             if self._finished:
                 self._wake(loop)

@@ -12,6 +12,7 @@ The kernel does not tell which pages it has provided, so each region notes it fo
 import contextlib
 import mmap
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
@@ -30,7 +31,9 @@ from iscsi_target.scsi.operations import (
 )
 from iscsi_target.storage.medium import Result
 
-INLINE_LIMIT_BYTES = 2 << 20  # of one operation on the event loop: less than a millisecond, new pages included
+INLINE_LIMIT_BYTES = 1 << 20  # of a read or write on the event loop: less than a millisecond, new pages included
+OTHERS_LIMIT_BYTES = 64 << 10  # of what is asked for in few bytes; a window full of it takes some 5 ms
+PIECE_BYTES = 1 << 20  # of a large operation in a thread, which keeps the interpreter's lock; divides REGION_BYTES
 PAGE_BYTES = 4096  # granularity of allocation, that of a file
 REGION_BYTES = 64 << 20  # a map of 16 TiB walks at most 262,144 regions
 PAGES_PER_REGION = REGION_BYTES // PAGE_BYTES
@@ -71,7 +74,7 @@ class RamStore:
             if isinstance(operation, Write) and len(operation.data) <= INLINE_LIMIT_BYTES:
                 self.write(operation.offset_bytes, operation.data)
                 return None
-            if sum(length for _, length in extents(operation)) <= INLINE_LIMIT_BYTES:
+            if sum(length for _, length in extents(operation)) <= OTHERS_LIMIT_BYTES:
                 return operation.perform(self)
         except MediumError as error:
             return error
@@ -81,7 +84,7 @@ class RamStore:
         """Returns exactly length_bytes; what was never written reads as zeros."""
         self._check(offset_bytes, length_bytes)
         number, start = divmod(offset_bytes, REGION_BYTES)
-        if start + length_bytes > REGION_BYTES:
+        if length_bytes > PIECE_BYTES or start + length_bytes > REGION_BYTES:
             return b"".join(self.read(*piece) for piece in _pieces(offset_bytes, length_bytes))
         region = self._regions.get(number)
         return bytes(length_bytes) if region is None else region.memory[start : start + length_bytes]
@@ -90,7 +93,7 @@ class RamStore:
         """Writes all of data; raises MediumError(NO_SPACE) when memory is exhausted."""
         length_bytes = len(data)
         self._check(offset_bytes, length_bytes)
-        if offset_bytes % REGION_BYTES + length_bytes > REGION_BYTES:
+        if length_bytes > PIECE_BYTES or offset_bytes % REGION_BYTES + length_bytes > REGION_BYTES:
             source = memoryview(data)
             for position, length in _pieces(offset_bytes, length_bytes):
                 done = position - offset_bytes
@@ -105,11 +108,16 @@ class RamStore:
         self._check(offset_bytes, length_bytes)
         end_bytes = offset_bytes + length_bytes
         with self._lock:
-            for number in self._present(offset_bytes, end_bytes):
-                region, base = self._regions[number], number * REGION_BYTES
+            present = self._present(offset_bytes, end_bytes)
+        for number in present:
+            with self._lock:
+                region, base = self._regions.get(number), number * REGION_BYTES
+                if region is None:
+                    continue
                 region.discard(max(offset_bytes - base, 0), min(end_bytes - base, REGION_BYTES))
                 if 1 not in region.written:
                     del self._regions[number]
+            time.sleep(0)  # lets the event loop have the interpreter
 
     def flush(self) -> None:
         """Does nothing: no storage is more stable than this one's process."""
@@ -220,12 +228,13 @@ def _keys(table: Mapping[int, object], first: int, last: int) -> list[int]:
 
 
 def _pieces(offset_bytes: int, length_bytes: int) -> Iterator[tuple[int, int]]:
-    """Cuts a range where regions meet; yields (offset, length)."""
+    """Cuts a range at multiples of PIECE_BYTES; yields (offset, length), and lets others have the interpreter."""
     end_bytes = offset_bytes + length_bytes
     while offset_bytes < end_bytes:
-        length = min(REGION_BYTES - offset_bytes % REGION_BYTES, end_bytes - offset_bytes)
+        length = min(PIECE_BYTES - offset_bytes % PIECE_BYTES, end_bytes - offset_bytes)
         yield offset_bytes, length
         offset_bytes += length
+        time.sleep(0)
 
 
 def _joined(runs: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:

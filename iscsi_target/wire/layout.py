@@ -67,6 +67,8 @@ class _MadeAtFirstUse:
         self._name = name
 
     def __get__(self, value: object, cls: type["Layout"]) -> Any:
+        if cls is Layout:
+            return self  # which has no fields and no codec
         setattr(cls, self._name, generate(cls, cls._declared, self._name, _REFUSALS))
         return getattr(cls if value is None else value, self._name)
 

@@ -368,7 +368,7 @@ def check(pipe: Pipe) -> None:
 
 def load(url: str, plan: Plan, options: argparse.Namespace) -> Figures:
     """Logs in, loads a unit and logs out."""
-    payload = random.Random(1).randbytes(plan.size_bytes)
+    payload = random.randbytes(plan.size_bytes)  # of every run others, so that a write which is lost is seen
     numbers = range(options.identity, options.identity + options.sessions)
     sessions = [Session(place_of(url), Identity(number, options.digests)) for number in numbers]
     unit_bytes = sessions[0].size_bytes()

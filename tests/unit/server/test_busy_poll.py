@@ -35,7 +35,7 @@ def loop() -> Loop:
 
 
 def test_after_input_the_loop_stays_awake_until_the_limit(loop):
-    BusyPoll(loop, LIMIT_S).touched(loop.now)
+    BusyPoll(loop, LIMIT_S).touched()
     for _ in range(9):
         loop.now += LIMIT_S / 10
         loop.pass_once()
@@ -48,7 +48,7 @@ def test_after_input_the_loop_stays_awake_until_the_limit(loop):
 def test_more_input_begins_anew_with_one_callback(loop):
     poll = BusyPoll(loop, LIMIT_S)
     for _ in range(5):
-        poll.touched(loop.now)
+        poll.touched()
         loop.now += 0.9 * LIMIT_S
         loop.pass_once()
         assert len(loop.due) == 1
@@ -57,12 +57,12 @@ def test_more_input_begins_anew_with_one_callback(loop):
 def test_after_it_slept_input_wakes_it_again(loop):
     poll = BusyPoll(loop, LIMIT_S)
     for _ in range(2):
-        poll.touched(loop.now)
+        poll.touched()
         loop.now += LIMIT_S
         loop.pass_once()
         assert loop.due == []
 
 
 def test_without_a_limit_the_loop_is_left_alone(loop):
-    BusyPoll(loop, 0.0).touched(loop.now)
+    BusyPoll(loop, 0.0).touched()
     assert loop.due == []
