@@ -73,7 +73,7 @@ class LoginExchange:
         """Takes one Login Request and queues the response; the final one is left to the target's decision."""
         if pdu.basic.opcode != Opcode.LOGIN_REQUEST and not self._started:
             raise StreamLost(RejectReason.PROTOCOL_ERROR, "the first PDU of a connection is no Login Request")
-        request = LoginRequest.unpack(pdu.header)
+        request = pdu.basic if isinstance(pdu.basic, LoginRequest) else LoginRequest.unpack(pdu.header)
         self.numbers = FixedNumbers(request.cmd_sn)
         self._started = True
         try:

@@ -3,7 +3,7 @@
 Pings, text, numbering and SNACK never surface. LUN and CDB are opaque bytes.
 
 An event is about the session of the connection that was fed, so it names none. The request that it tells of may have
-come earlier and on another connection of that session: what answers it goes to the connection with its `cid`.
+come earlier and on another connection of that session: what answers it goes there, to its `connection` or by its `cid`.
 """
 
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ class CommandReceived:
     tag            the initiator task tag
     lun            8 bytes
     cdb            16..260 bytes
-    attribute      the task attribute field, 0..7
+    attribute      the task attribute field, 0..4
     expected       bytes of Data-Out that the initiator has for it
     data           all of them, when they came with the command or there are none; None when they are to come
     connection     its allegiance; what answers it goes there

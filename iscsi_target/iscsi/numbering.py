@@ -35,6 +35,8 @@ class CommandWindow(Generic[T]):
         if cmd_sn != self.expected or cmd_sn == advance(self.maximum):  # the window is closed then
             return False
         self.expected = advance(cmd_sn)
+        if self._waiting:  # what waits under the same number is a duplicate
+            self._waiting.pop(cmd_sn, None)
         if self._skipped:
             self._pass_skipped()
         return True

@@ -6,7 +6,6 @@ behind it waits too, so that the order of the commands stays. Nothing that is in
 might have to wait for a task that waits for it. Task management functions of the same session find it here.
 """
 
-from iscsi_target.iscsi.connection import MAX_QUEUED_BYTES, Connection
 from iscsi_target.iscsi.events import CommandReceived
 from iscsi_target.iscsi.open_task import OpenTask
 
@@ -33,9 +32,9 @@ class Parking:
             return False
         return True
 
-    def is_clear(self, connection: Connection) -> bool:
-        """Returns True when nothing is parked and a connection takes more; what ends at once needs no more room."""
-        return not self._parked and not connection.congested and connection.queued_bytes < MAX_QUEUED_BYTES
+    def is_clear(self, received: CommandReceived) -> bool:
+        """Returns True when `admits` would let a command go on that is no task yet."""
+        return not self._parked and self._has_room(received)
 
     def release(self) -> CommandReceived | None:
         """Returns the next command that may go on now, or None."""
@@ -55,11 +54,15 @@ class Parking:
 
     def _start(self, task: OpenTask) -> bool:
         """Counts a command in when there is room for it."""
+        if not self._has_room(task.received):
+            return False
         wanted = task.received.expected_read + task.received.expected
-        if task.connection.congested or task.connection.full:
-            return False
-        if self._under_way_bytes and self._under_way_bytes + wanted > LIMIT_BYTES:
-            return False
         self._under_way_bytes += wanted
         task.under_way_bytes = wanted
         return True
+
+    def _has_room(self, received: CommandReceived) -> bool:
+        if received.connection.congested or received.connection.full:
+            return False
+        wanted = received.expected_read + received.expected
+        return not self._under_way_bytes or self._under_way_bytes + wanted <= LIMIT_BYTES

@@ -155,10 +155,8 @@ class Session:
         """Keeps a request until those before it have come."""
         if self._numbers.early >= MAX_EARLY_REQUESTS:
             raise StreamLost(RejectReason.PROTOCOL_ERROR, f"{MAX_EARLY_REQUESTS} requests came before their turn")
-        if basic.immediate:
-            self._numbers.defer(basic.cmd_sn, (connection, _copied(pdu)))
-        else:
-            self._numbers.admit(basic.cmd_sn, (connection, _copied(pdu)))
+        keep = self._numbers.defer if basic.immediate else self._numbers.admit
+        keep(basic.cmd_sn, (connection, _copied(pdu)))
 
     def _handle(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
         try:
@@ -186,7 +184,7 @@ class Session:
         command = CommandReceived(tag, lun, cdb, attributes, 0, b"", connection, read, False, expected_read=expected)
         if pdu.data or not final:
             return self._with_data(pdu, header, command)
-        if self._parking.is_clear(connection) or self.open(command):
+        if self._parking.is_clear(command) or self.open(command):
             return (command,)
         return ()
 
@@ -196,20 +194,21 @@ class Session:
         try:
             check_unsolicited(header, immediate, self.parameters)
         except UnexpectedUnsolicitedData as error:
-            self._tasks[tag] = OpenTask(command, NO_DATA_OUT if header.final else self._transfer(pdu, header))
+            self._tasks[tag] = OpenTask(
+                command, NO_DATA_OUT if header.final else self._transfer(header, expected, immediate)
+            )
             self._tasks[tag].transfer.fail()
             return (DataOutFailed(tag, error.condition),)
         if header.final and immediate == expected:
             command.data = pdu.data if pdu.lasting else bytes(pdu.data)
-            return (command,) if self._parking.is_clear(command.connection) or self.open(command) else ()
-        task = self._tasks[tag] = OpenTask(command, self._transfer(pdu, header), pdu.data)
+            return (command,) if self._parking.is_clear(command) or self.open(command) else ()
+        task = self._tasks[tag] = OpenTask(command, self._transfer(header, expected, immediate), pdu.data)
         if self._parking.admits(command, task):
             return (command,)
         task.transfer.want(expected, task.take_immediate())
         return ()
 
-    def _transfer(self, pdu: RawPdu, header: ScsiCommand) -> DataOutTransfer:
-        expected, immediate = header.expected_data_transfer_length, len(pdu.data)
+    def _transfer(self, header: ScsiCommand, expected: int, immediate: int) -> DataOutTransfer:
         burst = min(self.parameters.first_burst_length, expected)
         unsolicited = 0 if header.final else max(0, burst - immediate)
         return DataOutTransfer(self._ordering, expected, immediate=immediate, unsolicited=unsolicited)
@@ -217,7 +216,7 @@ class Session:
     def open(self, command: CommandReceived) -> bool:
         """Makes a task of a command that does not end at once; returns False when it has to wait until there is room.
 
-        It has no effect on a command that is a task already, because the initiator has more data for it.
+        It has no effect on a command that is a task already.
         """
         if command.tag in self._tasks:
             return True
@@ -313,6 +312,11 @@ class Session:
         task.collecting = True
         self._solicit(task)
         return None
+
+    def forget_immediate(self, tag: int) -> None:
+        """Lets immediate data go that nobody took while its command was being handled."""
+        if (task := self._tasks.get(tag)) is not None:
+            task.take_immediate()
 
     def _solicit(self, task: OpenTask) -> None:
         """Sends the R2Ts that may go out now."""

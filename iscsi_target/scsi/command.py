@@ -55,7 +55,7 @@ class Command:
     available       False for a device that does not have the command
     handler         what the command does; raises StatusError
     data_out        bytes of Data-Out that a CDB asks for, 0 for one that will be refused; raises nothing
-    wants_data      False when no CDB asks for Data-Out
+    wants_data      False when no CDB asks for Data-Out, so that `data_out` need not be asked
     relaxed         the access of a CDB that does less than others, None for the row's own; None: no CDB does less
     zeros           a mask of the bits of a CDB that must be zero
     first_byte      of every CDB

@@ -3,7 +3,8 @@
 As long as nothing changes, the commands of a nexus are alike: the reservations admit them, no unit attention is
 pending, and nothing is ordered before them. A lane answers such a command when the medium can do at once what it asks,
 in a few calls and without a record of it, since a task that ends in the moment in which it comes is never in anybody's
-way. Whatever is not so plain, an error included, it leaves to the unit, having done nothing.
+way. Whatever is not so plain, an error included, it leaves to the unit, having done nothing, but for a part of a write
+that the medium is to do in a thread then: such a command goes on at once, so that check and write stay together.
 
 It decides nothing itself. What a nexus may send is what `checks` has admitted since the last change, and row, handler
 and operation are those of the long way. So a lane is the long way with its answers remembered, and

@@ -105,7 +105,7 @@ class LogicalUnit:
     name      the unit's name, for whoever executes its actions
     device    what the command handlers work on
     nexuses   who is attached, and the unit attentions of each
-    attempt   has the medium do an operation if that cannot block; BLOCKS when nothing has been done
+    attempt   has the medium do an operation if that cannot block; BLOCKS when a thread is to do it
     Source: SAM5r21 4.5.19, 8
     """
 

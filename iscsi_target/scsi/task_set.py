@@ -146,19 +146,27 @@ class Turn:
     followers   younger turns that wait for this one, in order
     """
 
-    __slots__ = ("blockers", "followers", "operation", "regions", "task", "writes")
+    __slots__ = ("_ranges", "blockers", "followers", "operation", "regions", "task", "writes")
 
     def __init__(self, task: Task, operation: Operation) -> None:
         self.task = task
         self.operation = operation
         self.writes = writes(operation)
         self.regions = _regions(extents(operation))
+        self._ranges: list[tuple[int, int]] | None = None
         self.blockers = 0
         self.followers: list[Turn] = []
 
     def disturbs(self, other: "Turn") -> bool:
         """Returns True when the two touch the same byte and one of them writes."""
-        return (self.writes or other.writes) and _overlap(_ranges(self.operation), _ranges(other.operation))
+        return (self.writes or other.writes) and _overlap(self.ranges, other.ranges)
+
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        """The (start, end) in bytes that it touches; most turns are never asked."""
+        if self._ranges is None:
+            self._ranges = _ranges(self.operation)
+        return self._ranges
 
 
 class Turns:
@@ -186,25 +194,25 @@ class Turns:
             self._await(turn, self._all)
             self._wide[turn] = None
         else:
-            if self._wide:
-                self._await(turn, self._wide)
+            older = dict(self._wide)
             for region in turn.regions:
                 present = self._regions.get(region)
                 if present is None:
                     self._regions[region] = {turn: None}
                 else:
-                    self._await(turn, present)
+                    older.update(present)
                     present[turn] = None
+            self._await(turn, older)
         self._all[turn] = None
         self._writers += turn.writes
         return not turn.blockers
 
     def _await(self, turn: Turn, older_turns: Iterable[Turn]) -> None:
-        """Lets a turn wait for those among older ones that it disturbs, for each of them once."""
+        """Lets a turn wait for those among older ones that it disturbs."""
         if not turn.writes and not self._writers:
             return
         for older in older_turns:
-            if turn.disturbs(older) and (not older.followers or older.followers[-1] is not turn):
+            if turn.disturbs(older):
                 older.followers.append(turn)
                 turn.blockers += 1
 

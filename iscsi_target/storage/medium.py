@@ -88,7 +88,11 @@ class Medium:
 
         returns   what `submit` would, or BLOCKS when the operation is not done and `submit` is needed
         """
-        return self._attempt(operation)
+        try:
+            return self._attempt(operation)
+        except Exception:
+            log.exception("internal error; %s failed", type(operation).__name__)
+            return MediumError(Fault.GONE)
 
     def submit(self, operation: Operation, done: Callable[[Result], None]) -> None:
         """Performs the operation in a thread.

@@ -114,6 +114,8 @@ class Dispatcher:
         )
         active.tasks[event.tag] = (new, unit)
         self.execute(unit, unit.accept(new))
+        if event.data is None:
+            active.session.forget_immediate(event.tag)
 
     def _clear_report(self, active: ActiveSession, event: CommandReceived) -> None:
         """Takes back what REPORT LUNS of any unit tells of all of them.

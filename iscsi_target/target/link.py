@@ -26,12 +26,14 @@ class Link:
 
     session    None until the connection is admitted
     active     the same session at work; None for a discovery session, and when the session is over
+    awaited    the session whose end its login waits for, or has waited for
     """
 
     def __init__(self, connection: Connection, timeouts: Timeouts, now: float) -> None:
         self.connection = connection
         self.session: Session | None = None
         self.active: ActiveSession | None = None
+        self.awaited: ActiveSession | None = None
         self._timeouts = timeouts
         self._cut_login_at = now + timeouts.login_s
         self._ping_at = NEVER

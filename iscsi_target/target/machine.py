@@ -288,8 +288,8 @@ class Target:
             return
         self._alarms.forget(number)
         if link.session is None:
-            for active in self._active.values():
-                active.afterwards.pop(link.connection, None)
+            if link.awaited is not None:
+                link.awaited.afterwards.pop(link.connection, None)
             return
         link.session.lose(link.connection)
         if link.session in self._discoveries:
@@ -303,9 +303,8 @@ class Target:
         """Returns what has gathered; sends come last, each before the close of its connection."""
         self._dispatcher.unpark()
         while self._touched:
-            touched = list(self._touched)
-            self._touched.clear()
-            for connection in touched:
+            while self._touched:
+                connection, _ = self._touched.popitem()  # one by one, so that a bug keeps no other output back
                 if connection.number in self._links:
                     self._flush(connection)
             self._dispatcher.unpark()  # the end of a session may have made room for others
@@ -382,6 +381,7 @@ class Target:
             old.close()
         active.session.connections.clear()
         active.afterwards = {link.connection: lambda: self._admit(link, active.session)}
+        link.awaited = active
         self._end(active)
 
     def _open(self, link: Link, negotiated: Negotiated, first_cmd_sn: int) -> Session:

@@ -40,7 +40,7 @@ IMPURE_MODULES = {"asyncio", "socket", "time", "random", "secrets", "os", "loggi
 # control socket has one: the task of a client. So has a medium: an operation on a thread.
 OUTERMOST_LOOPS = {
     "iscsi_target/server/driver.py": 3,
-    "iscsi_target/storage/medium.py": 1,
+    "iscsi_target/storage/medium.py": 2,
     "iscsi_target/server/control.py": 1,
     "iscsi_target/server/server.py": 1,
     "iscsi_target/client.py": 1,

@@ -125,3 +125,13 @@ def test_skip_drops_a_request_that_waits():
 @pytest.mark.parametrize("number", [4, 5 + WINDOW_COMMANDS])
 def test_number_outside_the_window_cannot_be_skipped(number):
     assert not CommandWindow[str](5).skip(number)
+
+
+def test_a_number_that_was_skipped_up_to_is_taken_once():
+    window = CommandWindow[str](5)
+    window.admit(6, "first")
+    assert window.skip(5)
+    assert window.expected == 6
+    assert window.pass_on(6)
+    assert window.early == 0
+    assert list(window.release()) == []

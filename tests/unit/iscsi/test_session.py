@@ -333,3 +333,34 @@ def test_close_closes_every_connection():
     transcript = Transcript()
     transcript.session.close()
     assert transcript.connection.closing
+
+
+def test_command_that_reads_and_announces_data_is_answered_at_once():
+    transcript = Transcript(initial_r2t=False)
+    tag = transcript.read(4, final=False)
+    assert transcript.take(DataOutFailed)
+    [answered] = transcript.respond(tag, status=2, sense=b"sense")
+    assert isinstance(answered.header, ScsiResponse)
+
+
+def test_command_waits_for_room_before_it_is_told_and_not_after():
+    transcript = Transcript()
+    transcript.write(LIMIT_BYTES)
+    [first] = transcript.take(CommandReceived)
+    command = transcript.number(ScsiCommand(write=True, expected_data_transfer_length=4))
+    assert list(transcript.connection.receive(transcript.pack(command, b"1234"))) == []
+    transcript.session.discard(first.tag)
+    told = transcript.session.unpark()
+    assert told is not None
+    assert told.data == b"1234"
+
+
+def test_immediate_data_that_nobody_takes_is_not_kept():
+    transcript = Transcript()
+    received = bytearray(
+        transcript.pack(transcript.number(ScsiCommand(write=True, expected_data_transfer_length=9)), b"1234")
+    )
+    [event] = transcript.connection.receive(memoryview(received))
+    assert isinstance(event, CommandReceived)
+    transcript.session.forget_immediate(event.tag)
+    received.clear()  # fails while anybody looks at it

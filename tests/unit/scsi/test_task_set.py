@@ -245,3 +245,20 @@ def _leave(turns: Turns, present: dict[Turn, Operation], running: set[Turn], gon
     for one in order:
         blocked = any(_disturb(present[one], present[other]) for other in order[: order.index(one)])
         assert (one in running) == (not blocked)
+
+
+def test_two_operations_are_compared_once_however_many_regions_they_share(monkeypatch: pytest.MonkeyPatch):
+    compared: list[Turn] = []
+    disturbs = Turn.disturbs
+
+    def noted(one: Turn, other: Turn) -> bool:
+        compared.append(other)
+        return disturbs(one, other)
+
+    monkeypatch.setattr(Turn, "disturbs", noted)
+    turns = Turns()
+    first = turn(Unmap(tuple((2 * n * REGION_BYTES, 1) for n in range(MAX_REGIONS // 2))))
+    second = turn(Unmap(tuple((2 * n * REGION_BYTES + 1, 1) for n in range(MAX_REGIONS // 2))))
+    assert turns.enter(first)
+    assert turns.enter(second)
+    assert compared == [first]

@@ -243,3 +243,22 @@ def test_addresses_are_those_of_the_connection(lab: Lab):
     a.login(None)
     assert a.ask([("SendTargets", "All")])[1] == ("TargetAddress", "192.0.2.7:3260,1")
     assert ADDRESS != "192.0.2.7:13260"
+
+
+def test_a_bug_while_one_connection_is_served_keeps_no_output_of_another_back(monkeypatch):
+    lab = Lab()
+    broken, other = lab.session("a"), lab.session("b")
+    connections = [lab.target._links[host.number].connection for host in (broken, other)]
+    drop = lab.target._drop
+
+    def fail_once(number):
+        monkeypatch.setattr(lab.target, "_drop", drop)
+        raise AssertionError("bug")
+
+    monkeypatch.setattr(lab.target, "_drop", fail_once)
+    connections[0].close()
+    connections[1].ping(5)
+    with pytest.raises(AssertionError, match="bug"):
+        lab.target.sent(other.number, lab.now)
+    lab.run(lab.target.disconnected(broken.number, lab.now))
+    assert [type(pdu.header) for pdu in other.received] == [NopIn]
