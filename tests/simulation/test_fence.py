@@ -1,5 +1,7 @@
 """Fencing one logical unit under random load, with a medium and a state file that answer late and in any order.
 
+With `at_once` the medium does at once by chance what it is asked, and commands go the short way where it takes them.
+
 Nodes N1, N1Q, N2 write, N3 fences them most of the time, and anybody may fence anybody (see the drawing in `world`).
 Every write carries its own number in every block. Every run is determined by its seed. What a `Target` makes of it is
 in `test_fence_target`.
@@ -8,6 +10,7 @@ in `test_fence_target`.
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import Literal
 
 import pytest
 
@@ -18,7 +21,8 @@ from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.mode_pages import ControlPage
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.open_task import Fence, OpenTask
-from iscsi_target.scsi.operations import Fault, MediumError
+from iscsi_target.scsi.operations import CompareAndWrite as CompareAndWriteOperation
+from iscsi_target.scsi.operations import Fault, MediumError, Operation, Outcome, WouldBlock, Write, WriteSame
 from iscsi_target.scsi.pages import UnmapBlockDescriptor, UnmapHeader
 from iscsi_target.scsi.personalities import PERSONALITIES
 from iscsi_target.scsi.personality import STRICT, OutAction, Personality, Quirk
@@ -73,6 +77,15 @@ class FencedUnit(LogicalUnit):
         super()._change(entry, transition)
 
 
+def payload(operation: Operation) -> bytes | None:
+    """Returns the last block of the Data-Out that an operation writes, or None when it writes none."""
+    match operation:
+        case Write(_, data) | CompareAndWriteOperation(_, _, data) | WriteSame(_, _, data):
+            return bytes(data[-BLOCK:])
+        case _:
+            return None
+
+
 class Schedule(World):
     """One run.
 
@@ -81,10 +94,14 @@ class Schedule(World):
     doomed   tag -> True when it is to end in silence, False with TASK ABORTED
     fences   how many fences are over; `waits` how many, by kind, found an operation of theirs at the medium
     swallowed   how often Data-Out came for a task that had ended
+    at_once     how likely the medium does at once what it is asked; `short` is how many commands went the short way
+    authors     the last block of the Data-Out of a command -> its tag
     """
 
-    def __init__(self, seed: int, personality: Personality = STRICT) -> None:
+    def __init__(self, seed: int, personality: Personality = STRICT, at_once: float = 0.0) -> None:
         self.random = random.Random(seed)
+        self.at_once, self.short = at_once, 0
+        self.authors: dict[bytes | None, int] = {}
         self.sent: dict[int, Task] = {}
         self.payloads: dict[int, bytes] = {}
         self.scopes: dict[int, set[int]] = {}
@@ -95,7 +112,7 @@ class Schedule(World):
         self.late: list[tuple[Task, int]] = []
         self.leaving: dict[int, Nexus] = {}
         super().__init__(personality=personality, nexuses=())
-        unit = FencedUnit("unit", make_device(personality, self.ports, UnitState()))
+        unit = FencedUnit("unit", make_device(personality, self.ports, UnitState()), self.attempt)
         unit.schedule = self
         self.unit = unit
         for nexus in OWN_KEYS:
@@ -151,11 +168,24 @@ class Schedule(World):
         attribute = TaskAttribute.SIMPLE if isinstance(cdb, PersistentReserveOut) else self.random.choice(ATTRIBUTES)
         raw = cdb.pack().ljust(16, b"\0")
         task = Task(nexus, tag, raw, attribute, bool(data), (0,), len(data) or None, self.now_s)
-        self.sent[tag], self.payloads[tag] = task, data
+        self.sent[tag], self.payloads[tag], self.authors[data[-BLOCK:]] = task, data, tag
+        if not late and self.goes_short(task, data):
+            return tag
         self._run(self.unit.accept(task))
         if tag in self.collecting and not late:
             self.give(tag, data)
         return tag
+
+    def goes_short(self, task: Task, data: bytes) -> bool:
+        """Lets a lane answer a command with its data; returns False when it does not."""
+        if not self.at_once:
+            return False
+        done = self.unit.lane(task.nexus).answer(task.cdb, task.attribute, data, len(data))
+        if done is None:
+            return False
+        self._end(task, Told(done.status), bytes(done.data_in))
+        self.short += 1
+        return True
 
     def _run(self, actions: Iterable[UnitAction]) -> None:
         actions = list(actions)
@@ -171,10 +201,14 @@ class Schedule(World):
         A unit attention of a reset or a lost nexus is told first (SAM5r21 5.3.3).
         """
         nexus = self.random.choice((*WRITERS, *WRITERS, N3))
+        for _ in range(self.random.randrange(1, 9) if self.at_once else 1):
+            self.issue_one(nexus)
+
+    def issue_one(self, nexus: Nexus) -> None:
         cdb, data, writes = self.command()
         excluded = writes and nexus not in self.unit.device.reservations.registrations
         excluded &= self.unit.device.reservations.reservation is not None
-        tag = self.dispatch(nexus, cdb, data, late=self.random.random() < 0.5)
+        tag = self.dispatch(nexus, cdb, data, late=self.random.random() < (0.1 if self.at_once else 0.5))
         if excluded and tag in self.ended:
             told = self.ended[tag]
             assert told == RC or self.may_come_first(told)
@@ -235,9 +269,23 @@ class Schedule(World):
             self._run(self.unit.finished(ticket, MediumError(Fault.WRITE_FAILED, 0)))
             return
         outcome = operation.perform(self.store)
+        self.check_change(tag, before)
+        self._run(self.unit.finished(ticket, outcome))
+
+    def check_change(self, tag: int | None, before: bytes) -> None:
         changed = bytes(self.store.read(0, HOT_BLOCKS * BLOCK)) != before
         assert not (changed and tag in self.dead), f"task {tag} {LATE}"
-        self._run(self.unit.finished(ticket, outcome))
+
+    def attempt(self, operation: Operation) -> Outcome | MediumError | Literal[WouldBlock.BLOCKS]:
+        """Does an operation at once by chance; of an UNMAP it is not known whose it is."""
+        if self.random.random() >= self.at_once:
+            return WouldBlock.BLOCKS
+        if self.random.random() < 0.05:
+            return MediumError(Fault.WRITE_FAILED, 0)
+        before = bytes(self.store.read(0, HOT_BLOCKS * BLOCK))
+        outcome = operation.perform(self.store)
+        self.check_change(self.authors.get(payload(operation)), before)
+        return outcome
 
     # Fences
 
@@ -317,10 +365,10 @@ class Schedule(World):
         self.dispatch(nexus, cdb, parameters)
 
 
-def run(seed: int, personality: Personality = STRICT) -> Schedule:
+def run(seed: int, personality: Personality = STRICT, at_once: float = 0.0) -> Schedule:
     """Runs one schedule; what fails says its seed."""
     try:
-        schedule = Schedule(seed, personality)
+        schedule = Schedule(seed, personality, at_once)
         schedule.run()
     except AssertionError as error:
         error.add_note(f"seed {seed}")
@@ -345,10 +393,19 @@ def test_nothing_that_a_fence_ended_changes_the_medium(first: int):
     assert waits["functions"] > BATCH // 8
 
 
+@pytest.mark.parametrize("at_once", [0.5, 0.8, 0.95])
+def test_fences_hold_though_the_medium_answers_at_once_by_chance(at_once: float):
+    """Law: the same, whether a command waits for the medium, or never gets into the task set."""
+    schedules = [run(seed, at_once=at_once) for seed in range(BATCH)]
+    assert sum(schedule.fences for schedule in schedules) > BATCH
+    assert sum(len(schedule.dead) for schedule in schedules) > BATCH // 2
+    assert sum(schedule.short for schedule in schedules) > BATCH // 8
+
+
 @pytest.mark.parametrize("personality", FENCING, ids=lambda personality: personality.name)
 def test_no_personality_lets_a_fence_leak(personality: Personality):
     """Law: the same, whatever target the unit imitates."""
-    schedules = [run(seed, personality) for seed in range(BATCH)]
+    schedules = [run(seed, personality, at_once=0.5 * (seed % 2)) for seed in range(BATCH)]
     assert sum(schedule.fences for schedule in schedules) > BATCH
     assert sum(len(schedule.dead) for schedule in schedules) > BATCH
 

@@ -57,9 +57,10 @@ class FenceSimulation(Simulation):
     fences       how many fences were GOOD, and how many orders they ended
     """
 
-    def __init__(self, seed: int) -> None:
-        super().__init__(seed)
-        self.lab = TwoPortLab()
+    lab_type = TwoPortLab
+
+    def __init__(self, seed: int, at_once: float = 0.0) -> None:
+        super().__init__(seed, at_once)
         self.tas = self.random.random() < 0.5
         device = self.lab.units["disk0"].device
         device.modes = device.modes.select(ControlPage(ps=False, tas=self.tas).pack(), 0).save()
@@ -202,10 +203,10 @@ class FenceSimulation(Simulation):
             self.perform()
 
 
-def run(seed: int) -> FenceSimulation:
+def run(seed: int, at_once: float = 0.0) -> FenceSimulation:
     """Runs one schedule; what fails says its seed."""
     try:
-        simulation = FenceSimulation(seed)
+        simulation = FenceSimulation(seed, at_once)
         simulation.set_up()
         simulation.run(STEPS)
         simulation.settle()
@@ -228,6 +229,14 @@ def test_no_write_of_a_fenced_host_comes_to_the_medium(first: int):
     simulations = [run(seed) for seed in range(first, first + BATCH)]
     assert sum(simulation.fences for simulation in simulations) > BATCH
     assert sum(simulation.ended for simulation in simulations) > BATCH // 2
+
+
+@pytest.mark.parametrize("at_once", [0.3, 0.8])
+def test_no_write_of_a_fenced_host_comes_to_a_medium_that_answers_at_once(at_once: float):
+    """Law: the same with media that answer at once by chance."""
+    simulations = [run(seed, at_once) for seed in range(2 * BATCH)]
+    assert sum(simulation.fences for simulation in simulations) > 2 * BATCH
+    assert sum(simulation.lab.short for simulation in simulations) > 4 * BATCH
 
 
 def test_the_law_fails_without_the_wait(monkeypatch):

@@ -1,4 +1,6 @@
-"""Several initiators at one target whose media answer late and in any order. Every run is determined by its seed.
+"""Several initiators at one target whose media answer late and in any order, or at once by chance.
+
+Every run is determined by its seed.
 
 Hosts A, B and C write, read, abort, reset, log out, come again and are cut in the middle of a PDU; LUN 0 is disk0, LUN
 1 is disk1 and comes and goes. Each write carries a number of its own in every block, so what reaches a store is known.
@@ -6,6 +8,7 @@ Hosts A, B and C write, read, abort, reset, log out, come again and are cut in t
 
 import random
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import pytest
 
@@ -20,9 +23,9 @@ from iscsi_target.iscsi.responses import (
     TaskManagementResponse,
 )
 from iscsi_target.iscsi.task_management import TaskManagement
-from iscsi_target.scsi.operations import Fault, MediumError, Write
-from iscsi_target.target import Action, Perform, Send, Timeouts
-from tests.initiator import Host, Lab, disk_node
+from iscsi_target.scsi.operations import Fault, MediumError, Operation, WouldBlock, Write
+from iscsi_target.target import Action, Send, Timeouts
+from tests.initiator import Host, Lab, Result, disk_node
 from tests.unit.scsi.unit_bench import BLOCK
 
 STEPS = 600
@@ -72,12 +75,24 @@ class Node:
 
 
 class FragmentingLab(Lab):
-    """A lab that keeps a transcript and lets the simulation see every operation before it is performed."""
+    """A lab that keeps a transcript and lets the simulation see every operation before it is performed.
 
-    def __init__(self) -> None:
+    at_once   says whether the medium does an operation at once
+    short     how many it did
+    """
+
+    def __init__(self, at_once: Callable[[Operation], bool]) -> None:
         super().__init__(timeouts=Timeouts(30, 20, 20, 10))
         self.slow = True
+        self.at_once = at_once
+        self.short = 0
         self.transcript: list[str] = []
+
+    def attempt(self, unit: str, operation: Operation) -> Result | Literal[WouldBlock.BLOCKS]:
+        if not self.at_once(operation):
+            return WouldBlock.BLOCKS
+        self.short += 1
+        return self.perform(unit, operation)
 
     def run(self, actions) -> None:
         actions = list(actions)
@@ -92,9 +107,17 @@ def _wrote(action: Action) -> str:
 
 
 class Simulation:
-    def __init__(self, seed: int) -> None:
+    """The load.
+
+    at_once   how likely a medium does at once what it is asked
+    """
+
+    lab_type: type[FragmentingLab] = FragmentingLab
+
+    def __init__(self, seed: int, at_once: float = 0.0) -> None:
         self.random = random.Random(seed)
-        self.lab = FragmentingLab()
+        self.at_once = at_once
+        self.lab = self.lab_type(self.draw)
         self.nodes = [Node(name) for name in NAMES]
         self.fenced: set[int] = set()
         self.rejoining: set[int] = set()
@@ -147,13 +170,20 @@ class Simulation:
         if not self.lab.at_medium:
             return
         ticket = self.random.choice(list(self.lab.at_medium))
-        self.check_fence(self.lab.at_medium[ticket])
+        self.check_fence(self.lab.at_medium[ticket].operation)
         failed = self.random.random() < 0.05
         self.lab.finish(ticket, MediumError(Fault.WRITE_FAILED, 0) if failed else None)
 
-    def check_fence(self, action: Perform) -> None:
-        if isinstance(action.operation, Write):
-            data = bytes(action.operation.data)
+    def draw(self, operation: Operation) -> bool:
+        """Says whether a medium does an operation at once."""
+        if not self.at_once or self.random.random() >= self.at_once:
+            return False
+        self.check_fence(operation)
+        return True
+
+    def check_fence(self, operation: Operation) -> None:
+        if isinstance(operation, Write):
+            data = bytes(operation.data)
             numbers = {int.from_bytes(data[start : start + 8]) for start in range(0, len(data), BLOCK)}
             assert not numbers & self.fenced, f"write {numbers} comes to the medium after a fence"
 
@@ -364,6 +394,17 @@ def test_fences_hold_and_nothing_is_left(seed: int):
     simulation.finish()
     assert simulation.lab.clean
     assert simulation.orders > STEPS // 20
+
+
+@pytest.mark.parametrize("at_once", [0.3, 0.8])
+def test_fences_hold_though_media_answer_at_once_by_chance(at_once: float):
+    """Law: the same, whichever way commands go."""
+    simulations = [Simulation(seed, at_once) for seed in range(10)]
+    for simulation in simulations:
+        simulation.run()
+        simulation.finish()
+        assert simulation.lab.clean
+    assert sum(simulation.lab.short for simulation in simulations) > STEPS // 8
 
 
 @pytest.mark.parametrize("seed", range(4))
