@@ -2,7 +2,7 @@
 
 import pytest
 
-from iscsi_target.iscsi.connection import Admission, Connection, Departure, LoginExchange
+from iscsi_target.iscsi.connection import MAX_QUEUED_BYTES, Admission, Connection, Departure, LoginExchange
 from iscsi_target.iscsi.errors import LoginStatus, RejectReason
 from iscsi_target.iscsi.events import LoginCompleted, LoginFailed, ProtocolViolated
 from iscsi_target.iscsi.framing import PduReader, frame
@@ -227,3 +227,15 @@ def test_remark_says_where_in_the_output_the_pdu_is(digests: bool):
     assert isinstance(pdu.header, NopIn)
     assert (pdu.header.initiator_task_tag, pdu.data, remark.about) == (7, b"meant", "this one")
     assert side.connection.take_remarks() == ()
+
+
+def test_connection_is_full_by_the_data_that_is_queued_and_not_by_headers():
+    connection = Transcript().connection
+    for _ in range(2):
+        connection.queue(bytes(48), bytes(MAX_QUEUED_BYTES - 4))
+        connection.send(NopIn())
+        assert not connection.full
+        connection.queue(bytes(48), bytes(4))
+        assert connection.full
+        connection.take_output()
+        assert not connection.full

@@ -1,9 +1,11 @@
 """Commands of a session that may have 16 MiB of Data-In under way."""
 
+from iscsi_target.iscsi.connection import MAX_QUEUED_BYTES
 from iscsi_target.iscsi.events import CommandReceived, DataOutCompleted, TaskManagementRequested
-from iscsi_target.iscsi.open_task import Response
-from iscsi_target.iscsi.parking import LIMIT_BYTES
+from iscsi_target.iscsi.open_task import OpenTask, Response
+from iscsi_target.iscsi.parking import LIMIT_BYTES, Parking
 from iscsi_target.iscsi.requests import DataOut, ScsiCommand, TaskManagementRequest
+from iscsi_target.iscsi.transfer import NO_DATA_OUT
 from tests.transcript import LUN, Transcript
 
 HALF = LIMIT_BYTES // 2
@@ -79,3 +81,51 @@ def test_task_management_ends_what_waits():
     transcript.connection.congested = False
     assert transcript.session.unpark() is None
     assert transcript.session.open_tasks == 0
+
+
+def test_reads_wait_while_the_connection_is_full():
+    transcript = Transcript()
+    transcript.connection.queue(bytes(48), bytes(MAX_QUEUED_BYTES))
+    command = transcript.number(ScsiCommand(read=True, expected_data_transfer_length=512))
+    assert list(transcript.connection.receive(transcript.pack(command))) == []
+    assert transcript.session.parks
+    assert transcript.session.unpark() is None
+    transcript.connection.take_output()
+    released = transcript.session.unpark()
+    assert released is not None
+    assert released.tag == command.initiator_task_tag
+
+
+def test_way_is_clear_until_something_waits_or_the_connection_takes_no_more():
+    transcript = Transcript()
+    connection, parking = transcript.connection, Parking()
+    command = received_command(transcript)
+    assert parking.is_clear(command)
+    connection.queue(bytes(48), bytes(MAX_QUEUED_BYTES - 4))
+    assert parking.is_clear(command)
+    connection.queue(bytes(48), bytes(4))
+    assert not parking.is_clear(command)
+    connection.take_output()
+    connection.congested = True
+    assert not parking.is_clear(command)
+    connection.congested = False
+    assert parking.is_clear(command)
+
+
+def test_way_is_not_clear_while_a_command_waits():
+    transcript, parking = Transcript(), Parking()
+    first, second = received_command(transcript), received_command(transcript)
+    little = received_command(transcript, 0)
+    assert parking.admits(first, OpenTask(first, NO_DATA_OUT))
+    assert parking.is_clear(little)
+    assert not parking.is_clear(second)
+    assert not parking.admits(second, OpenTask(second, NO_DATA_OUT))
+    assert not parking.is_clear(little)
+
+
+def received_command(transcript: Transcript, length: int = LIMIT_BYTES) -> CommandReceived:
+    """Returns a command that wants as much as may be under way, or another length."""
+    command = transcript.number(ScsiCommand(read=True, expected_data_transfer_length=length))
+    [event] = transcript.connection.receive(transcript.pack(command))
+    assert isinstance(event, CommandReceived)
+    return event

@@ -364,3 +364,50 @@ def test_immediate_data_that_nobody_takes_is_not_kept():
     assert isinstance(event, CommandReceived)
     transcript.session.forget_immediate(event.tag)
     received.clear()  # fails while anybody looks at it
+
+
+def test_command_that_does_not_end_at_once_becomes_a_task_once():
+    transcript = Transcript()
+    command = transcript.number(ScsiCommand(read=True, expected_data_transfer_length=4))
+    [event] = transcript.connection.receive(transcript.pack(command))
+    assert isinstance(event, CommandReceived)
+    assert transcript.session.open_tasks == 0
+    assert [transcript.session.open(event) for _ in range(2)] == [True, True]
+    assert transcript.session.open_tasks == 1
+    transcript.session.respond(event.tag, Response(0, data_in=b"1234"))
+    assert [pdu.data for pdu in transcript.answers()] == [b"1234"]
+    assert transcript.session.open_tasks == 0
+
+
+def test_command_that_has_more_data_to_come_is_a_task_when_it_is_told():
+    transcript = Transcript()
+    command = transcript.number(ScsiCommand(write=True, expected_data_transfer_length=600))
+    [event] = transcript.connection.receive(transcript.pack(command, bytes(100)))
+    assert isinstance(event, CommandReceived)
+    assert event.data is None
+    assert transcript.session.open_tasks == 1
+    assert transcript.session.open(event)
+    assert transcript.session.open_tasks == 1
+
+
+def test_command_that_cannot_go_on_is_a_task_that_waits():
+    transcript = Transcript()
+    first = transcript.read(LIMIT_BYTES)
+    command = transcript.number(ScsiCommand(read=True, expected_data_transfer_length=4))
+    assert list(transcript.connection.receive(transcript.pack(command))) == []
+    assert transcript.session.parks
+    assert transcript.session.open_tasks == 2
+    transcript.session.respond(first, Response(0))
+    told = transcript.session.unpark()
+    assert told is not None
+    assert told.tag == command.initiator_task_tag
+
+
+def test_tag_of_a_command_that_was_answered_at_once_may_be_used_again():
+    transcript = Transcript()
+    for _ in range(2):
+        command = transcript.number(ScsiCommand(read=True, initiator_task_tag=7))
+        [event] = transcript.connection.receive(transcript.pack(command))
+        assert isinstance(event, CommandReceived)
+        transcript.session.answer(event, Response(0))
+    assert [pdu.header.initiator_task_tag for pdu in transcript.answers()] == [7, 7]

@@ -4,6 +4,7 @@ import pytest
 
 from iscsi_target.scsi.access import Access
 from iscsi_target.scsi.block_cdb import WriteSame16
+from iscsi_target.scsi.cdb import PersistentReserveIn
 from iscsi_target.scsi.command import Row, command
 from iscsi_target.scsi.status import InvalidFieldInCdb, ReservedBitInCdb
 from iscsi_target.scsi.task import Done
@@ -44,3 +45,18 @@ def test_columns_may_depend_on_the_cdb():
 
 def test_usage_has_the_code_and_ones_for_what_is_evaluated():
     assert X.usage() == bytes.fromhex("9319" + "ff" * 12 + "1f00")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"attention": False}, {"exclusive": True}, {"repeatable": False}, {"service_action": 3}]
+)
+def test_what_has_more_to_it_than_others_is_not_plain(changes: dict):
+    plain = command(ROW, WriteSame16, lambda device, cdb, call: Done())
+    other = command(ROW._replace(**changes), WriteSame16, lambda device, cdb, call: Done())
+    assert (plain.plain, other.plain, X.plain) == (True, False, False)
+    assert not command(ROW._replace(unsupported=()), PersistentReserveIn, lambda device, cdb, call: Done()).plain
+
+
+def test_command_knows_its_first_byte_and_whether_it_ever_wants_data():
+    wanting = command(ROW, WriteSame16, lambda device, cdb, call: Done(), lambda device, cdb: 512)
+    assert (X.first_byte, X.wants_data, wanting.wants_data) == (b"\x93", False, True)

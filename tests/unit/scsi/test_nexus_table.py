@@ -1,15 +1,19 @@
 """Which attentions a nexus gets when it comes, goes and comes back. Nodes A and B; unit 0."""
 
+from collections.abc import Callable
+
 import pytest
 
 from iscsi_target.scsi import nexus_table
 from iscsi_target.scsi.attention import AttentionCode
+from iscsi_target.scsi.commands import find
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.nexus_table import POWER_ON, NexusTable
 
 PORT = TargetPort("iqn.2026-01.org.example:p", 1)
 A = Nexus(InitiatorPort("iqn.2026-01.org.example:a", bytes(6)), PORT)
 B = Nexus(InitiatorPort("iqn.2026-01.org.example:b", bytes(6)), PORT)
+READ, WRITE = find(b"\x28".ljust(16, b"\0")), find(b"\x2a".ljust(16, b"\0"))
 MODE = AttentionCode.MODE_PARAMETERS_CHANGED
 
 
@@ -78,3 +82,64 @@ def test_remembered_nexuses_are_bounded(table: NexusTable, monkeypatch: pytest.M
     table.attach(B)
     assert told(table, A) == [POWER_ON]
     assert told(table, B) == [AttentionCode.I_T_NEXUS_LOSS_OCCURRED]
+
+
+# What a nexus may do
+
+
+def test_what_was_admitted_is_found_by_the_first_byte(table: NexusTable):
+    epoch = object()
+    table.admit(A, READ, epoch)
+    table.admit(A, WRITE, epoch)
+    assert table.standing(A).admitted == {b"\x28": READ, b"\x2a": WRITE}
+    assert table.standing(A).epoch is epoch
+    assert table.standing(B).admitted == {}
+
+
+def test_admission_in_another_epoch_ends_those_before(table: NexusTable):
+    table.admit(A, READ, object())
+    table.admit(A, WRITE, epoch := object())
+    assert table.standing(A).admitted == {b"\x2a": WRITE}
+    assert table.standing(A).epoch is epoch
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.establish(MODE),
+        lambda table: table.establish(MODE, except_nexus=B),
+        lambda table: table.establish_for(A, MODE),
+        lambda table: table.take(A),
+        lambda table: table.withdraw(A, POWER_ON),
+    ],
+)
+def test_any_change_of_the_attentions_ends_what_was_admitted(change: Callable[[NexusTable], None], table: NexusTable):
+    standing = table.standing(A)
+    table.admit(A, READ, object())
+    change(table)
+    assert standing.admitted == {}
+    assert table.standing(A) is standing
+
+
+def test_attention_of_others_leaves_what_was_admitted(table: NexusTable):
+    table.admit(A, READ, object())
+    table.establish(MODE, except_nexus=A)
+    table.take(B)
+    assert table.standing(A).admitted == {b"\x28": READ}
+
+
+def test_nexus_that_is_not_attached_is_admitted_to_nothing(table: NexusTable):
+    table.detach(A)
+    table.admit(A, READ, object())
+    table.attach(A)
+    assert table.standing(A).admitted == {}
+
+
+def test_nexus_that_returns_is_admitted_to_nothing(table: NexusTable):
+    table.admit(A, READ, epoch := object())
+    before = table.standing(A)
+    table.detach(A)
+    table.attach(A)
+    assert table.standing(A) is not before
+    assert table.standing(A).admitted == {}
+    assert table.standing(A).epoch is not epoch

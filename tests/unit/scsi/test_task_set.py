@@ -262,3 +262,73 @@ def test_two_operations_are_compared_once_however_many_regions_they_share(monkey
     assert turns.enter(first)
     assert turns.enter(second)
     assert compared == [first]
+
+
+@given(
+    open_tasks=st.lists(st.sampled_from([SIMPLE, ORDERED, HEAD, TaskAttribute.UNTAGGED]), max_size=4),
+    ended=st.lists(st.integers(0, 3), max_size=3),
+    attribute=st.sampled_from([SIMPLE, ORDERED, HEAD, TaskAttribute.UNTAGGED]),
+)
+def test_a_task_is_enabled_by_coming_in_when_it_is_said_so(
+    open_tasks: list[TaskAttribute], ended: list[int], attribute: TaskAttribute
+):
+    """Law: `enables` says before what `enter` says after."""
+    tasks = TaskSet()
+    entered = [task(each) for each in open_tasks]
+    for each in entered:
+        tasks.enter(each)
+    for each in {entered[number] for number in ended if number < len(entered)}:
+        tasks.leave(each)
+    assert tasks.enables(attribute) is tasks.enter(task(attribute))
+
+
+@pytest.mark.parametrize("older", [(), (SIMPLE,), (ORDERED,), (HEAD,)])
+def test_nothing_enables_a_task_with_the_attribute_aca(older: tuple[TaskAttribute, ...]):
+    tasks = TaskSet()
+    for attribute in older:
+        tasks.enter(task(attribute))
+    assert not tasks.enables(TaskAttribute.ACA)
+
+
+def test_without_turns_there_is_quiet():
+    turns = Turns()
+    assert turns.are_quiet(Write(0, bytes(512)))
+    turn = Turn(task(), Write(0, bytes(512)))
+    turns.enter(turn)
+    turns.leave(turn)
+    assert turns.are_quiet(Write(0, bytes(512)))
+
+
+def test_readers_are_quiet_for_readers_only():
+    turns = Turns()
+    turns.enter(Turn(task(), Read(0, 512)))
+    assert turns.are_quiet(Read(0, 512))
+    assert turns.are_quiet(Flush())
+    assert not turns.are_quiet(Write(1 << 30, bytes(512)))
+
+
+@pytest.mark.parametrize("operation", [Read(1 << 30, 512), Write(1 << 30, bytes(512)), Flush()])
+def test_a_writer_is_quiet_for_nobody_wherever_it_is(operation: Operation):
+    turns = Turns()
+    turns.enter(Turn(task(), Write(0, bytes(512))))
+    assert not turns.are_quiet(operation)
+
+
+def test_a_writer_that_waits_is_in_the_way_too():
+    turns = Turns()
+    reader, writer = Turn(task(), Read(0, 512)), Turn(task(), Write(0, bytes(512)))
+    turns.enter(reader)
+    assert not turns.enter(writer)
+    assert not turns.are_quiet(Read(0, 512))
+    turns.leave(writer)
+    assert turns.are_quiet(Read(0, 512))
+
+
+@given(older=st.lists(st.sampled_from([Read(0, 512), Write(512, bytes(512)), Flush()]), max_size=4), byte=st.booleans())
+def test_what_is_quiet_has_its_turn_at_once(older: list[Operation], byte: bool):
+    """Law: an operation that nobody can be in the way of would not have to wait."""
+    turns = Turns()
+    for operation in older:
+        turns.enter(Turn(task(), operation))
+    wanted: Operation = Write(512, bytes(512)) if byte else Read(512, 512)
+    assert not turns.are_quiet(wanted) or turns.enter(Turn(task(), wanted))

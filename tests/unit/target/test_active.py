@@ -104,3 +104,20 @@ def test_summary_names_both_ends(active: ActiveSession):
     summary = active.summary()
     assert (summary.initiator, summary.isid, summary.target, summary.tsih) == ("a", "800000000007", "n", 5)
     assert (summary.portal_group_tag, summary.connections, summary.open_tasks) == (1, (), 0)
+
+
+def test_seat_is_the_same_for_every_command_until_the_units_change(
+    active: ActiveSession, units: dict[str, LogicalUnit]
+):
+    field = pack_lun(0)
+    seat = active.seat(field)
+    assert seat is not None
+    assert active.seat(field) is seat
+    assert active.seat(pack_lun(9)) is None
+    active.remap(active.node, units)
+    again = active.seat(field)
+    assert again is not None
+    assert again is not seat
+    assert again.unit is seat.unit
+    active.detach()
+    assert active.seat(field) is None

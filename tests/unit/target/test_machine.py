@@ -2,11 +2,12 @@
 
 import pytest
 
+from iscsi_target.iscsi.connection import MAX_QUEUED_BYTES
 from iscsi_target.iscsi.errors import LoginStatus
 from iscsi_target.iscsi.header import Opcode
 from iscsi_target.iscsi.requests import NopOut, ScsiCommand
-from iscsi_target.iscsi.responses import NopIn
-from iscsi_target.scsi.block_cdb import Write10
+from iscsi_target.iscsi.responses import DataIn, NopIn
+from iscsi_target.scsi.block_cdb import Read10, Write10
 from iscsi_target.target import (
     Announce,
     Close,
@@ -262,3 +263,83 @@ def test_a_bug_while_one_connection_is_served_keeps_no_output_of_another_back(mo
         lab.target.sent(other.number, lab.now)
     lab.run(lab.target.disconnected(broken.number, lab.now))
     assert [type(pdu.header) for pdu in other.received] == [NopIn]
+
+
+# Reads of one batch
+
+
+READ_BLOCKS = 64  # of each read
+
+
+class AtOnceLab(Lab):
+    """A lab whose media do everything at once."""
+
+    def attempt(self, unit, operation):
+        return self.perform(unit, operation)
+
+
+def reads(host: Host, count: int) -> bytes:
+    """Returns reads in one batch."""
+    cdb = Read10(transfer_length=READ_BLOCKS).pack().ljust(16, b"\0")
+    headers = [
+        ScsiCommand(
+            read=True,
+            initiator_task_tag=host.next_tag(),
+            expected_data_transfer_length=READ_BLOCKS * BLOCK,
+            cmd_sn=host.next_cmd_sn(),
+            cdb=cdb,
+        )
+        for _ in range(count)
+    ]
+    return b"".join(map(host.pack, headers))
+
+
+def test_batch_of_reads_leaves_in_sends_of_a_bounded_size_one_after_another():
+    lab = AtOnceLab()
+    a, count = lab.session("a"), 41
+    sends: list[Send] = []
+    actions = lab.target.received(a.number, reads(a, count), lab.now)
+    while actions:
+        [send] = actions
+        assert isinstance(send, Send)
+        sends.append(send)
+        lab.run(actions)
+        actions = lab.target.sent(a.number, lab.now)
+    lengths = [sum(map(len, send.buffers)) for send in sends]
+    assert [send.more for send in sends] == [True] * (len(sends) - 1) + [False]
+    assert all(MAX_QUEUED_BYTES <= length < MAX_QUEUED_BYTES + (READ_BLOCKS + 1) * BLOCK for length in lengths[:-1])
+    last = [pdu.header for pdu in a.received if isinstance(pdu.header, DataIn) and pdu.header.status_present]
+    assert [header.initiator_task_tag for header in last] == list(range(3, 3 + count))
+    assert lab.target.sessions()[0].open_tasks == 0
+
+
+def test_what_waits_for_its_send_waits_for_no_other_input():
+    lab = AtOnceLab()
+    a, b = lab.session("a"), lab.session("b")
+    [send] = lab.target.received(a.number, reads(a, 40), lab.now)
+    lab.run([send])
+    assert lab.target.elapsed(lab.now) == []
+    [other] = lab.target.received(b.number, reads(b, 1), lab.now)
+    assert isinstance(other, Send)
+    assert (other.connection, other.more) == (b.number, False)
+    assert lab.target.sent(b.number, lab.now) == []
+    assert lab.target.sent(a.number, lab.now) != []
+
+
+def test_more_is_sent_of_no_connection_that_is_gone_or_has_no_session(lab: Lab, a: Host):
+    assert lab.target.sent(999, lab.now) == []
+    assert lab.target.sent(lab.connect().number, lab.now) == []
+    discovering = lab.connect()
+    discovering.login(None)
+    assert lab.target.sent(discovering.number, lab.now) == []
+
+
+def test_several_results_of_one_call_leave_in_one_send(lab: Lab, a: Host):
+    lab.slow = True
+    tags = [a.read(lba) for lba in range(3)]
+    results = [(ticket, lab.perform(each.unit, each.operation)) for ticket, each in lab.at_medium.items()]
+    actions = lab.target.finished(results, lab.now)
+    assert [type(action) for action in actions] == [Send]
+    lab.run(actions)
+    assert [a.outcome(tag).data for tag in tags] == [bytes(BLOCK)] * 3
+    assert lab.target.finished([], lab.now) == []
