@@ -171,7 +171,7 @@ class Lab:
         action = self.at_medium.pop(ticket or next(iter(self.at_medium)))
         self.performed.append(action)
         result = error or self.perform(action.unit, action.operation)
-        self.run(self.target.finished([(action.ticket, result)], self.now))
+        self.run(self.target.finished(action.ticket, result, self.now))
 
     def finish_all(self) -> None:
         while self.at_medium:
@@ -180,7 +180,7 @@ class Lab:
     def persist(self) -> None:
         ticket = next(iter(self.saving))
         del self.saving[ticket]
-        self.run(self.target.finished([(ticket, None)], self.now))
+        self.run(self.target.finished(ticket, None, self.now))
 
     def wait(self, seconds: float) -> None:
         """Lets time pass, and calls the machine whenever it wants to be called."""

@@ -32,6 +32,8 @@ class LoginFailed(NamedTuple):
 class CommandReceived:
     """A SCSI command is in its turn.
 
+    It is not frozen, and made by position, because one is made for every command.
+
     tag            the initiator task tag
     lun            8 bytes
     cdb            16..260 bytes

@@ -181,7 +181,7 @@ class Persist(NamedTuple):
 
 @dataclass(slots=True)
 class Completed:
-    """The task is over and its status goes to the initiator.
+    """The task is over and its status goes to the initiator; the dispatcher adds what it is about.
 
     sense      sense data without the two-byte length that iSCSI puts before it; empty unless CHECK CONDITION
     data_in    the whole data that the command returns, whatever the initiator expects

@@ -324,7 +324,7 @@ class Driver:
             medium.submit(action.operation, done)
 
     def _performed(self, action: Perform, number: int | None, result: Result) -> None:
-        self._input(number, self._target.finished, [(action.ticket, result)])
+        self._input(number, self._target.finished, action.ticket, result)
 
     async def _persist(self, action: Persist, number: int | None) -> None:
         result: MediumError | None = None
@@ -336,7 +336,7 @@ class Driver:
         except Exception:
             log.exception("state of unit %s is not saved; the command that changed it fails", action.unit)
             result = MediumError(Fault.WRITE_FAILED)
-        self._input(number, self._target.finished, [(action.ticket, result)])
+        self._input(number, self._target.finished, action.ticket, result)
 
     async def saved(self, unit: str) -> None:
         """Returns when no save of a unit is under way any more."""

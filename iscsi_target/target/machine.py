@@ -11,7 +11,7 @@ A session has one connection, so reinstating the connection comes to the same as
 TSIH and what was negotiated for the session, which stay. The initiator learns of it as of the loss of a nexus.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import assert_never
 
@@ -172,11 +172,10 @@ class Target:
                 self._dispatcher.relieved(link.active)
         return self._take_actions()
 
-    def finished(self, results: Iterable[tuple[Ticket, Outcome | MediumError]], now: float) -> list[Action]:
-        """Takes in what became of some Performs or Persists; None for a Persist that is on stable storage."""
+    def finished(self, ticket: Ticket, result: Outcome | MediumError, now: float) -> list[Action]:
+        """Takes in what became of a Perform or a Persist; None for a Persist that is on stable storage."""
         self._begin(now)
-        for ticket, result in results:
-            self._dispatcher.finished(ticket, result)
+        self._dispatcher.finished(ticket, result)
         return self._take_actions()
 
     def operate(self, number: int, order: Order, now: float) -> list[Action]:

@@ -61,8 +61,8 @@ class Machine:
     def disconnected(self, connection, now):
         return self._answer("disconnected", "disconnected", connection)
 
-    def finished(self, results, now):
-        return self._answer("finished", "finished", *results)
+    def finished(self, ticket, result, now):
+        return self._answer("finished", "finished", ticket, result)
 
     def elapsed(self, now):
         self.wake = None
@@ -207,13 +207,13 @@ async def test_operation_is_performed_and_its_result_told(setting):
     setting.driver.media["disk0"] = Medium(b"late")
     setting.machine.answers[b"read"] = [Perform(TICKET, Read(0, 512), "disk0")]
     setting.connect().send(b"read")
-    assert await setting.machine.until("finished") == ("finished", (TICKET, b"late"))
+    assert await setting.machine.until("finished") == ("finished", TICKET, b"late")
 
 
 async def test_operation_of_a_unit_that_is_gone_fails(setting):
     setting.machine.answers[b"flush"] = [Perform(TICKET, Flush(), "disk0")]
     setting.connect().send(b"flush")
-    _, (_, result) = await setting.machine.until("finished")
+    _, _, result = await setting.machine.until("finished")
     assert isinstance(result, MediumError)
     assert result.fault is Fault.GONE
 
@@ -221,7 +221,7 @@ async def test_operation_of_a_unit_that_is_gone_fails(setting):
 async def test_saved_state_is_reported_with_none(setting):
     setting.machine.answers[b"save"] = [Persist(TICKET, UnitState(), "disk0")]
     setting.connect().send(b"save")
-    assert await setting.machine.until("finished") == ("finished", (TICKET, None))
+    assert await setting.machine.until("finished") == ("finished", TICKET, None)
     assert setting.saved == [("disk0", UnitState())]
 
 
@@ -241,7 +241,7 @@ async def test_unit_is_saved_when_nothing_of_it_is_under_way(setting):
 async def test_state_that_cannot_be_saved_is_reported_as_failed_write(setting):
     setting.machine.answers[b"save"] = [Persist(TICKET, UnitState({(8, 0): b"page"}), "disk0")]
     setting.connect().send(b"save")
-    _, (_, result) = await setting.machine.until("finished")
+    _, _, result = await setting.machine.until("finished")
     assert result.fault is Fault.WRITE_FAILED
 
 
