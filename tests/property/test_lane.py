@@ -136,7 +136,7 @@ class Side(Lab):
             self.finish(ticket)
         else:
             del self.saving[ticket]
-            self.run(self.target.finished([(ticket, None)], self.now))
+            self.run(self.target.finished(ticket, None, self.now))
 
     def _listen(self, name: str) -> bool:
         host = self.nodes[name]

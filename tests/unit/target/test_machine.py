@@ -332,14 +332,3 @@ def test_more_is_sent_of_no_connection_that_is_gone_or_has_no_session(lab: Lab, 
     discovering = lab.connect()
     discovering.login(None)
     assert lab.target.sent(discovering.number, lab.now) == []
-
-
-def test_several_results_of_one_call_leave_in_one_send(lab: Lab, a: Host):
-    lab.slow = True
-    tags = [a.read(lba) for lba in range(3)]
-    results = [(ticket, lab.perform(each.unit, each.operation)) for ticket, each in lab.at_medium.items()]
-    actions = lab.target.finished(results, lab.now)
-    assert [type(action) for action in actions] == [Send]
-    lab.run(actions)
-    assert [a.outcome(tag).data for tag in tags] == [bytes(BLOCK)] * 3
-    assert lab.target.finished([], lab.now) == []
