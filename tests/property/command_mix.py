@@ -46,6 +46,10 @@ class Command(NamedTuple):
     short: bool
 
 
+def packed(cdb: Layout) -> bytes:
+    return cdb.pack().ljust(16, b"\0")
+
+
 class Mix:
     """Draws commands.
 
@@ -82,14 +86,24 @@ class Mix:
         cdb, data, read = self.random.choice([self._spc2, self._reserve_in, *[self._reserve_out] * 5])()
         return self._sent(cdb, data, read, SIMPLE)
 
+    def taking(self, key: int) -> list[Command]:
+        """Draws the commands with which a node registers and reserves, as it is meant to be."""
+        register = spc.PersistentReserveOut(service_action=OutAction.REGISTER_AND_IGNORE_EXISTING_KEY)
+        reserve = spc.PersistentReserveOut(service_action=OutAction.RESERVE, type=self.random.choice(TYPES))
+        lists = (basic(0, key), basic(key))
+        return [
+            Command(packed(cdb.replace(parameter_list_length=len(data))), 1, data, len(data), 0, (True, False), False)
+            for cdb, data in zip((register, reserve), lists, strict=True)
+        ]
+
     def _sent(self, cdb: Layout, data: bytes, read: int, attributes: Iterable[int]) -> Command:
-        packed = bytearray(cdb.pack().ljust(16, b"\0"))
+        sent = bytearray(packed(cdb))
         if self.random.random() < 0.04:
-            packed[self.random.randrange(16)] ^= 1 << self.random.randrange(8)
+            sent[self.random.randrange(16)] ^= 1 << self.random.randrange(8)
         immediate = len(data) if self.random.random() < 0.7 else self.random.randrange(len(data) + 1)
         attribute = self.random.choice(list(attributes))
         flags, short = (bool(data), bool(read)), self.random.random() < 0.05
-        return self._with(Command(bytes(packed), attribute, data, immediate, read, flags, short), wrong=0.05)
+        return self._with(Command(bytes(sent), attribute, data, immediate, read, flags, short), wrong=0.05)
 
     def _with(self, command: Command, wrong: float) -> Command:
         """Draws other lengths and flags for a command, each as often as `wrong` says."""

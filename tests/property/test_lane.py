@@ -39,7 +39,7 @@ from tests.unit.scsi.unit_bench import BLOCK, BLOCKS
 
 SCHEDULES = 1000
 BATCH = 100
-STEPS = 24
+STEPS = 14
 PORTAL_GROUPS = {"a": 1, "b": 2, "c": 1}
 UNITS = ("disk0", "disk1")
 BAD_BLOCKS = range(4 * BLOCK, 5 * BLOCK)  # of a medium that has them: what is written there fails afterwards
@@ -230,6 +230,7 @@ class Trial:
             (70, self.command),
             (10, self.burst),
             (9, self.reserve),
+            (4, self.take_over),
             (2, self.manage),
             (2, self.come),
             (1, self.log_out),
@@ -307,13 +308,26 @@ class Trial:
         else:
             name, lun, command = self.somebody(), self.lun(), self.mix.any()
         self.last = name, lun, command
+        self.send(name, command, lun)
+
+    def send(self, name: str, command: Command, lun: int) -> None:
         command = self.fitting(name, command)
-        self.each(lambda side: side.send(name, command, lun))
+        if name in self.sides[0].nodes:
+            self.each(lambda side: side.send(name, command, lun))
 
     def reserve(self) -> None:
-        name, lun = self.somebody(), self.random.choice((0, 0, 1))
-        command = self.fitting(name, self.mix.reserving())
-        self.each(lambda side: side.send(name, command, lun))
+        self.send(self.somebody(), self.mix.reserving(), self.random.choice((0, 0, 1)))
+
+    def take_over(self) -> None:
+        """A node reserves the unit while another one works there, which goes on in another order."""
+        name, commands = self.somebody(), [self.mix.common() for _ in range(3)]
+        for command in commands * 2:
+            self.send(name, command, 0)
+        other = self.somebody()
+        for command in self.mix.taking(self.random.choice(KEYS[1:])):
+            self.send(other, command, 0)
+        for command in commands[::-1]:
+            self.send(name, command, 0)
 
     def burst(self) -> None:
         """Commands of several nodes that are under way together: they come to what they would one after another."""
