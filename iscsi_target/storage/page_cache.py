@@ -1,8 +1,8 @@
 """Reads and writes of a file or device on the event loop, as far as they end in the page cache without waiting.
 
 A read asks the kernel for what is cached and nothing else (RWF_NOWAIT). The kernel does not wait for what is missing,
-but it begins to fetch it, which may take a tenth of a millisecond on a virtual machine. So after a miss threads read
-for a while.
+but it begins to fetch it, which may take a tenth of a millisecond on a virtual machine. So after some misses in a row
+threads read for a while. One miss among hits is no reason: threads cost more than it does.
 
 A write asks for the same where the file system knows how. Where it does not, it is made here only when nothing is known
 that could hold it up:
@@ -33,6 +33,7 @@ from iscsi_target.storage import host
 from iscsi_target.storage.pace import Pace
 
 INLINE_LIMIT_BYTES = 1 << 20  # of one read or write: some 0.3 ms of copying
+MISSES_IN_A_ROW = 3  # after which reads are left to threads
 MISS_REST = 7  # times what a miss took, no read is tried: misses take an eighth of the event loop's time at most
 
 _IN_MEMORY = frozenset({0x01021994})  # tmpfs
@@ -64,6 +65,7 @@ class PageCache:
         self._descriptor = descriptor
         self._pace = pace
         self._clock = pace.clock
+        self._misses = 0  # in a row
         self._missing_until = -math.inf
         self._has_fixed_end = is_device
         self._unit_bytes = 1 if in_memory else max(os.sysconf("SC_PAGE_SIZE"), found.st_blksize)
@@ -106,12 +108,15 @@ class PageCache:
         buffer = bytearray(length_bytes)
         try:
             if os.preadv(self._descriptor, (buffer,), offset_bytes, os.RWF_NOWAIT) == length_bytes:
+                self._misses = 0
                 return buffer
         except OSError as error:
             if error.errno in _UNSUPPORTED:
                 self._read = _refuse_read
-        now = self._clock()
-        self._missing_until = now + MISS_REST * (now - begun)
+        self._misses += 1
+        if self._misses >= MISSES_IN_A_ROW:
+            now = self._clock()
+            self._missing_until = now + MISS_REST * (now - begun)
         return BLOCKS
 
     def _read_memory(self, offset_bytes: int, length_bytes: int) -> bytes | Literal[WouldBlock.BLOCKS]:

@@ -5,13 +5,14 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from iscsi_target.scsi.operations import BLOCKS, Flush, Read, Write
 from iscsi_target.storage import host
 from iscsi_target.storage.pace import STALL_S, Pace
-from iscsi_target.storage.page_cache import INLINE_LIMIT_BYTES, MISS_REST, PageCache
+from iscsi_target.storage.page_cache import INLINE_LIMIT_BYTES, MISS_REST, MISSES_IN_A_ROW, PageCache
 
 MIB = 1 << 20
 SIZE = 4 * MIB
@@ -112,7 +113,21 @@ def test_only_a_file_system_that_cannot_read_without_waiting_is_not_asked_again(
     assert len(calls) == asked
 
 
-def test_after_a_miss_threads_read_for_a_multiple_of_what_it_took(make, clock, monkeypatch):
+def test_a_miss_among_hits_leaves_the_next_read_where_it_is(make, monkeypatch):
+    cache = make(EXT4)
+    preadv, cached = os.preadv, itertools.cycle([False, False, True])
+
+    def sometimes(*arguments: Any) -> int:
+        if next(cached):
+            return preadv(*arguments)
+        raise BlockingIOError(errno.EAGAIN, "not cached")
+
+    monkeypatch.setattr(os, "preadv", sometimes)
+    for _ in range(5):
+        assert [cache.attempt(Read(0, 4)) for _ in range(3)] == [BLOCKS, BLOCKS, b"cccc"]
+
+
+def test_after_misses_in_a_row_threads_read_for_a_multiple_of_what_one_took(make, clock, monkeypatch):
     cache = make(EXT4)
     asked: list[float] = []
 
@@ -125,7 +140,7 @@ def test_after_a_miss_threads_read_for_a_multiple_of_what_it_took(make, clock, m
     while clock.now < 0.1:
         assert cache.attempt(Read(0, 512)) is BLOCKS
         clock.now += 0.0001
-    between = [after - before for before, after in itertools.pairwise(asked)]
+    between = [after - before for before, after in itertools.pairwise(asked[MISSES_IN_A_ROW - 1 :])]
     assert between == pytest.approx([0.001 * (1 + MISS_REST)] * len(between), abs=0.0002)
 
 
