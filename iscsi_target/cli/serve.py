@@ -58,7 +58,8 @@ def run(options: Options) -> int:
     raises    ConfigError, StorageError when it cannot start
     """
     raise_limit()
-    keep_freed_memory(KEPT_BYTES)
+    if not any(name.startswith("MALLOC_") for name in os.environ):  # which somebody has set to have it otherwise
+        keep_freed_memory(KEPT_BYTES)
     console = _log_to_console(options)
     try:
         with suppress(KeyboardInterrupt):  # before the signal handlers are in place
