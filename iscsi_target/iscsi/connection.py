@@ -196,12 +196,7 @@ class Connection:
         if not output:
             self._touched[self] = None
         self.queued_bytes += len(data)
-        if self._header_digest or self._data_digest or len(data) % 4:
-            wrap(output, header, data, header_digest=self._header_digest, data_digest=self._data_digest)
-        else:
-            output.append(header)
-            if data:
-                output.append(data)
+        wrap(output, header, data, header_digest=self._header_digest, data_digest=self._data_digest)
 
     @property
     def queued(self) -> int:

@@ -194,10 +194,9 @@ class Session:
         try:
             check_unsolicited(header, immediate, self.parameters)
         except UnexpectedUnsolicitedData as error:
-            self._tasks[tag] = OpenTask(
-                command, NO_DATA_OUT if header.final else self._transfer(header, expected, immediate)
-            )
-            self._tasks[tag].transfer.fail()
+            transfer = NO_DATA_OUT if header.final else self._transfer(header, expected, immediate)
+            transfer.fail()
+            self._tasks[tag] = OpenTask(command, transfer)
             return (DataOutFailed(tag, error.condition),)
         if header.final and immediate == expected:
             command.data = pdu.data if pdu.lasting else bytes(pdu.data)

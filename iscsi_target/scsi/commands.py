@@ -286,7 +286,7 @@ TABLE: tuple[Command, ...] = (
 
 _ROWS: Mapping[tuple[int, int | None], Command] = {(row.operation_code, row.service_action): row for row in TABLE}
 _PLAIN: Mapping[bytes, Command] = {  # by the first byte of the CDB
-    bytes([row.operation_code]): row for row in TABLE if row.service_action is None
+    row.first_byte: row for row in TABLE if row.service_action is None
 }
 _CODES_WITH_ACTIONS = frozenset(row.operation_code for row in TABLE if row.service_action is not None)
 
