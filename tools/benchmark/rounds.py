@@ -1,8 +1,8 @@
 """Takes the turns: every workload on every peer, A B C A B C, so that a slow minute of the machine hits all alike.
 
-The first round warms up and is not counted; of the others the median counts, of values and of ratios. A run during
-which other processes took the processors is done again, some times at most, and the one with the least of that counts:
-what decides is never the figure itself.
+The first round warms up and is not counted; of the others the median counts, of values and of ratios. Every run begins
+with the files in the page cache, unless it drops them itself. A run during which other processes took the processors is
+done again, some times at most, and the one with the least of that counts: what decides is never the figure itself.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -111,6 +111,7 @@ def _run(row: Row, peer: Peer, pace: Pace) -> Row:
 def _least_disturbed(workload: Workload, peer: Peer, pace: Pace) -> Measured:
     found: list[Measured] = []
     while len(found) <= pace.again:
+        peer.warm()
         found.append(workload.measure(workload, peer, pace.seconds))
         if workload.writes:
             peer.settle()
