@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from iscsi_target.iscsi.connection import Admission, Connection
 from iscsi_target.iscsi.events import CommandReceived, Event
-from iscsi_target.iscsi.framing import Buffer, PduReader, frame
+from iscsi_target.iscsi.framing import Buffer, Incoming, PduReader, frame
 from iscsi_target.iscsi.login import Endpoint, LoginPhase, LoginStep, Negotiated, SessionType
 from iscsi_target.iscsi.open_task import Response
 from iscsi_target.iscsi.parameters import Parameters
@@ -55,6 +55,13 @@ def negotiated(parameters: Parameters, *, discovery: bool = False) -> Negotiated
         target_name=None if discovery else NODE,
         parameters=parameters,
     )
+
+
+def receive(connection: Connection, received: Buffer) -> Iterator[Event]:
+    """Gives a connection bytes and yields what all of them bring about."""
+    incoming = Incoming(received)
+    while incoming.position < incoming.end:
+        yield from connection.receive(incoming)
 
 
 def whole(buffers: Iterable[Buffer]) -> bytes:
@@ -123,7 +130,7 @@ class Transcript:
         )
 
     def feed(self, received: Buffer) -> list[Pdu]:
-        for event in self.connection.receive(received):
+        for event in receive(self.connection, received):
             if isinstance(event, CommandReceived) and not self.session.open(event):
                 continue
             self.events.append(event)

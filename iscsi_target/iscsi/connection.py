@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from iscsi_target.iscsi.errors import LoginRefused, LoginStatus, ProtocolError, RejectReason, StreamLost
 from iscsi_target.iscsi.events import Event, LoginCompleted, LoginFailed, ProtocolViolated
-from iscsi_target.iscsi.framing import Buffer, PduReader, RawPdu, wrap
+from iscsi_target.iscsi.framing import Buffer, Incoming, PduReader, RawPdu, wrap
 from iscsi_target.iscsi.header import NO_TAG, Opcode
 from iscsi_target.iscsi.login import LoginPhase, LoginStep, Negotiated
 from iscsi_target.iscsi.numbering import WINDOW_COMMANDS
@@ -126,6 +126,9 @@ class Connection:
     portal_group_tag    of the portal that it came to
     local_address       "host:port" that the initiator connected to
     touched             where the connection enters itself when it has something to send or wants to close
+
+    stat_sn             the next StatSN
+    queued_bytes        how much data is queued
     """
 
     def __init__(
@@ -144,7 +147,7 @@ class Connection:
         self.closing = False
         self.congested = False  # more is queued on it than its peer fetches; the driver knows
         self._reader = PduReader(REQUEST_HEADERS)
-        self._stat_sn = 0
+        self.stat_sn = 0
         self._header_digest = False
         self._data_digest = False
         self._output: list[Buffer] = []
@@ -152,18 +155,30 @@ class Connection:
         self._remarks: list[Remark] = []
         self._touched = touched
 
-    def receive(self, received: Buffer) -> Iterator[Event]:
-        """Yields what the bytes bring about; each event must be acted upon before the next is asked for."""
+    def receive(self, incoming: Incoming) -> Iterator[Event]:
+        """Takes one PDU, or the part of it that has come, and yields what it brings about.
+
+        Each event must be acted upon before the next is asked for. What comes after the end is thrown away.
+        """
         try:
-            for pdu in self._reader.feed(received):
+            pdu = self._reader.take(incoming)
+            if pdu is not None:
                 yield from self.phase.receive(self, pdu)
-                if self.closing:
-                    return
         except StreamLost as error:
             if error.header and not isinstance(self.phase, LoginExchange):
                 self.reject(error.reason, error.header)
             self.close()
             yield ProtocolViolated(self.number, error.text)
+        if self.closing:
+            incoming.position = incoming.end
+
+    @property
+    def is_plain(self) -> bool:
+        """True when PDUs may be taken and queued without a look at each of them.
+
+        A PDU begins with what comes next, there are no digests, and nothing is in the way of what is sent.
+        """
+        return not (self._header_digest or self._data_digest or self._reader.has_part or self.congested or self.closing)
 
     def send(self, header: Response, data: Buffer = b"", *, status: bool = True, about: object = None) -> None:
         """Queues one PDU, filling StatSN, ExpCmdSN and MaxCmdSN.
@@ -174,7 +189,7 @@ class Connection:
         """
         stat_sn, exp_cmd_sn, max_cmd_sn = self.stamp()
         if not status:
-            self._stat_sn = stat_sn
+            self.stat_sn = stat_sn
         numbered = header.replace(
             stat_sn=stat_sn, exp_cmd_sn=exp_cmd_sn, max_cmd_sn=max_cmd_sn, data_segment_length=len(data)
         )
@@ -185,8 +200,8 @@ class Connection:
 
     def stamp(self) -> tuple[int, int, int]:
         """Returns StatSN, ExpCmdSN and MaxCmdSN of a PDU that takes a StatSN, and is to be queued next."""
-        stat_sn = self._stat_sn
-        self._stat_sn = advance(stat_sn)
+        stat_sn = self.stat_sn
+        self.stat_sn = advance(stat_sn)
         numbers = self.phase.numbers
         return stat_sn, numbers.expected, numbers.maximum
 
@@ -197,6 +212,17 @@ class Connection:
             self._touched[self] = None
         self.queued_bytes += len(data)
         wrap(output, header, data, header_digest=self._header_digest, data_digest=self._data_digest)
+
+    def queue_whole(self, pdus: list[Buffer], data_bytes: int, stat_sn: int) -> None:
+        """Queues the buffers of PDUs that are numbered and framed already.
+
+        data_bytes   how much of them is data
+        stat_sn      the number of the next PDU that takes one
+        """
+        self._touched[self] = None
+        self._output += pdus
+        self.queued_bytes += data_bytes
+        self.stat_sn = stat_sn
 
     @property
     def queued(self) -> int:

@@ -42,6 +42,28 @@ class RawPdu(NamedTuple):
     lasting: bool = False
 
 
+class Incoming:
+    """Bytes that have come, and how far they have been taken.
+
+    view       the bytes
+    position   where what was not taken begins
+    end        where it ends
+    """
+
+    __slots__ = ("end", "position", "view")
+
+    def __init__(self, received: Buffer) -> None:
+        self.view = memoryview(received)
+        self.position = 0
+        self.end = len(self.view)
+
+    def take(self, most: int) -> memoryview:
+        """Takes what is there, but not more than so many bytes."""
+        begin = self.position
+        self.position = min(begin + most, self.end)
+        return self.view[begin : self.position]
+
+
 class PduReader:
     """Turns bytes in any pieces into PDUs.
 
@@ -64,49 +86,63 @@ class PduReader:
         self._header_digest = header_digest
         self._data_digest = data_digest
 
-    def feed(self, received: Buffer) -> Iterator[RawPdu]:
-        """Yields the PDUs that are complete with these bytes; the rest is kept for the next call.
+    @property
+    def has_part(self) -> bool:
+        """True when the next bytes are the rest of a PDU."""
+        return self._filled > 0
 
-        Every PDU must be done with before the next is asked for; the iterator must be used up or closed for good.
+    def feed(self, received: Buffer) -> Iterator[RawPdu]:
+        """Yields what `take` returns for these bytes; the iterator must be used up or closed for good."""
+        incoming = Incoming(received)
+        while incoming.position < incoming.end:
+            pdu = self.take(incoming)
+            if pdu is not None:
+                yield pdu
+
+    def take(self, incoming: Incoming) -> RawPdu | None:
+        """Takes the next PDU; one that is not whole is kept for the next call, which is None.
+
+        A PDU must be done with before the next is taken.
 
         raises    StreamLost for a wrong digest or a length beyond the limits; the reader is of no use afterwards
         Source: RFC7143 11.2
         """
-        view = memoryview(received)
-        position, end = 0, len(view)
-        while position < end:
-            if not self._filled:
-                needed = HEADER_BYTES
-                if end - position >= HEADER_BYTES:
-                    basic = self._unpack(view, position)
-                    needed = self._needed(basic, view, position)
+        if not self._filled:
+            view, position = incoming.view, incoming.position
+            there = incoming.end - position
+            needed = HEADER_BYTES
+            if there >= HEADER_BYTES:
+                basic = self._unpack(view, position)
+                needed = self._needed(basic, view, position)
+                if needed <= there:
+                    incoming.position = position + needed
                     if needed == HEADER_BYTES:
-                        yield RawPdu(basic, view[position : position + needed], NOTHING, NOTHING)
-                        position += needed
-                        continue
-                    if needed <= end - position:
-                        yield self._pdu(basic, view, position)
-                        position += needed
-                        continue
-                self._partial = bytearray(needed)
-            taken = min(len(self._partial) - self._filled, end - position)
-            self._partial[self._filled : self._filled + taken] = view[position : position + taken]
-            self._filled += taken
-            position += taken
-            if self._filled == len(self._partial):
-                yield from self._completed()
+                        return RawPdu(basic, view[position : position + needed], NOTHING, NOTHING)
+                    return self._pdu(basic, view, position)
+            self._partial = bytearray(needed)
+        return self._collect(incoming)
 
-    def _completed(self) -> Iterator[RawPdu]:
-        """Yields the partial PDU when it is whole; otherwise makes room for what its next part needs."""
+    def _collect(self, incoming: Incoming) -> RawPdu | None:
+        """Takes bytes of a PDU that comes in pieces until there are no more or it is whole."""
+        while incoming.position < incoming.end:
+            taken = incoming.take(len(self._partial) - self._filled)
+            self._partial[self._filled : self._filled + len(taken)] = taken
+            self._filled += len(taken)
+            if self._filled == len(self._partial) and (pdu := self._completed()) is not None:
+                return pdu
+        return None
+
+    def _completed(self) -> RawPdu | None:
+        """Returns the partial PDU when it is whole; otherwise makes room for what its next part needs."""
         whole = memoryview(self._partial)
         basic = self._unpack(whole, 0)
         needed = self._needed(basic, whole, 0)
         if needed == len(whole):
             self._partial, self._filled = bytearray(), 0
-            yield self._pdu(basic, whole, 0)._replace(lasting=True)
-        else:
-            self._partial = bytearray(needed)
-            self._partial[: self._filled] = whole
+            return self._pdu(basic, whole, 0)._replace(lasting=True)
+        self._partial = bytearray(needed)
+        self._partial[: self._filled] = whole
+        return None
 
     def _needed(self, basic: AnyRequest, view: memoryview, start: int) -> int:
         """Returns how many bytes are needed to know more: the header with its digest, then all.

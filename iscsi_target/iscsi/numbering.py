@@ -41,6 +41,20 @@ class CommandWindow(Generic[T]):
             self._pass_skipped()
         return True
 
+    def is_steady(self, tasks: int) -> bool:
+        """Returns True when commands that end at once move both ends of the window, and nothing else does anything.
+
+        tasks   how many are open
+        """
+        if self._waiting or self._deferred or self._skipped:
+            return False
+        return tasks < self._size and self.maximum == advance(self.expected, self._size - tasks - 1)
+
+    def pass_ended(self, count: int) -> None:
+        """Moves a steady window past commands that have ended."""
+        self.expected = advance(self.expected, count)
+        self.maximum = advance(self.maximum, count)
+
     def admit(self, cmd_sn: int, request: T) -> None:
         """Takes a request in, to be released in its turn; a duplicate, or one outside the window, falls away."""
         if self.holds(cmd_sn) and cmd_sn not in self._skipped:

@@ -36,6 +36,13 @@ class Parking:
         """Returns True when `admits` would let a command go on that is no task yet."""
         return not self._parked and self._has_room(received)
 
+    @property
+    def room_bytes(self) -> int:
+        """How much a command may transfer that goes on at once, ends at once, and whose connection has room."""
+        if self._parked:
+            return 0
+        return LIMIT_BYTES - self._under_way_bytes
+
     def release(self) -> CommandReceived | None:
         """Returns the next command that may go on now, or None."""
         for tag, (received, task) in self._parked.items():

@@ -84,6 +84,9 @@ class Session:
     Source: RFC7143 4.2
 
     connections     by CID
+    numbers         ExpCmdSN and MaxCmdSN
+    tasks           the commands that have no response yet, by initiator task tag
+    parking         keeps commands that wait for room
     parameters      what is negotiated
     text            the exchange of text
     """
@@ -93,9 +96,9 @@ class Session:
         self.tsih = tsih
         self.connections: dict[int, Connection] = {}
         self.parameters = negotiated.parameters
-        self._numbers: CommandWindow[tuple[Connection, RawPdu]] = CommandWindow(first_cmd_sn)
-        self._tasks: dict[int, OpenTask] = {}
-        self._parking = Parking()
+        self.numbers: CommandWindow[tuple[Connection, RawPdu]] = CommandWindow(first_cmd_sn)
+        self.tasks: dict[int, OpenTask] = {}
+        self.parking = Parking()
         self._tags_given = 0  # target transfer tags, of R2Ts and pings
         self._functions = 0  # task management functions that are not answered yet
         self._aborted: deque[int] = deque(maxlen=MAX_ABORTED_TAGS)
@@ -106,19 +109,14 @@ class Session:
         self._handlers = DISCOVERY_HANDLERS if negotiated.discovery else HANDLERS
 
     @property
-    def numbers(self) -> CommandWindow[tuple[Connection, RawPdu]]:
-        """ExpCmdSN and MaxCmdSN."""
-        return self._numbers
-
-    @property
     def open_tasks(self) -> int:
         """How many commands have no response yet."""
-        return len(self._tasks)
+        return len(self.tasks)
 
     @property
     def debts(self) -> list[OpenTask]:
         """The tasks that the initiator owes data for."""
-        return [task for task in self._tasks.values() if not task.transfer.quiet]
+        return [task for task in self.tasks.values() if not task.transfer.quiet]
 
     # From the initiator
 
@@ -129,40 +127,40 @@ class Session:
         if not isinstance(basic, NUMBERED):
             events = self._handle(connection, pdu)
         elif basic.immediate:
-            if _ends_several_tasks(basic) and self._numbers.is_early(basic.cmd_sn):
+            if _ends_several_tasks(basic) and self.numbers.is_early(basic.cmd_sn):
                 self._keep(connection, pdu, basic)
             else:
                 events = self._handle(connection, pdu)
-        elif self._numbers.pass_on(basic.cmd_sn):
+        elif self.numbers.pass_on(basic.cmd_sn):
             events = self._handle_in_turn(connection, pdu)
-        elif self._numbers.is_early(basic.cmd_sn):
+        elif self.numbers.is_early(basic.cmd_sn):
             self._keep(connection, pdu, basic)
-        return chain(events, self._release()) if self._numbers.early else events
+        return chain(events, self._release()) if self.numbers.early else events
 
     def _handle_in_turn(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
         events = self._handle(connection, pdu)
         if not isinstance(pdu.basic, ScsiCommand):  # a command opens the window when it ends
-            self._numbers.open(len(self._tasks))
+            self.numbers.open(len(self.tasks))
         return events
 
     def _release(self) -> Iterator[Event]:
         """Handles the requests that waited for those before them."""
-        for its_connection, in_turn in self._numbers.release():
+        for its_connection, in_turn in self.numbers.release():
             if its_connection.phase is self:  # and not logging out since
                 yield from self._handle_in_turn(its_connection, in_turn)
 
     def _keep(self, connection: Connection, pdu: RawPdu, basic: Numbered) -> None:
         """Keeps a request until those before it have come."""
-        if self._numbers.early >= MAX_EARLY_REQUESTS:
+        if self.numbers.early >= MAX_EARLY_REQUESTS:
             raise StreamLost(RejectReason.PROTOCOL_ERROR, f"{MAX_EARLY_REQUESTS} requests came before their turn")
-        keep = self._numbers.defer if basic.immediate else self._numbers.admit
+        keep = self.numbers.defer if basic.immediate else self.numbers.admit
         keep(basic.cmd_sn, (connection, _copied(pdu)))
 
     def _handle(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
         try:
             return self._handlers.get(type(pdu.basic), service_requests.unknown)(self, connection, pdu)
         except ProtocolError as error:
-            self._numbers.open(len(self._tasks))
+            self.numbers.open(len(self.tasks))
             connection.reject(error.reason, pdu.header)
             return (ProtocolViolated(connection.number, error.text),)
 
@@ -170,7 +168,7 @@ class Session:
         header = pdu.basic
         assert isinstance(header, ScsiCommand)
         immediate, _, final, read, write, attributes, _, _, lun, tag, expected, _, _, cdb = header
-        if tag in self._tasks or tag == NO_TAG or immediate or attributes > LAST_ATTRIBUTE:
+        if tag in self.tasks or tag == NO_TAG or immediate or attributes > LAST_ATTRIBUTE:
             self._check_command(header)
         read_length = 0
         if pdu.additional:
@@ -184,7 +182,7 @@ class Session:
         command = CommandReceived(tag, lun, cdb, attributes, 0, b"", connection, read, False, expected_read=expected)
         if pdu.data or not final:
             return self._with_data(pdu, header, command)
-        if self._parking.is_clear(command) or self.open(command):
+        if self.parking.is_clear(command) or self.open(command):
             return (command,)
         return ()
 
@@ -196,13 +194,13 @@ class Session:
         except UnexpectedUnsolicitedData as error:
             transfer = NO_DATA_OUT if header.final else self._transfer(header, expected, immediate)
             transfer.fail()
-            self._tasks[tag] = OpenTask(command, transfer)
+            self.tasks[tag] = OpenTask(command, transfer)
             return (DataOutFailed(tag, error.condition),)
         if header.final and immediate == expected:
             command.data = pdu.data if pdu.lasting else bytes(pdu.data)
-            return (command,) if self._parking.is_clear(command) or self.open(command) else ()
-        task = self._tasks[tag] = OpenTask(command, self._transfer(header, expected, immediate), pdu.data)
-        if self._parking.admits(command, task):
+            return (command,) if self.parking.is_clear(command) or self.open(command) else ()
+        task = self.tasks[tag] = OpenTask(command, self._transfer(header, expected, immediate), pdu.data)
+        if self.parking.admits(command, task):
             return (command,)
         task.transfer.want(expected, task.take_immediate())
         return ()
@@ -217,19 +215,19 @@ class Session:
 
         It has no effect on a command that is a task already.
         """
-        if command.tag in self._tasks:
+        if command.tag in self.tasks:
             return True
-        task = self._tasks[command.tag] = OpenTask(command, NO_DATA_OUT)
-        return self._parking.admits(command, task)
+        task = self.tasks[command.tag] = OpenTask(command, NO_DATA_OUT)
+        return self.parking.admits(command, task)
 
     def _check_command(self, header: ScsiCommand) -> None:
         """Raises ProtocolError for a command that cannot become a task."""
         tag = header.initiator_task_tag
         if tag == NO_TAG:
             raise ProtocolError(RejectReason.INVALID_PDU_FIELD, "a SCSI Command has no initiator task tag")
-        if tag in self._tasks:
+        if tag in self.tasks:
             raise ProtocolError(RejectReason.TASK_IN_PROGRESS, f"initiator task tag {tag:#x} is in use")
-        if header.immediate and len(self._tasks) >= WINDOW_COMMANDS + MAX_IMMEDIATE_TASKS:
+        if header.immediate and len(self.tasks) >= WINDOW_COMMANDS + MAX_IMMEDIATE_TASKS:
             raise ProtocolError(RejectReason.IMMEDIATE_COMMAND_REJECT, "too many immediate commands")
         if header.attributes > LAST_ATTRIBUTE:
             raise ProtocolError(RejectReason.INVALID_PDU_FIELD, f"task attribute {header.attributes} is reserved")
@@ -238,7 +236,7 @@ class Session:
         header = pdu.basic
         assert isinstance(header, DataOut)
         tag = header.initiator_task_tag
-        task = self._tasks.get(tag)
+        task = self.tasks.get(tag)
         if task is None or task.connection is not connection or not task.transfer.expects(header.target_transfer_tag):
             if not self._is_late(header):
                 raise ProtocolError(RejectReason.PROTOCOL_ERROR, "Data-Out came that was not asked for")
@@ -294,15 +292,15 @@ class Session:
     @property
     def parks(self) -> bool:
         """True when commands wait until there is room for their data."""
-        return bool(self._parking)
+        return bool(self.parking)
 
     def unpark(self) -> CommandReceived | None:
         """Returns the next command that waited until the initiator fetched its data and may go on now, or None."""
-        return self._parking.release()
+        return self.parking.release()
 
     def collect(self, tag: int, length: int) -> DataOutCompleted | None:
         """Begins to fetch the Data-Out that a command wants; returns it at once when it has all come already."""
-        task = self._tasks.get(tag)
+        task = self.tasks.get(tag)
         if task is None:
             return None
         task.transfer.want(length, task.take_immediate())
@@ -314,7 +312,7 @@ class Session:
 
     def forget_immediate(self, tag: int) -> None:
         """Lets immediate data go that nobody took while its command was being handled."""
-        if (task := self._tasks.get(tag)) is not None:
+        if (task := self.tasks.get(tag)) is not None:
             task.take_immediate()
 
     def _solicit(self, task: OpenTask) -> None:
@@ -338,10 +336,10 @@ class Session:
 
         Source: RFC7143 11.4
         """
-        if command.tag in self._tasks:
+        if command.tag in self.tasks:
             self.respond(command.tag, response)
         else:
-            self._numbers.open(len(self._tasks))
+            self.numbers.open(len(self.tasks))
             send(command, response, self.parameters)
 
     def respond(self, tag: int, response: Ending) -> None:
@@ -349,7 +347,7 @@ class Session:
 
         Source: RFC7143 11.4
         """
-        task = self._tasks.get(tag)
+        task = self.tasks.get(tag)
         if task is None:
             return
         if task.transfer.quiet:
@@ -358,7 +356,7 @@ class Session:
             task.transfer.fail()
             task.collecting = False
             task.response = response
-            self._parking.leave(task)
+            self.parking.leave(task)
 
     def _finish(self, tag: int, task: OpenTask, response: Ending) -> None:
         self._forget(tag, task)
@@ -366,16 +364,16 @@ class Session:
 
     def discard(self, tag: int) -> None:
         """Forgets a task that ends without a response."""
-        task = self._tasks.get(tag)
+        task = self.tasks.get(tag)
         if task is not None:
             if not task.transfer.quiet:
                 self._aborted.append(tag)
             self._forget(tag, task)
 
     def _forget(self, tag: int, task: OpenTask) -> None:
-        del self._tasks[tag]
-        self._parking.leave(task)
-        self._numbers.open(len(self._tasks))
+        del self.tasks[tag]
+        self.parking.leave(task)
+        self.numbers.open(len(self.tasks))
 
     def respond_management(self, cid: int, tag: int, *, response: int) -> None:
         """Sends what a task management function came to; nothing when the connection that it came on is gone.
@@ -425,7 +423,7 @@ class Session:
         returns    True when there was one
         Source: RFC7143 11.5.1
         """
-        waiting = {own: task for own, task in self._tasks.items() if task.response is not None or own in self._parking}
+        waiting = {own: task for own, task in self.tasks.items() if task.response is not None or own in self.parking}
         answered = [own for own, task in waiting.items() if tag in (None, own) and concerns(task.received.lun)]
         for own in answered:
             self.discard(own)
@@ -437,8 +435,8 @@ class Session:
         function_cmd_sn    CmdSN of the task management function that aborts it; only commands before it can be meant
         Source: RFC7143 11.6.1
         """
-        skipped = before(cmd_sn, function_cmd_sn) and self._numbers.skip(cmd_sn)
-        self._numbers.open(len(self._tasks))
+        skipped = before(cmd_sn, function_cmd_sn) and self.numbers.skip(cmd_sn)
+        self.numbers.open(len(self.tasks))
         return skipped
 
     def lose(self, connection: Connection) -> None:
@@ -448,7 +446,7 @@ class Session:
         """
         self.connections.pop(connection.cid, None)
         if not self.connections:
-            self._numbers.forget()
+            self.numbers.forget()
 
     def close(self) -> None:
         """Closes all connections after what is queued on them."""

@@ -1,8 +1,8 @@
 """What every command has to pass when it starts, in this order: a unit attention of a reset or a lost nexus, the
 reservations, any other unit attention, the medium. It is done once; a reservation that is made later does not matter.
 
-Of a plain command the answer depends on the nexus, its attentions and the state of the device only, so that it is kept
-with the nexus until one of them changes: `lane` needs one look-up then, whatever is registered.
+Of a command with a shortcut the answer depends on the nexus, its attentions and the state of the device only, so that
+it is kept with the nexus until one of them changes: `lane` needs one look-up then, whatever is registered.
 """
 
 from iscsi_target.scsi.access import Access
@@ -48,8 +48,8 @@ def examine(nexus: Nexus, command: Command, cdb: Layout, device: Device, nexuses
         raise MediumNotPresent
     if command.medium_access and device.stopped:
         raise NotReadyInitialisingRequired
-    if command.plain:
-        nexuses.admit(nexus, command, device.epoch)
+    if command.shortcut is not None:
+        nexuses.admit(nexus, command, device)
     return None
 
 

@@ -1,14 +1,16 @@
 """What the command table says of one command; the table itself is in `commands`.
 
-`row` makes a row and checks that the handler and the Data-Out function take the layout that the row names.
+`command` makes a row and checks that the handler and the Data-Out function take the layout that the row names.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from iscsi_target.scsi.access import Access
 from iscsi_target.scsi.device import Device
+from iscsi_target.scsi.shortcut import Shortcut
 from iscsi_target.scsi.status import InvalidFieldInCdb, ReservedBitInCdb
 from iscsi_target.scsi.task import Call, Reply
 from iscsi_target.wire.layout import Layout, LayoutError
@@ -27,7 +29,6 @@ class Row(NamedTuple):
     medium_access   True when it needs a loaded and started medium
     unsupported     fields that must be zero, CONTROL besides
     exclusive       True when it may change what the state file keeps or the reservations: one at a time
-    repeatable      False when an operation that failed half-way comes to something else if it is done once more
     service_action  which of those that share the layout; None takes the layout's own, if it has one
     available       False for a device that does not have the command
     Source: SPC4r37 6.1, SBC3r36 5.1
@@ -40,7 +41,6 @@ class Row(NamedTuple):
     medium_access: bool = False
     unsupported: tuple[str, ...] = ()
     exclusive: bool = False
-    repeatable: bool = True
     service_action: int | None = None
     available: Callable[[Device], bool] = lambda device: True
 
@@ -55,12 +55,10 @@ class Command:
     available       False for a device that does not have the command
     handler         what the command does; raises StatusError
     data_out        bytes of Data-Out that a CDB asks for, 0 for one that will be refused; raises nothing
-    wants_data      False when no CDB asks for Data-Out, so that `data_out` need not be asked
     relaxed         the access of a CDB that does less than others, None for the row's own; None: no CDB does less
     zeros           a mask of the bits of a CDB that must be zero
     first_byte      of every CDB
-    plain           True when the columns are the same for every CDB, an attention pre-empts it, its handler changes
-                    nothing by itself, and it is repeatable
+    shortcut        makes the quick way to what most CDBs ask of the medium, or None
     Source: SPC4r37 4.2.5, 6.35
     """
 
@@ -71,11 +69,10 @@ class Command:
     available: Callable[[Device], bool]
     handler: Callable[[Device, Layout, Call], Reply]
     data_out: Callable[[Device, Layout], int]
-    wants_data: bool
     relaxed: Callable[[Layout], Access | None] | None
     zeros: int
     first_byte: bytes
-    plain: bool
+    shortcut: Callable[[Device], Shortcut] | None = None
 
     @property
     def name(self) -> str:
@@ -172,9 +169,21 @@ def command(
         row.available,
         handler,  # type: ignore[arg-type]  # `Command.unpack` makes a value of the layout that the handler takes
         data_out,  # type: ignore[arg-type]  # likewise
-        data_out is not _no_data,
         relaxed,  # type: ignore[arg-type]  # likewise
         layout.mask("_", *_unsupported(row)),
         bytes([operation_code]),
-        row.attention and relaxed is None and service_action is None and not row.exclusive and row.repeatable,
     )
+
+
+def shortened(long: Command, make: Callable[[type[Layout], Device], Shortcut]) -> Command:
+    """Returns a row that has a shortcut besides.
+
+    long   whose columns are the same for every CDB, which an attention pre-empts, and which changes nothing but the
+           medium; doing its operation once more changes nothing
+    make   makes the shortcut of a layout
+    """
+    assert long.attention
+    assert long.relaxed is None
+    assert long.service_action is None
+    assert not long.row.exclusive
+    return replace(long, shortcut=partial(make, long.layout))

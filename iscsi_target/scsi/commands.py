@@ -10,7 +10,7 @@ from iscsi_target.scsi import block, media, modes, primary, provisioning
 from iscsi_target.scsi import block_cdb as sbc
 from iscsi_target.scsi import cdb as spc
 from iscsi_target.scsi.access import Access
-from iscsi_target.scsi.command import Command, Row, command
+from iscsi_target.scsi.command import Command, Row, command, shortened
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.inquiry import absent_inquiry, inquiry
 from iscsi_target.scsi.persistent_reserve_in import persistent_reserve_in
@@ -21,6 +21,7 @@ from iscsi_target.scsi.persistent_reserve_out import (
     wanted_by_persistent_reserve_out,
 )
 from iscsi_target.scsi.personality import InAction, OutAction
+from iscsi_target.scsi.shortcut import read_shortcut, write_shortcut
 from iscsi_target.scsi.status import InvalidFieldInCdb, InvalidOperationCode, LogicalUnitNotSupported
 from iscsi_target.scsi.supported import (
     report_supported_operation_codes,
@@ -59,6 +60,16 @@ def _write(name: str, clause: str, *unsupported: str) -> Row:
         medium_access=True,
         unsupported=("wrprotect", *unsupported),
     )
+
+
+def _long_read(name: str, clause: str, layout: type[block.LongRead]) -> Command:
+    """The row of a READ that is used all the time."""
+    return shortened(command(_read(name, clause), layout, block.read), read_shortcut)
+
+
+def _long_write(name: str, clause: str, layout: type[block.LongWrite]) -> Command:
+    """The row of a WRITE that is used all the time."""
+    return shortened(command(_write(name, clause), layout, block.write, block.wanted_by_write), write_shortcut)
 
 
 def _medium(name: str, clause: str, access: Access) -> Row:
@@ -158,8 +169,8 @@ TABLE: tuple[Command, ...] = (
         relaxed=media.prevent_access,
     ),
     command(_medium("READ CAPACITY(10)", "SBC3r36 5.15", EVERYBODY), sbc.ReadCapacity10, media.read_capacity_10),
-    command(_read("READ(10)", "SBC3r36 5.11"), sbc.Read10, block.read),
-    command(_write("WRITE(10)", "SBC3r36 5.33"), sbc.Write10, block.write, block.wanted_by_write),
+    _long_read("READ(10)", "SBC3r36 5.11", sbc.Read10),
+    _long_write("WRITE(10)", "SBC3r36 5.33", sbc.Write10),
     command(
         _write("WRITE AND VERIFY(10)", "SBC3r36 5.37"),
         sbc.WriteAndVerify10,
@@ -223,14 +234,14 @@ TABLE: tuple[Command, ...] = (
     _reserve_out(OutAction.REGISTER_AND_IGNORE_EXISTING_KEY, ALWAYS),
     _reserve_out(OutAction.REGISTER_AND_MOVE, Access.HOLDER),
     _reserve_out(OutAction.REPLACE_LOST_RESERVATION, Access.AS_REGISTRANT | Access.LOST),
-    command(_read("READ(16)", "SBC3r36 5.13"), sbc.Read16, block.read),
+    _long_read("READ(16)", "SBC3r36 5.13", sbc.Read16),
     command(
-        _write("COMPARE AND WRITE", "SBC3r36 5.2")._replace(repeatable=False),
+        _write("COMPARE AND WRITE", "SBC3r36 5.2"),
         sbc.CompareAndWrite,
         block.compare_and_write,
         block.wanted_by_compare_and_write,
     ),
-    command(_write("WRITE(16)", "SBC3r36 5.35"), sbc.Write16, block.write, block.wanted_by_write),
+    _long_write("WRITE(16)", "SBC3r36 5.35", sbc.Write16),
     command(
         Row(name="ORWRITE(16)", access=AS_WRITE, clause="SBC3r36 5.5", medium_access=True, unsupported=("orprotect",)),
         sbc.OrWrite16,
@@ -273,8 +284,8 @@ TABLE: tuple[Command, ...] = (
         spc.ReportSupportedTaskManagementFunctions,
         report_supported_task_management_functions,
     ),
-    command(_read("READ(12)", "SBC3r36 5.12"), sbc.Read12, block.read),
-    command(_write("WRITE(12)", "SBC3r36 5.34"), sbc.Write12, block.write, block.wanted_by_write),
+    _long_read("READ(12)", "SBC3r36 5.12", sbc.Read12),
+    _long_write("WRITE(12)", "SBC3r36 5.34", sbc.Write12),
     command(
         _write("WRITE AND VERIFY(12)", "SBC3r36 5.38"),
         sbc.WriteAndVerify12,

@@ -1,25 +1,26 @@
 """The short way of a command: what is decided already is not decided again.
 
 As long as nothing changes, the commands of a nexus are alike: the reservations admit them, no unit attention is
-pending, and nothing is ordered before them. A lane answers such a command when the medium can do at once what it asks,
-in a few calls and without a record of it, since a task that ends in the moment in which it comes is never in anybody's
-way. Whatever is not so plain, an error included, it leaves to the unit, having done nothing, but for a part of a write
-that the medium is to do in a thread then: such a command goes on at once, so that check and write stay together.
+pending, and nothing is ordered before them. A lane answers a READ or WRITE of that kind when the medium can do at once
+what it asks, in a few calls and without a record of it, since a task that ends in the moment in which it comes is never
+in anybody's way. Whatever is not so plain, an error included, it leaves to the unit, having done nothing, but for a
+part of a write that the medium is to do in a thread then: such a command goes on at once, so that check and write stay
+together.
 
-It decides nothing itself. What a nexus may send is what `checks` has admitted since the last change, and row, handler
-and operation are those of the long way. So a lane is the long way with its answers remembered, and
-tests/property/test_lane.py holds the one against the other.
+It decides nothing itself. What a nexus may send is what `checks` has admitted since the last change, and what it comes
+to is the shortcut of its row. So a lane is the long way with its answers remembered, and tests/property/test_lane.py
+holds the one against the other.
 """
 
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.nexus_table import NexusTable
 from iscsi_target.scsi.open_tasks import OpenTasks
-from iscsi_target.scsi.operations import BLOCKS, Attempt, Buffer, MediumError
-from iscsi_target.scsi.status import StatusError
-from iscsi_target.scsi.task import Call, Done, TaskAttribute, Work
+from iscsi_target.scsi.operations import Attempt, Buffer, Operation
+from iscsi_target.scsi.task import TaskAttribute
 from iscsi_target.scsi.task_set import MAX_TASKS_PER_NEXUS
-from iscsi_target.wire.layout import LayoutError
+
+NOTHING = b""
 
 
 class Lane:
@@ -30,45 +31,34 @@ class Lane:
     """
 
     def __init__(self, nexus: Nexus, device: Device, nexuses: NexusTable, tasks: OpenTasks, attempt: Attempt) -> None:
-        self._nexus = nexus
-        self._nexuses = nexuses
         self._standing = nexuses.standing(nexus)
         self._device = device
         self._tasks = tasks
+        self._entries = tasks.entries
         self._attempt = attempt
-        self._call = Call(nexus, b"", (), attached=nexuses)  # of every command without Data-Out
 
-    def answer(self, cdb: bytes, attribute: TaskAttribute, data_out: Buffer | None, expected: int) -> Done | None:
-        """Returns what a command comes to, or None when nothing is done and it is to go the long way.
+    def answer(self, cdb: bytes, expected: int, data_out: Buffer) -> Buffer | None:
+        """Does a command with the attribute SIMPLE or none.
 
-        cdb        16..260 bytes
-        data_out   all the Data-Out that the initiator has; None when some is still to come
-        expected   how many bytes that is or will be
+        cdb        at least 16 bytes
+        expected   how many bytes the initiator expects to be transferred
+        data_out   all its Data-Out
+        returns    `expected` bytes that were read, nothing when it was a write, and the status is GOOD; None when
+                   nothing is done and the command is to go the long way
         """
-        device, tasks = self._device, self._tasks
-        command = self._standing.admitted.get(cdb[:1])
-        if command is None or self._standing.epoch is not device.epoch or data_out is None:
+        standing = self._standing
+        shortcut = standing.admitted.get(cdb[:1])
+        if shortcut is None or standing.epoch is not self._device.epoch:
             return None
-        if len(tasks.order) >= MAX_TASKS_PER_NEXUS or not tasks.order.enables(attribute):
+        operation = shortcut(cdb, expected, data_out)
+        if operation is None or (self._entries and not self._is_clear(operation)):
             return None
-        try:
-            fields = command.unpack(cdb)
-            call = self._call
-            if expected or command.wants_data:
-                if command.data_out(device, fields) != expected:
-                    return None
-                call = Call(self._nexus, data_out, (), expected, attached=self._nexuses)
-            reply = command.handler(device, fields, call)
-            if isinstance(reply, Work):
-                return self._perform(reply)
-        except (StatusError, LayoutError):
-            return None
-        return reply if isinstance(reply, Done) else None
+        result = self._attempt(operation)
+        if result is None:
+            return NOTHING
+        return result if isinstance(result, (bytes, bytearray)) else None
 
-    def _perform(self, work: Work) -> Done | None:
-        if not self._tasks.turns.are_quiet(work.operation):
-            return None
-        result = self._attempt(work.operation)
-        if result is BLOCKS or isinstance(result, MediumError):
-            return None
-        return work.finish(result)
+    def _is_clear(self, operation: Operation) -> bool:
+        """Returns True when no open task is in the way of an operation."""
+        order, turns = self._tasks.order, self._tasks.turns
+        return len(order) < MAX_TASKS_PER_NEXUS and order.enables(TaskAttribute.SIMPLE) and turns.are_quiet(operation)

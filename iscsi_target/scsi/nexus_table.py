@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 from iscsi_target.scsi.attention import AttentionCode, Attentions
 from iscsi_target.scsi.command import Command
+from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.nexus import Nexus
+from iscsi_target.scsi.shortcut import Shortcut
 
 MAX_REMEMBERED = 4096  # detached nexuses; one that was forgotten is told of a power on again, which does no harm
 
@@ -18,10 +20,10 @@ POWER_ON = AttentionCode.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED
 
 
 class Standing:
-    """What a nexus is to be told, and which of the plain commands it may send in an epoch of the device.
+    """What a nexus is to be told, and which of the commands with a shortcut it may send in an epoch of the device.
 
     attentions   its unit attentions
-    admitted     first byte of the CDB -> the command
+    admitted     first byte of the CDB -> the shortcut
     epoch        the epoch in which they were admitted
     """
 
@@ -29,7 +31,7 @@ class Standing:
 
     def __init__(self, attentions: Attentions) -> None:
         self.attentions = attentions
-        self.admitted: dict[bytes, Command] = {}
+        self.admitted: dict[bytes, Shortcut] = {}
         self.epoch: object = None
 
     def change(self, attentions: Attentions) -> None:
@@ -125,12 +127,16 @@ class NexusTable:
         """Returns what is kept of an attached nexus, the same until it is detached."""
         return self._attached[nexus]
 
-    def admit(self, nexus: Nexus, command: Command, epoch: object) -> None:
-        """Notes that a plain command of a nexus is admitted, until something changes; of one that is attached only."""
+    def admit(self, nexus: Nexus, command: Command, device: Device) -> None:
+        """Notes that a command of a nexus is admitted, until something changes; of one that is attached only.
+
+        command   has a shortcut
+        """
         standing = self._attached.get(nexus)
-        if standing is None:
+        if standing is None or command.shortcut is None:
             return
-        if standing.epoch is not epoch:
-            standing.epoch = epoch
+        if standing.epoch is not device.epoch:
+            standing.epoch = device.epoch
             standing.admitted.clear()
-        standing.admitted[command.first_byte] = command
+        if command.first_byte not in standing.admitted:
+            standing.admitted[command.first_byte] = command.shortcut(device)

@@ -19,21 +19,22 @@ class OpenTasks:
     order        in which they start
     turns        in which their operations go to the medium
     startable    those that may go on by themselves, oldest first; whoever lets one go on takes it out
+    entries      all of them, oldest first; only read by others
     """
 
     def __init__(self) -> None:
         self.order = TaskSet()
         self.turns = Turns()
-        self._open: dict[Task, OpenTask] = {}
+        self.entries: dict[Task, OpenTask] = {}
         self.startable: deque[OpenTask] = deque()
         self._savers: list[OpenTask] = []
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self.entries)
 
     def find(self, task: Task) -> OpenTask | None:
         """Returns the entry of a task, or None when it has ended."""
-        return self._open.get(task)
+        return self.entries.get(task)
 
     def count(self, nexus: Nexus) -> int:
         """Returns how many tasks of a nexus are open."""
@@ -44,7 +45,7 @@ class OpenTasks:
 
         Source: SAM5r21 8.5, 8.6
         """
-        self._open[entry.task] = entry
+        self.entries[entry.task] = entry
         if self.order.enter(entry.task):
             self._enable(entry)
 
@@ -54,9 +55,9 @@ class OpenTasks:
         Source: SAM5r21 8.5, 8.6
         """
         entry.phase = OVER
-        del self._open[entry.task]
+        del self.entries[entry.task]
         for task in self.order.leave(entry.task):
-            self._enable(self._open[task])
+            self._enable(self.entries[task])
 
     def _enable(self, entry: OpenTask) -> None:
         entry.enabled = True
@@ -73,7 +74,7 @@ class OpenTasks:
     def leave_turn(self, turn: Turn) -> None:
         """Takes out a turn; the tasks whose turn it is now become startable."""
         for free in self.turns.leave(turn):
-            self.startable.append(self._open[free.task])
+            self.startable.append(self.entries[free.task])
 
     def wait_to_save(self, entry: OpenTask) -> None:
         """Lets a startable task wait for another one's save."""
@@ -100,12 +101,12 @@ class OpenTasks:
 
     def all(self) -> list[OpenTask]:
         """Returns every open task of a nexus, oldest first; orders of the operator are out of everybody's reach."""
-        return [entry for entry in self._open.values() if entry.task.nexus != OPERATOR]
+        return [entry for entry in self.entries.values() if entry.task.nexus != OPERATOR]
 
     def of(self, *nexuses: Nexus) -> list[OpenTask]:
         """Returns the open tasks of nexuses, oldest first."""
         wanted = frozenset(nexuses)
-        return [entry for entry in self._open.values() if entry.task.nexus in wanted]
+        return [entry for entry in self.entries.values() if entry.task.nexus in wanted]
 
     def in_scope(self, request: ManagementRequest) -> list[OpenTask]:
         """Returns the tasks that a management request ends.

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from iscsi_target.iscsi.connection import Connection
 from iscsi_target.iscsi.errors import LoginStatus
+from iscsi_target.iscsi.framing import Buffer
 from iscsi_target.iscsi.login import Negotiated
 from iscsi_target.iscsi.session import Session
 from iscsi_target.scsi.attention import AttentionCode
@@ -57,6 +58,14 @@ class ActiveSession:
         field   8 bytes
         """
         return self._seats.get(field) or self._find(field)
+
+    def answer(self, field: bytes, cdb: bytes, expected: int, data_out: Buffer) -> Buffer | None:
+        """Does a SIMPLE command if its lane can, for `iscsi.express`.
+
+        field   the LUN field
+        """
+        seat = self._seats.get(field)
+        return None if seat is None else seat.lane.answer(cdb, expected, data_out)
 
     def unit(self, field: bytes) -> LogicalUnit | None:
         """Returns the unit that the LUN field of a command means, or None.

@@ -55,6 +55,7 @@ CONDITIONS = {
     Condition.INCORRECT_AMOUNT_OF_DATA: Sense(SenseKey.ABORTED_COMMAND, 0x0C0D),
     Condition.PROTOCOL_SERVICE_CRC_ERROR: Sense(SenseKey.ABORTED_COMMAND, 0x4705),
 }
+SIMPLE = TaskAttribute.SIMPLE
 ATTRIBUTES = tuple(TaskAttribute)  # by their values; a session lets no other one through
 REPORT_LUNS = bytes([ReportLuns().operation_code])
 
@@ -92,10 +93,11 @@ class Dispatcher:
             if active.session.open(event):
                 active.session.respond(event.tag, _absent(event.cdb, active.luns))
             return
-        attribute = ATTRIBUTES[event.attribute]
-        done = seat.lane.answer(event.cdb, attribute, event.data, event.expected)
-        if done is not None:
-            active.session.answer(event, Response(done.status, b"", done.data_in, event.expected))
+        data = None
+        if event.attribute == SIMPLE and event.data is not None:
+            data = seat.lane.answer(event.cdb, event.expected or event.expected_read, event.data)
+        if data is not None:
+            active.session.answer(event, Response(Status.GOOD, b"", data, event.expected))
         elif active.session.open(event):
             self._admit(active, event, seat.unit)
 

@@ -19,7 +19,8 @@ from iscsi_target.iscsi import events
 from iscsi_target.iscsi.chap import Authentication
 from iscsi_target.iscsi.connection import Admission, Connection, Departure
 from iscsi_target.iscsi.errors import LoginRefused, LoginStatus
-from iscsi_target.iscsi.framing import Buffer
+from iscsi_target.iscsi.express import answer_plain
+from iscsi_target.iscsi.framing import Buffer, Incoming
 from iscsi_target.iscsi.login import Endpoint, LoginPhase, LoginTarget, Negotiated
 from iscsi_target.iscsi.parameters import Preferences
 from iscsi_target.iscsi.service_requests import LOGOUT_DONE
@@ -48,9 +49,9 @@ from iscsi_target.target.alarms import NEVER, Alarms
 from iscsi_target.target.dispatch import Dispatcher
 from iscsi_target.target.link import Due, Link
 from iscsi_target.target.nodes import Portal, TargetNode, Timeouts, send_targets
+from iscsi_target.target.tsihs import Tsihs
 
 MAX_SESSIONS = 4096  # normal sessions; a laboratory that tries how a cluster grows has two thousand
-MAX_TSIH = 0xFFFF
 
 
 class Target:
@@ -87,10 +88,9 @@ class Target:
         self._discoveries: dict[Session, None] = {}
         self._links: dict[int, Link] = {}
         self._touched: dict[Connection, None] = {}
-        self._next_tsih = 1
         self._now = 0.0  # of the input that is being worked on
         self._alarms = Alarms()
-        self._tsihs: set[int] = set()  # of all sessions
+        self._tsihs = Tsihs()
         self._draining = False
         self._adopt(nodes, units, portals, discovery)
 
@@ -138,8 +138,9 @@ class Target:
         if link is not None:
             if link.heard(now):
                 self._set_alarm(link)
-            for event in link.connection.receive(data):
-                self._handle(link, event)
+            incoming = Incoming(data)
+            while incoming.position < incoming.end:
+                self._receive(link, incoming)
         return self._take_actions()
 
     def disconnected(self, number: int, now: float) -> list[Action]:
@@ -263,6 +264,14 @@ class Target:
 
     # Connections
 
+    def _receive(self, link: Link, incoming: Incoming) -> None:
+        """Takes the commands at hand that can be answered as they come, and then one PDU of any kind."""
+        active = link.active
+        if active is not None and not active.ending:
+            answer_plain(active.session, link.connection, incoming, active.answer)
+        for event in link.connection.receive(incoming):
+            self._handle(link, event)
+
     def _watch(self, link: Link) -> None:
         self._links[link.connection.number] = link
         self._set_alarm(link)
@@ -293,7 +302,7 @@ class Target:
         link.session.lose(link.connection)
         if link.session in self._discoveries:
             del self._discoveries[link.session]
-            self._tsihs.discard(link.session.tsih)
+            self._tsihs.release(link.session.tsih)
             self._announce(SessionEnded(*_names(link.session), target="", tsih=link.session.tsih))
         elif link.active is not None and not link.session.connections:
             self._end(link.active)
@@ -387,21 +396,13 @@ class Target:
         """Makes a session of a login and sends the final response."""
         target = negotiated.target_name or ""
         told = partial(self._send_targets, target)
-        session = Session(negotiated, negotiated.tsih or self._choose_tsih(), first_cmd_sn, told)
+        session = Session(negotiated, self._tsihs.take(negotiated.tsih), first_cmd_sn, told)
         session.connections[negotiated.cid] = link.connection
         link.connection.admit(session, session.tsih)
         link.admitted(session, self._now)
         self._set_alarm(link)
-        self._tsihs.add(session.tsih)
         self._announce(SessionStarted(link.connection.number, *_names(session), target=target, tsih=session.tsih))
         return session
-
-    def _choose_tsih(self) -> int:
-        while self._next_tsih in self._tsihs:
-            self._next_tsih = self._next_tsih % MAX_TSIH + 1
-        tsih = self._next_tsih
-        self._next_tsih = tsih % MAX_TSIH + 1
-        return tsih
 
     def _end(self, active: ActiveSession) -> None:
         """Ends a session: aborts its tasks everywhere, waits for them, detaches the nexus, and then goes on."""
@@ -415,7 +416,7 @@ class Target:
     def _ended(self, active: ActiveSession) -> None:
         active.detach()
         del self._active[active.nexus]
-        self._tsihs.discard(active.session.tsih)
+        self._tsihs.release(active.session.tsih)
         for connection in active.session.connections.values():
             self._links[connection.number].active = None
         names = _names(active.session)

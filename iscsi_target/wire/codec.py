@@ -65,11 +65,11 @@ def words(declared: tuple[Field, ...]) -> list[list[Field]]:
     return grouped
 
 
-_CODES = {1: "B", 2: "H", 3: "BH", 4: "I", 5: "BI", 6: "HI", 7: "BHI", 8: "Q"}
+CODES = {1: "B", 2: "H", 3: "BH", 4: "I", 5: "BI", 6: "HI", 7: "BHI", 8: "Q"}
 _CODE_BITS = {"B": 8, "H": 16, "I": 32, "Q": 64}
 
 
-class _Codec:
+class Codec:
     """Collects the lines of one layout's generated functions."""
 
     def __init__(self) -> None:
@@ -82,7 +82,17 @@ class _Codec:
         self.decodings: list[str] = []  # statements that take a byte of several fields apart by a table
         self.tables: dict[str, list[Field]] = {}  # the fields of the byte that each is for
 
+    def add(self, word: list[Field]) -> None:
+        """Adds the fields of a word."""
+        if all(field.reserved for field in word):
+            self.skip(sum(field.width_bits for field in word))
+        elif word[0].form is Form.BYTES:
+            self.add_bytes(word[0])
+        else:
+            self.add_word(word)
+
     def add_bytes(self, field: Field) -> None:
+        """Adds a word of bytes."""
         self.format += f"{field.width_bits // 8}s"
         self.names.append(field.name)
         self.values.append(field.name)
@@ -92,7 +102,7 @@ class _Codec:
     def add_word(self, word: list[Field]) -> None:
         """Adds a word of integers: whole = the fields side by side."""
         width = sum(field.width_bits for field in word)
-        codes = _CODES[width // 8]
+        codes = CODES[width // 8]
         self.format += codes
         shift = width
         loads, terms = [], []
@@ -140,6 +150,7 @@ class _Codec:
         return [*self.checks, f"0 <= ({' | '.join(self.flags) or 0}) <= 1"]
 
     def skip(self, width_bits: int) -> None:
+        """Passes over bits that make whole bytes."""
         self.format += f"{width_bits // 8}x"
 
 
@@ -190,15 +201,10 @@ def generate(cls: type, declared: tuple[Field, ...], name: str, refusals: Mappin
 
 
 @cache
-def _codec(declared: tuple[Field, ...]) -> _Codec:
-    codec = _Codec()
+def _codec(declared: tuple[Field, ...]) -> Codec:
+    codec = Codec()
     for word in words(declared):
-        if all(field.reserved for field in word):
-            codec.skip(sum(field.width_bits for field in word))
-        elif word[0].form is Form.BYTES:
-            codec.add_bytes(word[0])
-        else:
-            codec.add_word(word)
+        codec.add(word)
     return codec
 
 

@@ -69,7 +69,7 @@ class _MadeAtFirstUse:
     def __get__(self, value: object, cls: type["Layout"]) -> Any:
         if cls is Layout:
             return self  # which has no fields and no codec
-        setattr(cls, self._name, generate(cls, cls._declared, self._name, _REFUSALS))
+        setattr(cls, self._name, generate(cls, cls.declared, self._name, _REFUSALS))
         return getattr(cls if value is None else value, self._name)
 
 
@@ -90,7 +90,7 @@ class Layout(tuple[Any, ...]):
 
     size: ClassVar[int] = 0
     fields: ClassVar[tuple[str, ...]] = ()
-    _declared: ClassVar[tuple[Field, ...]] = ()
+    declared: ClassVar[tuple[Field, ...]] = ()
     _places: ClassVar[dict[str, int]] = {}  # where a field stands in the tuple
     _reserved_mask: ClassVar[int] = 0
 
@@ -98,7 +98,7 @@ class Layout(tuple[Any, ...]):
         super().__init_subclass__()
         if cls.__base__ is not Layout:
             raise TypeError(f"{cls.__name__} extends a layout, which has its fields and its codec already")
-        cls._declared = declared = _declare(cls)
+        cls.declared = declared = _declare(cls)
         words(declared)  # refuses what cannot become a codec
         places: dict[str, int] = {}
         mask = 0
@@ -146,7 +146,7 @@ class Layout(tuple[Any, ...]):
     @classmethod
     def default(cls, name: str) -> Any:
         """Returns what a field is when it is not given; raises KeyError when there is no such field or default."""
-        for field in cls._declared:
+        for field in cls.declared:
             if field.name == name and field.default is not Field:
                 return field.default
         raise KeyError(name)
@@ -169,7 +169,7 @@ class Layout(tuple[Any, ...]):
     @classmethod
     def location(cls, name: str) -> FieldPointer:
         """Returns where a field starts; raises KeyError for an unknown name."""
-        for field in cls._declared:
+        for field in cls.declared:
             if field.name == name:
                 return FieldPointer(field.offset_bits // 8, 7 - field.offset_bits % 8)
         raise KeyError(name)
@@ -191,7 +191,7 @@ class Layout(tuple[Any, ...]):
     def mask(cls, *names: str) -> int:
         """Returns ones for the bits of some fields, as `has_any` takes them; "_" stands for all reserved ones."""
         ones = cls._reserved_mask if "_" in names else 0
-        for field in cls._declared:
+        for field in cls.declared:
             if field.name in names and not field.reserved:
                 ones |= ((1 << field.width_bits) - 1) << (cls.size * 8 - field.offset_bits - field.width_bits)
         return ones
@@ -210,7 +210,7 @@ class Layout(tuple[Any, ...]):
         import construct
 
         parts = []
-        for word in words(cls._declared):
+        for word in words(cls.declared):
             members = [field.name / _declaration(field) for field in word]
             if word[0].aligned:
                 parts += members

@@ -20,9 +20,9 @@ Kinds = Sequence[Callable[..., Layout]]
 HOT_BLOCKS = 6  # so few that commands meet all the time
 KEYS = (0, 0xA1, 0xA1, 0xB2, 0xC3)
 SIMPLE = (1, 1, 1, 1, 1, 0)
-ATTRIBUTES = (*SIMPLE, *SIMPLE, *SIMPLE, 2, 3, 4)
+ATTRIBUTES = (*SIMPLE * 6, 2, 3, 4)
 READS: Kinds = (sbc.Read10, sbc.Read12, sbc.Read16)
-WRITES: Kinds = (sbc.Write10, sbc.Write12, sbc.Write16, sbc.OrWrite16)
+WRITES: Kinds = (sbc.Write10, sbc.Write12, sbc.Write16, sbc.Write16, sbc.OrWrite16)
 WRITES_AND_VERIFIES: Kinds = (sbc.WriteAndVerify10, sbc.WriteAndVerify12, sbc.WriteAndVerify16)
 VERIFIES: Kinds = (sbc.Verify10, sbc.Verify12, sbc.Verify16)
 
@@ -61,7 +61,7 @@ class Mix:
         self.random = source
         self._stored = stored
         self._ports = ports
-        self._favourites = source.sample(COMMON + MEDIUM, 3)
+        self._favourites = [*source.sample(COMMON, 2), source.choice(COMMON + MEDIUM)]
         self._number = source.randrange(4)
 
     def any(self) -> Command:
@@ -138,20 +138,23 @@ class Mix:
     def _bits(self, *names: str) -> dict[str, bool]:
         return {name: True for name in names if self.random.random() < 0.2}
 
+    def _rare_bits(self, *names: str) -> dict[str, bool]:
+        return self._bits(*names) if self.random.random() < 0.2 else {}
+
     def _read(self) -> tuple[Layout, bytes, int]:
         lba, blocks = self._lba(), self._blocks()
-        if self.random.random() < 0.2:
+        if self.random.random() < 0.1:
             return sbc.Read6(lba=lba, transfer_length=min(blocks, 3)), b"", blocks * BLOCK
         kind = self._one(READS)
-        return kind(lba=lba, transfer_length=blocks, **self._bits("fua", "dpo")), b"", blocks * BLOCK
+        return kind(lba=lba, transfer_length=blocks, **self._rare_bits("fua", "dpo")), b"", blocks * BLOCK
 
     def _write(self) -> tuple[Layout, bytes, int]:
         lba, blocks = self._lba(), self._blocks()
         data = self._payload(blocks)
-        if self.random.random() < 0.2:
+        if self.random.random() < 0.1:
             return sbc.Write6(lba=lba, transfer_length=min(blocks, 3)), data, 0
         kind = self._one(WRITES)
-        return kind(lba=lba, transfer_length=blocks, **self._bits("fua", "dpo")), data, 0
+        return kind(lba=lba, transfer_length=blocks, **self._rare_bits("fua", "dpo")), data, 0
 
     def _write_and_verify(self) -> tuple[Layout, bytes, int]:
         kind, blocks = self._one(WRITES_AND_VERIFIES), self._blocks()

@@ -32,7 +32,7 @@ from iscsi_target.iscsi.responses import Response as TargetPdu
 from iscsi_target.iscsi.service_requests import LOGOUT_DONE
 from iscsi_target.iscsi.session import MAX_IMMEDIATE_TASKS, Session
 from iscsi_target.iscsi.text import encode
-from tests.transcript import INITIATOR, LARGEST, NODE, Pdu, Transcript, unpack_all, whole
+from tests.transcript import INITIATOR, LARGEST, NODE, Pdu, Transcript, receive, unpack_all, whole
 
 LIMIT = 1024
 FIRST_CMD_SN = 2**32 - 3
@@ -403,7 +403,7 @@ def test_connection_survives_any_stream_from_its_first_byte(stream, random):
     for piece in cut(stream, random):
         if connection.closing:
             break
-        for event in connection.receive(piece):
+        for event in receive(connection, piece):
             if isinstance(event, events.LoginCompleted):
                 session = Session(event.negotiated, 1, FIRST_CMD_SN, lambda connection, value: [])
                 session.connections[event.negotiated.cid] = connection

@@ -29,7 +29,7 @@ from iscsi_target.scsi.task import (
     Ticket,
     UnitAction,
 )
-from tests.unit.scsi.unit_bench import BLOCK, READY, A, B, Bench
+from tests.unit.scsi.unit_bench import BLOCK, READY, A, B, Bench, transferred
 
 STEPS = 400
 HOT_BLOCKS = 6  # so few that operations overlap all the time
@@ -90,13 +90,20 @@ class Load:
         data = self.blocks(length) if self.random.random() < 0.5 else None
         number = next(self.numbers)
         task = Task(nexus, number, cdb.ljust(16, b"\0"), attribute, length > 0, expected_length=length, data_out=data)
-        if self.bench.unit.lane(nexus).answer(task.cdb, attribute, data, length) is not None:
+        if self.goes_short(task, data):
             self.check_order(task)
             self.short += 1
             return
         self.accepted.append(task)
         self.open[task] = None
         self.check(self.bench.unit.accept(task))
+
+    def goes_short(self, task: Task, data: bytes | None) -> bool:
+        """Lets a lane answer a command that has all its data; returns False when it does not."""
+        if task.attribute is not TaskAttribute.SIMPLE or (data is None and task.expects_data):
+            return False
+        sent = data or b""
+        return self.bench.unit.lane(task.nexus).answer(task.cdb, transferred(task.cdb, sent), sent) is not None
 
     def cdb(self) -> tuple[bytes, int]:
         """Returns a CDB and how much Data-Out it wants."""

@@ -12,7 +12,7 @@ from iscsi_target.iscsi.requests import LoginRequest, NopOut, Request
 from iscsi_target.iscsi.responses import LoginResponse, NopIn, Reject
 from iscsi_target.iscsi.session import Session
 from iscsi_target.iscsi.text import encode
-from tests.transcript import INITIATOR, LARGEST, NODE, Pdu, Transcript, only, unpack_all, whole
+from tests.transcript import INITIATOR, LARGEST, NODE, Pdu, Transcript, only, receive, unpack_all, whole
 
 NAMES = encode([("InitiatorName", INITIATOR), ("TargetName", NODE)])
 REQUEST = LoginRequest(transit=True, current_stage=1, next_stage=3, isid=b"\x80\0\0\0\0\1", cid=3, cmd_sn=40)
@@ -32,7 +32,7 @@ class Side:
         return self.feed(whole(frame(header, data)))
 
     def feed(self, received: bytes) -> list[object]:
-        return list(self.connection.receive(received))
+        return list(receive(self.connection, received))
 
     def answers(self) -> list[Pdu]:
         return list(unpack_all(self.reader, whole(self.connection.take_output())))
@@ -126,7 +126,7 @@ def test_pdu_before_the_decision_closes_without_an_answer(request_pdu):
 def test_pdu_right_behind_the_last_login_request_is_taken_when_admitted_at_once():
     side = Side()
     stream = whole(frame(REQUEST, NAMES)) + whole(frame(NopOut(initiator_task_tag=5, cmd_sn=40)))
-    for event in side.connection.receive(stream):
+    for event in receive(side.connection, stream):
         assert isinstance(event, LoginCompleted)
         session = Session(event.negotiated, 9, 40, lambda connection, value: [])
         side.connection.admit(session, 9)
@@ -137,7 +137,7 @@ def test_pdu_right_behind_the_last_login_request_is_taken_when_admitted_at_once(
 def test_digests_hold_from_the_first_pdu_after_the_login_in_both_directions():
     side = Side()
     digests = encode([("HeaderDigest", "CRC32C"), ("DataDigest", "CRC32C")])
-    for event in side.connection.receive(whole(frame(REQUEST, NAMES + digests))):
+    for event in receive(side.connection, whole(frame(REQUEST, NAMES + digests))):
         assert isinstance(event, LoginCompleted)
         side.connection.admit(Session(event.negotiated, 9, 40, lambda connection, value: []), 9)
     assert only(side.answers(), LoginResponse).tsih == 9

@@ -6,7 +6,7 @@ from iscsi_target.iscsi.open_task import OpenTask, Response
 from iscsi_target.iscsi.parking import LIMIT_BYTES, Parking
 from iscsi_target.iscsi.requests import DataOut, ScsiCommand, TaskManagementRequest
 from iscsi_target.iscsi.transfer import NO_DATA_OUT
-from tests.transcript import LUN, Transcript
+from tests.transcript import LUN, Transcript, receive
 
 HALF = LIMIT_BYTES // 2
 
@@ -87,7 +87,7 @@ def test_reads_wait_while_the_connection_is_full():
     transcript = Transcript()
     transcript.connection.queue(bytes(48), bytes(MAX_QUEUED_BYTES))
     command = transcript.number(ScsiCommand(read=True, expected_data_transfer_length=512))
-    assert list(transcript.connection.receive(transcript.pack(command))) == []
+    assert list(receive(transcript.connection, transcript.pack(command))) == []
     assert transcript.session.parks
     assert transcript.session.unpark() is None
     transcript.connection.take_output()
@@ -126,6 +126,6 @@ def test_way_is_not_clear_while_a_command_waits():
 def received_command(transcript: Transcript, length: int = LIMIT_BYTES) -> CommandReceived:
     """Returns a command that wants as much as may be under way, or another length."""
     command = transcript.number(ScsiCommand(read=True, expected_data_transfer_length=length))
-    [event] = transcript.connection.receive(transcript.pack(command))
+    [event] = receive(transcript.connection, transcript.pack(command))
     assert isinstance(event, CommandReceived)
     return event

@@ -18,7 +18,7 @@ from iscsi_target.iscsi.parking import LIMIT_BYTES
 from iscsi_target.iscsi.requests import DataOut, NopOut, ScsiCommand, TaskManagementRequest
 from iscsi_target.iscsi.responses import DataIn, NopIn, ReadyToTransfer, Reject, ScsiResponse, TaskManagementResponse
 from iscsi_target.iscsi.session import MAX_EARLY_REQUESTS, MAX_FUNCTIONS, MAX_IMMEDIATE_TASKS
-from tests.transcript import Transcript, only
+from tests.transcript import Transcript, only, receive
 
 
 def asked(pdus) -> list[ReadyToTransfer]:
@@ -61,7 +61,7 @@ def test_wanted_data_of_which_the_last_comes_unasked_completes_at_once():
 def test_command_that_is_answered_at_once_is_no_task():
     transcript = Transcript()
     command = transcript.number(ScsiCommand(read=True, expected_data_transfer_length=4))
-    [event] = transcript.connection.receive(transcript.pack(command))
+    [event] = receive(transcript.connection, transcript.pack(command))
     assert isinstance(event, CommandReceived)
     transcript.session.answer(event, Response(0, data_in=b"1234"))
     assert transcript.session.open_tasks == 0
@@ -289,7 +289,7 @@ def test_early_request_is_kept_though_its_bytes_are_gone():
     late = transcript.number(NopOut(initiator_task_tag=50))
     early = transcript.number(NopOut(initiator_task_tag=51))
     received = bytearray(transcript.pack(early, b"text"))
-    list(transcript.connection.receive(received))
+    list(receive(transcript.connection, received))
     received[:] = bytes(len(received))
     first, second = transcript.send(late)
     assert (first.header.initiator_task_tag, second.header.initiator_task_tag) == (50, 51)
@@ -348,7 +348,7 @@ def test_command_waits_for_room_before_it_is_told_and_not_after():
     transcript.write(LIMIT_BYTES)
     [first] = transcript.take(CommandReceived)
     command = transcript.number(ScsiCommand(write=True, expected_data_transfer_length=4))
-    assert list(transcript.connection.receive(transcript.pack(command, b"1234"))) == []
+    assert list(receive(transcript.connection, transcript.pack(command, b"1234"))) == []
     transcript.session.discard(first.tag)
     told = transcript.session.unpark()
     assert told is not None
@@ -360,7 +360,7 @@ def test_immediate_data_that_nobody_takes_is_not_kept():
     received = bytearray(
         transcript.pack(transcript.number(ScsiCommand(write=True, expected_data_transfer_length=9)), b"1234")
     )
-    [event] = transcript.connection.receive(memoryview(received))
+    [event] = receive(transcript.connection, memoryview(received))
     assert isinstance(event, CommandReceived)
     transcript.session.forget_immediate(event.tag)
     received.clear()  # fails while anybody looks at it
@@ -369,7 +369,7 @@ def test_immediate_data_that_nobody_takes_is_not_kept():
 def test_command_that_does_not_end_at_once_becomes_a_task_once():
     transcript = Transcript()
     command = transcript.number(ScsiCommand(read=True, expected_data_transfer_length=4))
-    [event] = transcript.connection.receive(transcript.pack(command))
+    [event] = receive(transcript.connection, transcript.pack(command))
     assert isinstance(event, CommandReceived)
     assert transcript.session.open_tasks == 0
     assert [transcript.session.open(event) for _ in range(2)] == [True, True]
@@ -382,7 +382,7 @@ def test_command_that_does_not_end_at_once_becomes_a_task_once():
 def test_command_that_has_more_data_to_come_is_a_task_when_it_is_told():
     transcript = Transcript()
     command = transcript.number(ScsiCommand(write=True, expected_data_transfer_length=600))
-    [event] = transcript.connection.receive(transcript.pack(command, bytes(100)))
+    [event] = receive(transcript.connection, transcript.pack(command, bytes(100)))
     assert isinstance(event, CommandReceived)
     assert event.data is None
     assert transcript.session.open_tasks == 1
@@ -394,7 +394,7 @@ def test_command_that_cannot_go_on_is_a_task_that_waits():
     transcript = Transcript()
     first = transcript.read(LIMIT_BYTES)
     command = transcript.number(ScsiCommand(read=True, expected_data_transfer_length=4))
-    assert list(transcript.connection.receive(transcript.pack(command))) == []
+    assert list(receive(transcript.connection, transcript.pack(command))) == []
     assert transcript.session.parks
     assert transcript.session.open_tasks == 2
     transcript.session.respond(first, Response(0))
@@ -407,7 +407,7 @@ def test_tag_of_a_command_that_was_answered_at_once_may_be_used_again():
     transcript = Transcript()
     for _ in range(2):
         command = transcript.number(ScsiCommand(read=True, initiator_task_tag=7))
-        [event] = transcript.connection.receive(transcript.pack(command))
+        [event] = receive(transcript.connection, transcript.pack(command))
         assert isinstance(event, CommandReceived)
         transcript.session.answer(event, Response(0))
     assert [pdu.header.initiator_task_tag for pdu in transcript.answers()] == [7, 7]

@@ -4,8 +4,8 @@ import pytest
 
 from iscsi_target.scsi.access import Access
 from iscsi_target.scsi.block_cdb import WriteSame16
-from iscsi_target.scsi.cdb import PersistentReserveIn
-from iscsi_target.scsi.command import Row, command
+from iscsi_target.scsi.command import Row, command, shortened
+from iscsi_target.scsi.shortcut import write_shortcut
 from iscsi_target.scsi.status import InvalidFieldInCdb, ReservedBitInCdb
 from iscsi_target.scsi.task import Done
 
@@ -47,16 +47,15 @@ def test_usage_has_the_code_and_ones_for_what_is_evaluated():
     assert X.usage() == bytes.fromhex("9319" + "ff" * 12 + "1f00")
 
 
-@pytest.mark.parametrize(
-    "changes", [{"attention": False}, {"exclusive": True}, {"repeatable": False}, {"service_action": 3}]
-)
-def test_what_has_more_to_it_than_others_is_not_plain(changes: dict):
+@pytest.mark.parametrize("changes", [{"attention": False}, {"exclusive": True}, {"service_action": 3}])
+def test_what_has_more_to_it_than_others_has_no_shortcut(changes: dict):
     plain = command(ROW, WriteSame16, lambda device, cdb, call: Done())
-    other = command(ROW._replace(**changes), WriteSame16, lambda device, cdb, call: Done())
-    assert (plain.plain, other.plain, X.plain) == (True, False, False)
-    assert not command(ROW._replace(unsupported=()), PersistentReserveIn, lambda device, cdb, call: Done()).plain
+    assert plain.shortcut is None
+    assert shortened(plain, write_shortcut).shortcut is not None
+    for other in (command(ROW._replace(**changes), WriteSame16, lambda device, cdb, call: Done()), X):
+        with pytest.raises(AssertionError):
+            shortened(other, write_shortcut)
 
 
-def test_command_knows_its_first_byte_and_whether_it_ever_wants_data():
-    wanting = command(ROW, WriteSame16, lambda device, cdb, call: Done(), lambda device, cdb: 512)
-    assert (X.first_byte, X.wants_data, wanting.wants_data) == (b"\x93", False, True)
+def test_command_knows_its_first_byte():
+    assert X.first_byte == b"\x93"

@@ -9,6 +9,7 @@ from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.commands import find
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.nexus_table import POWER_ON, NexusTable
+from tests.unit.scsi.unit_bench import make_device
 
 PORT = TargetPort("iqn.2026-01.org.example:p", 1)
 A = Nexus(InitiatorPort("iqn.2026-01.org.example:a", bytes(6)), PORT)
@@ -87,20 +88,35 @@ def test_remembered_nexuses_are_bounded(table: NexusTable, monkeypatch: pytest.M
 # What a nexus may do
 
 
+def admitted(table: NexusTable, nexus: Nexus) -> list[bytes]:
+    return list(table.standing(nexus).admitted)
+
+
 def test_what_was_admitted_is_found_by_the_first_byte(table: NexusTable):
-    epoch = object()
-    table.admit(A, READ, epoch)
-    table.admit(A, WRITE, epoch)
-    assert table.standing(A).admitted == {b"\x28": READ, b"\x2a": WRITE}
-    assert table.standing(A).epoch is epoch
-    assert table.standing(B).admitted == {}
+    device = make_device()
+    table.admit(A, READ, device)
+    table.admit(A, WRITE, device)
+    assert admitted(table, A) == [b"\x28", b"\x2a"]
+    assert table.standing(A).epoch is device.epoch
+    assert admitted(table, B) == []
+
+
+def test_shortcut_is_made_once_in_an_epoch(table: NexusTable):
+    device = make_device()
+    table.admit(A, READ, device)
+    made = table.standing(A).admitted[b"\x28"]
+    table.admit(A, READ, device)
+    assert table.standing(A).admitted[b"\x28"] is made
+    device.stopped = False
+    table.admit(A, READ, device)
+    assert table.standing(A).admitted[b"\x28"] is not made
 
 
 def test_admission_in_another_epoch_ends_those_before(table: NexusTable):
-    table.admit(A, READ, object())
-    table.admit(A, WRITE, epoch := object())
-    assert table.standing(A).admitted == {b"\x2a": WRITE}
-    assert table.standing(A).epoch is epoch
+    table.admit(A, READ, make_device())
+    table.admit(A, WRITE, other := make_device())
+    assert admitted(table, A) == [b"\x2a"]
+    assert table.standing(A).epoch is other.epoch
 
 
 @pytest.mark.parametrize(
@@ -115,31 +131,31 @@ def test_admission_in_another_epoch_ends_those_before(table: NexusTable):
 )
 def test_any_change_of_the_attentions_ends_what_was_admitted(change: Callable[[NexusTable], None], table: NexusTable):
     standing = table.standing(A)
-    table.admit(A, READ, object())
+    table.admit(A, READ, make_device())
     change(table)
     assert standing.admitted == {}
     assert table.standing(A) is standing
 
 
 def test_attention_of_others_leaves_what_was_admitted(table: NexusTable):
-    table.admit(A, READ, object())
+    table.admit(A, READ, make_device())
     table.establish(MODE, except_nexus=A)
     table.take(B)
-    assert table.standing(A).admitted == {b"\x28": READ}
+    assert admitted(table, A) == [b"\x28"]
 
 
 def test_nexus_that_is_not_attached_is_admitted_to_nothing(table: NexusTable):
     table.detach(A)
-    table.admit(A, READ, object())
+    table.admit(A, READ, make_device())
     table.attach(A)
     assert table.standing(A).admitted == {}
 
 
 def test_nexus_that_returns_is_admitted_to_nothing(table: NexusTable):
-    table.admit(A, READ, epoch := object())
+    table.admit(A, READ, device := make_device())
     before = table.standing(A)
     table.detach(A)
     table.attach(A)
     assert table.standing(A) is not before
     assert table.standing(A).admitted == {}
-    assert table.standing(A).epoch is not epoch
+    assert table.standing(A).epoch is not device.epoch

@@ -41,6 +41,11 @@ A = Nexus(InitiatorPort("iqn.2026-01.org.example:a", bytes(6)), PORT)
 B = Nexus(InitiatorPort("iqn.2026-01.org.example:b", bytes(6)), PORT)
 
 
+def transferred(cdb: bytes, data_out: bytes) -> int:
+    """Returns how many bytes an initiator expects to be transferred by a READ(10), or by a command with Data-Out."""
+    return len(data_out) or Read10.unpack(cdb).transfer_length * BLOCK
+
+
 def make_device(*, removable: bool = False) -> Device:
     limits = TransferLimits(
         max_transfer_blocks=256,

@@ -106,13 +106,11 @@ def test_sessions_are_limited(lab: Lab, monkeypatch: pytest.MonkeyPatch):
     assert late.logged_in
 
 
-def test_tsih_is_never_zero_and_never_one_that_is_in_use(lab: Lab, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(machine, "MAX_TSIH", 3)
-    hosts = [lab.session(f"h{number}") for number in range(3)]
-    hosts[1].cut()
+def test_sessions_of_both_kinds_share_the_tsihs(lab: Lab):
+    hosts = [lab.session(f"h{number}") for number in range(2)]
     discovery = lab.connect("d")
     discovery.login(None)
-    assert [host.tsih for host in (*hosts, discovery)] == [1, 2, 3, 2]
+    assert [host.tsih for host in (*hosts, discovery)] == [1, 2, 3]
 
 
 def test_deadline_is_none_without_connections(lab: Lab, a: Host):

@@ -1,0 +1,201 @@
+"""The express way of commands against that of single PDUs, by all that an initiator is told.
+
+    A ---- portal group 1 ---- NODE: LUN 0 == "disk0", LUN 1 == "disk1"
+
+Two targets get the same bytes: one many PDUs at a time, so that plain commands go the express way; the other each PDU
+in two pieces, so that none does. Their media do at once what is asked of them, but for some blocks that take a thread.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import pytest
+
+from iscsi_target.iscsi import express
+from iscsi_target.iscsi.connection import Connection
+from iscsi_target.iscsi.framing import Buffer
+from iscsi_target.iscsi.header import NO_TAG
+from iscsi_target.iscsi.requests import DataOut, NopOut, ScsiCommand, TaskManagementRequest
+from iscsi_target.iscsi.task_management import TaskManagement
+from iscsi_target.scsi import cdb as spc
+from iscsi_target.scsi.block_cdb import Read10, Read16, Write10, Write16
+from iscsi_target.scsi.lun import pack_lun
+from iscsi_target.scsi.operations import Operation, WouldBlock, extents
+from tests.initiator import Host, Lab, Result
+from tests.unit.scsi.unit_bench import BLOCK, BLOCKS
+
+SCHEDULES = 300
+BATCH = 50
+STEPS = 8
+PLACES = 30
+SLOW_BLOCKS = range(2 * BLOCK, 3 * BLOCK)
+WRAPPING = (1, 2**31 - 5, 2**32 - 20)  # CmdSN of the first command
+OFFERS: tuple[list[tuple[str, str]], ...] = (
+    [],
+    [],
+    [("ImmediateData", "No")],
+    [("InitialR2T", "No"), ("FirstBurstLength", "1024")],
+    [("MaxRecvDataSegmentLength", "512")],
+    [("MaxBurstLength", "1024"), ("FirstBurstLength", "512")],
+    [("HeaderDigest", "CRC32C"), ("DataDigest", "CRC32C")],
+)
+
+
+class Side(Lab):
+    """One target and one initiator."""
+
+    def __init__(self, offers: list[tuple[str, str]], cmd_sn: int) -> None:
+        super().__init__()
+        self.slow = True
+        self.host = self.connect()
+        self.host.cmd_sn = cmd_sn
+        self.host.login(offers=offers)
+        for lun in (0, 1):
+            for _ in range(2):
+                self.host.command(spc.TestUnitReady(), lun)
+
+    def attempt(self, unit: str, operation: Operation) -> Result | Literal[WouldBlock.BLOCKS]:
+        touched = extents(operation)
+        if any(start < SLOW_BLOCKS.stop and SLOW_BLOCKS.start < start + length for start, length in touched):
+            return WouldBlock.BLOCKS
+        return self.perform(unit, operation)
+
+
+class Stream:
+    """Draws what an initiator sends."""
+
+    def __init__(self, source: random.Random, host: Host) -> None:
+        self.random = source
+        self.host = host
+        self._last = 0
+
+    def batch(self) -> list[bytes]:
+        return [self.pdu() for _ in range(self.random.randrange(1, 24))]
+
+    def pdu(self) -> bytes:
+        kind = self.random.random()
+        if kind < 0.90:
+            return self.command()
+        others = (self.ping, self.abort, self.data_out, self.ready)
+        return self.random.choice(others)()
+
+    def fields(self) -> dict[str, Any]:
+        """Fields of a command, most of them right."""
+        chance = self.random.random
+        self._last = tag = self._last if chance() < 0.02 else NO_TAG if chance() < 0.01 else self.host.next_tag()
+        immediate = chance() < 0.02
+        if chance() < 0.02:  # one that has come before, comes before its turn, or never may
+            number = (self.host.cmd_sn + self.random.choice((-1, 1, 5, 200))) % 2**32
+        else:
+            number = self.host.next_cmd_sn(immediate)
+        attributes = self.random.choice((1,) * 200 + (0, 2, 3, 4, 5))
+        lun = pack_lun(self.random.choice((0,) * 8 + (1, 1, 2)))
+        return {
+            "initiator_task_tag": tag,
+            "cmd_sn": number,
+            "lun": lun,
+            "attributes": attributes,
+            "immediate": immediate,
+            "exp_stat_sn": self.random.randrange(2**32),
+        }
+
+    def command(self) -> bytes:
+        chance = self.random.random
+        blocks = self.random.choice((1, 1, 1, 2, 2, 3, 0))
+        lba = self.random.choice((*range(PLACES), *range(PLACES), BLOCKS - 1, BLOCKS))
+        length = blocks * BLOCK
+        expected = length if chance() < 0.95 else self.random.choice((0, 1, BLOCK, length + 2, 4 * BLOCK))
+        fields = self.fields() | {"expected_data_transfer_length": expected}
+        if chance() < 0.5:
+            cdb = self.random.choice((Read10, Read10, Read16))(lba=lba, transfer_length=blocks, fua=chance() < 0.03)
+            header = ScsiCommand(read=True, write=chance() < 0.02, cdb=cdb.pack().ljust(16, b"\0"), **fields)
+            return self.packed(header, b"" if chance() < 0.98 else bytes(BLOCK))
+        write = self.random.choice((Write10, Write10, Write16))(lba=lba, transfer_length=blocks, fua=chance() < 0.03)
+        header = ScsiCommand(write=True, read=chance() < 0.02, final=chance() < 0.97, **fields)
+        sent = expected if chance() < 0.9 else self.random.choice((0, 4, BLOCK, expected + 1))
+        data = bytes([self.random.randrange(256)]) * min(sent, 4 * BLOCK)
+        return self.packed(header.replace(cdb=write.pack().ljust(16, b"\0")), data)
+
+    def packed(self, header: ScsiCommand, data: bytes) -> bytes:
+        whole = bytearray(self.host.pack(header, data))
+        if self.random.random() < 0.02 and not self.host.digests["header_digest"]:
+            whole[self.random.choice((0, 1, 2, 3, *range(32, 48)))] ^= 1 << self.random.randrange(6)
+        return bytes(whole)
+
+    def ping(self) -> bytes:
+        return self.host.pack(NopOut(initiator_task_tag=self.host.next_tag(), cmd_sn=self.host.next_cmd_sn()), b"ping")
+
+    def abort(self) -> bytes:
+        header = TaskManagementRequest(
+            function=TaskManagement.ABORT_TASK,
+            immediate=True,
+            initiator_task_tag=self.host.next_tag(),
+            referenced_task_tag=self._last,
+            cmd_sn=self.host.cmd_sn,
+            ref_cmd_sn=self.host.cmd_sn,
+        )
+        return self.host.pack(header)
+
+    def data_out(self) -> bytes:
+        return self.host.pack(DataOut(final=True, initiator_task_tag=self._last, target_transfer_tag=NO_TAG), bytes(4))
+
+    def ready(self) -> bytes:
+        cdb = spc.TestUnitReady().pack().ljust(16, b"\0")
+        return self.host.pack(ScsiCommand(cdb=cdb, **self.fields()))
+
+
+def in_two(pdu: bytes) -> Iterable[bytes]:
+    return pdu[:20], pdu[20:]
+
+
+def run(seed: int) -> None:
+    """Runs one schedule; what fails says its seed."""
+    source = random.Random(seed)
+    offers, cmd_sn = source.choice(OFFERS), source.choice(WRAPPING)
+    together, apart = Side(offers, cmd_sn), Side(offers, cmd_sn)
+    stream = Stream(source, together.host)
+    for _ in range(STEPS):
+        pdus = stream.batch()
+        together.host.feed(b"".join(pdus))
+        for pdu in pdus:
+            for part in in_two(pdu):
+                apart.host.feed(part)
+        if source.random() < 0.8:
+            together.finish_all()
+            apart.finish_all()
+        assert together.host.received == apart.host.received, f"seed {seed}"
+        assert together.host.closed == apart.host.closed
+        assert together.block(0) == apart.block(0)
+    for name in ("disk0", "disk1"):
+        assert together.stores[name].read(0, BLOCKS * BLOCK) == apart.stores[name].read(0, BLOCKS * BLOCK)
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Counter[bool]:
+    """Counts the commands that went the express way (True), and the visits after which none did (False)."""
+    counted: Counter[bool] = Counter()
+    queue_whole, answer_plain = Connection.queue_whole, express.answer_plain
+
+    def count(connection: Connection, pdus: list[Buffer], data_bytes: int, stat_sn: int) -> None:
+        counted[True] += (stat_sn - connection.stat_sn) % 2**32
+        queue_whole(connection, pdus, data_bytes, stat_sn)
+
+    def visit(session, connection, incoming, answer) -> None:
+        before = counted[True]
+        answer_plain(session, connection, incoming, answer)
+        counted[False] += counted[True] == before
+
+    monkeypatch.setattr(Connection, "queue_whole", count)
+    monkeypatch.setattr("iscsi_target.target.machine.answer_plain", visit)
+    return counted
+
+
+@pytest.mark.parametrize("first", range(0, SCHEDULES, BATCH))
+def test_initiator_cannot_tell_whether_pdus_come_together(first: int, answers: Counter[bool]):
+    """Law: the same bytes bring about the same PDUs in the same order, and the same blocks, however they come."""
+    for seed in range(first, first + BATCH):
+        run(seed)
+    assert answers[True] > 10 * BATCH
+    assert answers[False] > 10 * BATCH
