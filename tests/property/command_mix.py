@@ -66,7 +66,7 @@ class Mix:
 
     def any(self) -> Command:
         """Draws any command with any attribute; some come again and again, as lanes want it."""
-        kinds = self._favourites if self.random.random() < 0.7 else [*MEDIUM, *OTHERS]
+        kinds = self._favourites if self.random.random() < 0.85 else [*MEDIUM, *OTHERS]
         cdb, data, read = self.random.choice(kinds)(self)
         return self._sent(cdb, data, read, ATTRIBUTES)
 
@@ -119,7 +119,7 @@ class Mix:
 
     def _one(self, kinds: Kinds) -> Callable[..., Layout]:
         """Draws a layout, mostly the same one again."""
-        return kinds[self._number % len(kinds)] if self.random.random() < 0.7 else self.random.choice(kinds)
+        return kinds[self._number % len(kinds)] if self.random.random() < 0.9 else self.random.choice(kinds)
 
     # The medium
 

@@ -38,7 +38,7 @@ from tests.unit.scsi.unit_bench import BLOCK, BLOCKS
 
 SCHEDULES = 1000
 BATCH = 100
-STEPS = 14
+STEPS = 18
 PORTAL_GROUPS = {"a": 1, "b": 2, "c": 1}
 UNITS = ("disk0", "disk1")
 BAD_BLOCKS = range(4 * BLOCK, 5 * BLOCK)  # of a medium that has them: what is written there fails afterwards
@@ -302,7 +302,7 @@ class Trial:
     def command(self) -> None:
         """Sends any command; often the last one once more, as that is when lanes answer."""
         name, lun, command = self.last
-        if name in self.sides[0].nodes and self.random.random() < 0.7:
+        if name in self.sides[0].nodes and self.random.random() < 0.75:
             command = self.mix.again(command)
         else:
             name, lun, command = self.somebody(), self.lun(), self.mix.any()
@@ -414,5 +414,5 @@ def test_initiators_cannot_tell_whether_a_medium_answers_at_once(first: int, ans
     """
     for seed in range(first, first + BATCH):
         run(seed)
-    assert answers[True] > 3 * BATCH
+    assert answers[True] > 2 * BATCH
     assert answers[False] > 4 * BATCH
