@@ -48,12 +48,12 @@ class CommandWindow(Generic[T]):
         """
         if self._waiting or self._deferred or self._skipped:
             return False
-        return tasks < self._size and self.maximum == advance(self.expected, self._size - tasks - 1)
+        return tasks < self._size and self.maximum == (self.expected + self._size - tasks - 1) % MODULUS
 
     def pass_ended(self, count: int) -> None:
         """Moves a steady window past commands that have ended."""
-        self.expected = advance(self.expected, count)
-        self.maximum = advance(self.maximum, count)
+        self.expected = (self.expected + count) % MODULUS
+        self.maximum = (self.maximum + count) % MODULUS
 
     def admit(self, cmd_sn: int, request: T) -> None:
         """Takes a request in, to be released in its turn; a duplicate, or one outside the window, falls away."""

@@ -10,8 +10,9 @@ import asyncio
 import os
 import socket
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Address
+from itertools import islice
 from typing import Protocol
 
 from iscsi_target.config.address import Address
@@ -99,20 +100,26 @@ class Channel:
         """Begins to read."""
         self._resume()
 
-    def send(self, buffers: Iterable[Buffer]) -> None:
+    def send(self, buffers: Sequence[Buffer]) -> None:
         """Sends the buffers in order, now as far as the kernel takes them, the rest when it can.
 
-        buffers   must not change afterwards
+        buffers   of bytes; must not change afterwards
         A failure is reported by channel_lost later, never from within this call.
         """
         if self._ending or not self._open:
             return
         idle = not self._unsent
+        taken = self._hand_over(buffers) if idle else 0
+        if taken and taken == sum(map(len, buffers)):
+            self._owner.channel_sent(self.number, buffers)
+            return
         for buffer in buffers:
             if len(buffer):
-                self._unsent.append(memoryview(buffer).cast("B"))
-                self._unsent_bytes += len(self._unsent[-1])
+                self._unsent.append(memoryview(buffer))
+                self._unsent_bytes += len(buffer)
         if idle:
+            if taken:
+                self._dismiss(taken)
             self._flush()
             if self._unsent:
                 self._await_writable()
@@ -184,20 +191,28 @@ class Channel:
 
     # Output
 
-    def _flush(self) -> None:
-        """Hands the kernel as much as it takes."""
+    def _hand_over(self, buffers: Sequence[Buffer]) -> int:
+        """Gives the kernel the first of some buffers and returns how many bytes it took."""
         try:
-            while self._unsent:
-                batch = [self._unsent[index] for index in range(min(len(self._unsent), BUFFERS_PER_SEND))]
-                self._owner.channel_sent(self.number, self._consume(self._socket.sendmsg(batch)))
+            return self._socket.sendmsg(buffers[:BUFFERS_PER_SEND])
         except (BlockingIOError, InterruptedError):
             pass
         except OSError as error:
             self._unsent.clear()
             self._unsent_bytes = 0
             self._loop.call_soon(self._lost, error.strerror or str(error))
+        return 0
 
-    def _consume(self, length: int) -> list[memoryview]:
+    def _flush(self) -> None:
+        """Hands the kernel as much as it takes of what waits."""
+        while self._unsent:
+            taken = self._hand_over(list(islice(self._unsent, BUFFERS_PER_SEND)))
+            if not taken:
+                return
+            self._dismiss(taken)
+
+    def _dismiss(self, length: int) -> None:
+        """Lets the first bytes go that wait, which the kernel has."""
         sent = []
         self._unsent_bytes -= length
         while length:
@@ -206,7 +221,7 @@ class Channel:
             if length < len(first):
                 self._unsent.appendleft(first[length:])
             length -= len(sent[-1])
-        return sent
+        self._owner.channel_sent(self.number, sent)
 
     def _await_writable(self) -> None:
         self._progress_at = self._loop.time()

@@ -269,6 +269,8 @@ class Target:
         active = link.active
         if active is not None and not active.ending:
             answer_plain(active.session, link.connection, incoming, active.answer)
+            if incoming.position == incoming.end:
+                return
         for event in link.connection.receive(incoming):
             self._handle(link, event)
 
