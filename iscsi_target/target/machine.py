@@ -138,9 +138,7 @@ class Target:
         if link is not None:
             if link.heard(now):
                 self._set_alarm(link)
-            incoming = Incoming(data)
-            while incoming.position < incoming.end:
-                self._receive(link, incoming)
+            self._receive(link, Incoming(data))
         return self._take_actions()
 
     def disconnected(self, number: int, now: float) -> list[Action]:
@@ -207,8 +205,7 @@ class Target:
 
     def deadline(self) -> float | None:
         """Returns when elapsed() must be called at the latest; it does no harm to call it earlier."""
-        at = self._alarms.next
-        return None if at == NEVER else at
+        return None if self._alarms.next == NEVER else self._alarms.next
 
     def drain(self, now: float) -> list[Action]:
         """Asks every initiator to log out and lets no new one in; after the time limit they are cut.
@@ -265,14 +262,13 @@ class Target:
     # Connections
 
     def _receive(self, link: Link, incoming: Incoming) -> None:
-        """Takes the commands at hand that can be answered as they come, and then one PDU of any kind."""
-        active = link.active
-        if active is not None and not active.ending:
-            answer_plain(active.session, link.connection, incoming, active.answer)
-            if incoming.position == incoming.end:
-                return
-        for event in link.connection.receive(incoming):
-            self._handle(link, event)
+        """Takes the commands at hand that can be answered as they come, then one PDU of any kind, and again."""
+        while incoming.position < incoming.end:
+            if (active := link.active) is not None and not active.ending:
+                answer_plain(active.session, link.connection, incoming, active.answer)
+            if incoming.position < incoming.end:
+                for event in link.connection.receive(incoming):
+                    self._handle(link, event)
 
     def _watch(self, link: Link) -> None:
         self._links[link.connection.number] = link
