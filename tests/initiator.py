@@ -33,6 +33,7 @@ from iscsi_target.target import (
     Announce,
     Close,
     Event,
+    Fill,
     Operated,
     Perform,
     Persist,
@@ -144,6 +145,8 @@ class Lab:
                     sent = b"".join(bytes(buffer) for buffer in buffers)
                     self.hosts[connection].take_in(sent)
                     self.remarked += [(about, sent[offset : offset + length]) for offset, length, about in remarks]
+                case Fill(connection, place):
+                    self.hosts[connection].place = place
                 case Close(connection):
                     self.hosts[connection].closed = True
                 case Perform(ticket):
@@ -224,6 +227,7 @@ class Host:
         self.number = number
         self.name = name
         self.received: list[Pdu] = []
+        self.place: memoryview | None = None  # where the target wants the next bytes
         self.closed = False
         self.logged_in = False
         self.cmd_sn = 1
@@ -252,8 +256,18 @@ class Host:
 
     def feed(self, data: Buffer) -> None:
         """Sends bytes as they are."""
-        if not self.closed:
-            self.lab.run(self.lab.target.received(self.number, data, self.lab.now))
+        while data and not self.closed:
+            taken, data = self._put(data)
+            self.lab.run(self.lab.target.received(self.number, taken, self.lab.now))
+
+    def _put(self, data: Buffer) -> tuple[Buffer, Buffer]:
+        """Puts bytes where the target has a place for them, if it has; returns what it gets now, and later."""
+        place, self.place = self.place, None
+        if place is None:
+            return data, b""
+        length = min(len(data), len(place))
+        place[:length] = data[:length]
+        return place[:length], data[length:]
 
     def pack(self, header: requests.Request, data: bytes = b"", additional: bytes = b"") -> bytes:
         digests = self.digests if self.logged_in else {}

@@ -17,7 +17,7 @@ from iscsi_target.iscsi.requests import REQUEST_HEADERS, LoginRequest
 from iscsi_target.iscsi.responses import LoginResponse, NopIn, Reject, Response
 from iscsi_target.wire.serial import advance
 
-MAX_QUEUED_BYTES = 256 * 1024  # of data; bounds what a batch of reads holds in memory, and how long it lasts
+MAX_QUEUED_BYTES = 512 * 1024  # of data; bounds what a batch of reads holds in memory, and how long it lasts
 
 
 class Remark(NamedTuple):
@@ -155,13 +155,31 @@ class Connection:
         self._remarks: list[Remark] = []
         self._touched = touched
 
+    @property
+    def has_part(self) -> bool:
+        """True when the next bytes are the rest of a PDU, for `gather`."""
+        return self._reader.has_part
+
+    @property
+    def place(self) -> memoryview | None:
+        """Where the next bytes may be put, so that they need not be copied, or None."""
+        return self._reader.place
+
+    def gather(self, incoming: Incoming) -> Incoming | None:
+        """Adds to a PDU that has begun, and returns it when it is whole."""
+        return self._reader.gather(incoming)
+
     def receive(self, incoming: Incoming) -> Iterator[Event]:
-        """Takes one PDU, or the part of it that has come, and yields what it brings about.
+        """Takes one PDU, or what there is of it, and yields what it brings about.
 
         Each event must be acted upon before the next is asked for. What comes after the end is thrown away.
         """
+        if self.closing:
+            incoming.position = incoming.end
+            return
         try:
-            pdu = self._reader.take(incoming)
+            source = self.gather(incoming) if self.has_part else incoming
+            pdu = None if source is None else self._reader.take(source)
             if pdu is not None:
                 yield from self.phase.receive(self, pdu)
         except StreamLost as error:
@@ -169,8 +187,6 @@ class Connection:
                 self.reject(error.reason, error.header)
             self.close()
             yield ProtocolViolated(self.number, error.text)
-        if self.closing:
-            incoming.position = incoming.end
 
     @property
     def is_plain(self) -> bool:

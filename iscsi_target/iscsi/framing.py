@@ -1,8 +1,9 @@
 """Cuts a byte stream into PDUs and makes buffers from PDUs: lengths, padding, digests, limits.
 
-A PDU that lies whole in what was fed is handed out as views of it, without a copy, so it is valid only until the next
+A PDU that lies whole in what has come is handed out as views of it, without a copy, so it is valid only until the next
 one is asked for. A PDU that arrives in pieces gets a buffer of exactly its size, allocated only after its header passed
-the digest and the limits. What the header means is not decided here.
+the digest and the limits; whoever receives may put the rest of a long one there directly. What the header means is not
+decided here.
 """
 
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ DIGEST_BYTES = 4
 LOGIN_DATA_BYTES = 8192  # MaxRecvDataSegmentLength of both sides until the full feature phase, RFC7143 13.12
 MAX_AHS_WORDS = 64  # a CDB of 260 bytes and a bidirectional read length take them; more is refused
 HEADER_BYTES = BasicHeader.size
+LONG_BYTES = 16 * 1024  # of the rest of a PDU: from here on it is worth a receive of its own
 NOTHING = memoryview(b"")
 _PADDING = (b"", bytes(3), bytes(2), bytes(1))
 
@@ -48,14 +50,16 @@ class Incoming:
     view       the bytes
     position   where what was not taken begins
     end        where it ends
+    lasting    True when they stay as they are
     """
 
-    __slots__ = ("end", "position", "view")
+    __slots__ = ("end", "lasting", "position", "view")
 
-    def __init__(self, received: Buffer) -> None:
+    def __init__(self, received: Buffer, *, lasting: bool = False) -> None:
         self.view = memoryview(received)
         self.position = 0
         self.end = len(self.view)
+        self.lasting = lasting
 
     def take(self, most: int) -> memoryview:
         """Takes what is there, but not more than so many bytes."""
@@ -91,57 +95,77 @@ class PduReader:
         """True when the next bytes are the rest of a PDU."""
         return self._filled > 0
 
+    @property
+    def place(self) -> memoryview | None:
+        """Where the rest of a long PDU may be put, so that `gather` need not copy it; None when nothing long waits."""
+        if len(self._partial) - self._filled < LONG_BYTES:
+            return None
+        return memoryview(self._partial)[self._filled :]
+
     def feed(self, received: Buffer) -> Iterator[RawPdu]:
-        """Yields what `take` returns for these bytes; the iterator must be used up or closed for good."""
+        """Yields the PDUs that are complete with these bytes; the iterator must be used up or closed for good.
+
+        Every PDU must be done with before the next is asked for.
+
+        raises    as `take`
+        """
         incoming = Incoming(received)
         while incoming.position < incoming.end:
-            pdu = self.take(incoming)
+            source = self.gather(incoming) if self._filled else incoming
+            pdu = None if source is None else self.take(source)
             if pdu is not None:
                 yield pdu
 
+    def gather(self, incoming: Incoming) -> Incoming | None:
+        """Adds to a PDU that has begun; returns it when it is whole, or so wrong that `take` refuses it.
+
+        incoming   may be bytes that were put into `place`
+        """
+        while incoming.position < incoming.end:
+            taken = incoming.take(len(self._partial) - self._filled)
+            if taken.obj is not self._partial:
+                self._partial[self._filled : self._filled + len(taken)] = taken
+            self._filled += len(taken)
+            if self._filled == len(self._partial) and self._is_whole():
+                whole = Incoming(self._partial, lasting=True)
+                self._partial, self._filled = bytearray(), 0
+                return whole
+        return None
+
+    def _is_whole(self) -> bool:
+        """Makes room for more of the partial PDU when there is more of it."""
+        part = memoryview(self._partial)
+        try:
+            needed = self._needed(self._unpack(part, 0), part, 0)
+        except StreamLost:
+            return True
+        if needed == len(part):
+            return True
+        self._partial = bytearray(needed)
+        self._partial[: self._filled] = part
+        return False
+
     def take(self, incoming: Incoming) -> RawPdu | None:
-        """Takes the next PDU; one that is not whole is kept for the next call, which is None.
+        """Takes the next PDU; what there is of one that is not whole is kept for `gather`.
 
         A PDU must be done with before the next is taken.
 
         raises    StreamLost for a wrong digest or a length beyond the limits; the reader is of no use afterwards
         Source: RFC7143 11.2
         """
-        if not self._filled:
-            view, position = incoming.view, incoming.position
-            there = incoming.end - position
-            needed = HEADER_BYTES
-            if there >= HEADER_BYTES:
-                basic = self._unpack(view, position)
-                needed = self._needed(basic, view, position)
-                if needed <= there:
-                    incoming.position = position + needed
-                    if needed == HEADER_BYTES:
-                        return RawPdu(basic, view[position : position + needed], NOTHING, NOTHING)
-                    return self._pdu(basic, view, position)
-            self._partial = bytearray(needed)
-        return self._collect(incoming)
-
-    def _collect(self, incoming: Incoming) -> RawPdu | None:
-        """Takes bytes of a PDU that comes in pieces until there are no more or it is whole."""
-        while incoming.position < incoming.end:
-            taken = incoming.take(len(self._partial) - self._filled)
-            self._partial[self._filled : self._filled + len(taken)] = taken
-            self._filled += len(taken)
-            if self._filled == len(self._partial) and (pdu := self._completed()) is not None:
-                return pdu
-        return None
-
-    def _completed(self) -> RawPdu | None:
-        """Returns the partial PDU when it is whole; otherwise makes room for what its next part needs."""
-        whole = memoryview(self._partial)
-        basic = self._unpack(whole, 0)
-        needed = self._needed(basic, whole, 0)
-        if needed == len(whole):
-            self._partial, self._filled = bytearray(), 0
-            return self._pdu(basic, whole, 0)._replace(lasting=True)
+        view, position = incoming.view, incoming.position
+        there = incoming.end - position
+        needed = HEADER_BYTES
+        if there >= HEADER_BYTES:
+            basic = self._unpack(view, position)
+            needed = self._needed(basic, view, position)
+            if needed <= there:
+                incoming.position = position + needed
+                if needed == HEADER_BYTES:
+                    return RawPdu(basic, view[position : position + needed], NOTHING, NOTHING, incoming.lasting)
+                return self._pdu(basic, view, position)._replace(lasting=incoming.lasting)
         self._partial = bytearray(needed)
-        self._partial[: self._filled] = whole
+        self.gather(incoming)
         return None
 
     def _needed(self, basic: AnyRequest, view: memoryview, start: int) -> int:

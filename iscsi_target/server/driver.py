@@ -30,6 +30,7 @@ from iscsi_target.target import (
     Announce,
     Close,
     Event,
+    Fill,
     Operated,
     Order,
     Perform,
@@ -267,6 +268,9 @@ class Driver:
                     saving = self._tasks.create_task(self._persist(action, number))
                     self._saving.setdefault(action.unit, set()).add(saving)
                     saving.add_done_callback(self._saving[action.unit].discard)
+                case Fill(connection, place):
+                    if connection in self._channels:
+                        self._channels[connection].fill(place)
                 case Close(connection):
                     self._close(connection)
                 case Announce(event):

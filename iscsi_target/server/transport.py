@@ -19,6 +19,7 @@ from iscsi_target.config.address import Address
 from iscsi_target.scsi.operations import Buffer
 
 RECEIVE_BUFFER_BYTES = 256 * 1024  # of one read; bounds what one connection does before the next has its turn
+BEYOND_BYTES = 4096  # read after a place: the header that comes next, and some small commands
 HIGH_WATER_BYTES = 1 << 20  # unsent output above which a connection is not read
 LOW_WATER_BYTES = 256 * 1024  # unsent output below which it is read again
 SEND_STALL_S = 60.0  # a peer that takes no byte of waiting output for this long is cut
@@ -80,6 +81,7 @@ class Channel:
         self._buffer = buffer
         self._owner = owner
         self._loop = asyncio.get_running_loop()
+        self._place: memoryview | None = None  # where the next input goes, before `buffer`
         self._unsent: deque[memoryview] = deque()
         self._unsent_bytes = 0
         self._progress_at = 0.0
@@ -176,18 +178,35 @@ class Channel:
             self._reading = False
             self._loop.remove_reader(self._descriptor)
 
+    def fill(self, place: memoryview) -> None:
+        """Has the next input put there, and only a little beyond it, which would have to be moved, where other goes."""
+        self._place = place[:RECEIVE_BUFFER_BYTES]
+
     def _readable(self) -> None:
+        place = self._place
         try:
-            length = self._socket.recv_into(self._buffer)
+            if place is None:
+                length = self._socket.recv_into(self._buffer)
+            else:
+                length = self._socket.recvmsg_into([place, self._buffer[:BEYOND_BYTES]])[0]
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self._lost(error.strerror or str(error))
             return
+        self._place = None
         if length == 0:
             self._lost("closed by the peer")
-        elif not self._ending:
-            self._owner.channel_received(self.number, self._buffer[:length])
+        elif place is None:
+            self._received(self._buffer[:length])
+        else:
+            self._received(place[:length])
+            if length > len(place):
+                self._received(self._buffer[: length - len(place)])
+
+    def _received(self, received: memoryview) -> None:
+        if self._open and not self._ending:
+            self._owner.channel_received(self.number, received)
 
     # Output
 

@@ -85,6 +85,16 @@ class Send(NamedTuple):
     more: bool = False
 
 
+class Fill(NamedTuple):
+    """The next bytes that come on the connection are best put there and given to received() as a view of it.
+
+    place   the rest of a long PDU; nobody has to put anything there
+    """
+
+    connection: int
+    place: memoryview
+
+
 class Close(NamedTuple):
     """The connection is to be closed after what was sent on it; the target has forgotten it already."""
 
@@ -108,7 +118,7 @@ class Operated(NamedTuple):
     entry: Entry
 
 
-Action = Send | Close | Perform | Persist | Announce | Operated
+Action = Send | Fill | Close | Perform | Persist | Announce | Operated
 
 
 class Order(NamedTuple):

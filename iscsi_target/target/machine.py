@@ -21,7 +21,7 @@ from iscsi_target.iscsi.connection import Admission, Connection, Departure
 from iscsi_target.iscsi.errors import LoginRefused, LoginStatus
 from iscsi_target.iscsi.express import answer_plain
 from iscsi_target.iscsi.framing import Buffer, Incoming
-from iscsi_target.iscsi.login import Endpoint, LoginPhase, LoginTarget, Negotiated
+from iscsi_target.iscsi.login import Endpoint, LoginPhase, Negotiated
 from iscsi_target.iscsi.parameters import Preferences
 from iscsi_target.iscsi.service_requests import LOGOUT_DONE
 from iscsi_target.iscsi.session import Session
@@ -36,6 +36,7 @@ from iscsi_target.target.actions import (
     Close,
     ConnectionTimedOut,
     Event,
+    Fill,
     LoginFailed,
     Order,
     ProtocolViolated,
@@ -108,12 +109,7 @@ class Target:
         self._nodes = {node.name: node for node in nodes}
         self._units = {unit.name: unit for unit in units}
         self._portals = portals
-        targets = {
-            node.name: LoginTarget(
-                node.name, node.alias, frozenset(node.portal_group_tags), node.authentication, node.initiators
-            )
-            for node in nodes
-        }
+        targets = {node.name: node.login_target for node in nodes}
         self._endpoint = Endpoint(targets, discovery, self._preferences)
 
     # Inputs
@@ -128,7 +124,8 @@ class Target:
         self._begin(now)
         login = LoginPhase(self._endpoint, portal_group_tag, self._entropy)
         connection = Connection(number, portal_group_tag, local_address, login, self._touched)
-        self._watch(Link(connection, self._timeouts, now))
+        link = self._links[number] = Link(connection, self._timeouts, now)
+        self._set_alarm(link)
         return self._take_actions()
 
     def received(self, number: int, data: Buffer, now: float) -> list[Action]:
@@ -139,6 +136,8 @@ class Target:
             if link.heard(now):
                 self._set_alarm(link)
             self._receive(link, Incoming(data))
+            if (place := link.connection.place) is not None:
+                self._actions.append(Fill(number, place))
         return self._take_actions()
 
     def disconnected(self, number: int, now: float) -> list[Action]:
@@ -263,16 +262,17 @@ class Target:
 
     def _receive(self, link: Link, incoming: Incoming) -> None:
         """Takes the commands at hand that can be answered as they come, then one PDU of any kind, and again."""
+        connection = link.connection
         while incoming.position < incoming.end:
+            if connection.has_part:
+                if (whole := connection.gather(incoming)) is not None:
+                    self._receive(link, whole)
+                continue
             if (active := link.active) is not None and not active.ending:
-                answer_plain(active.session, link.connection, incoming, active.answer)
+                answer_plain(active.session, connection, incoming, active.answer)
             if incoming.position < incoming.end:
-                for event in link.connection.receive(incoming):
+                for event in connection.receive(incoming):
                     self._handle(link, event)
-
-    def _watch(self, link: Link) -> None:
-        self._links[link.connection.number] = link
-        self._set_alarm(link)
 
     def _set_alarm(self, link: Link) -> None:
         """Has the clock of a connection looked at in time; needed whenever its deadline may have come closer."""

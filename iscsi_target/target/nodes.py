@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from iscsi_target.iscsi.chap import Authentication
 from iscsi_target.iscsi.connection import Connection
+from iscsi_target.iscsi.login import LoginTarget
 from iscsi_target.iscsi.text import Pair
 
 ALL_TARGETS = "All"
@@ -54,6 +55,12 @@ class TargetNode(NamedTuple):
     luns: Mapping[int, str] = MappingProxyType({})
     authentication: Authentication = Authentication()
     initiators: frozenset[str] | None = None
+
+    @property
+    def login_target(self) -> LoginTarget:
+        """Returns what a login has to know of it."""
+        tags = frozenset(self.portal_group_tags)
+        return LoginTarget(self.name, self.alias, tags, self.authentication, self.initiators)
 
 
 def send_targets(

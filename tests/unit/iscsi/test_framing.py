@@ -5,7 +5,7 @@ from typing import TypedDict
 import pytest
 
 from iscsi_target.iscsi.errors import RejectReason, StreamLost
-from iscsi_target.iscsi.framing import LOGIN_DATA_BYTES, MAX_AHS_WORDS, Buffer, PduReader, frame
+from iscsi_target.iscsi.framing import LOGIN_DATA_BYTES, LONG_BYTES, MAX_AHS_WORDS, Buffer, PduReader, frame
 from iscsi_target.iscsi.header import BasicHeader
 from iscsi_target.iscsi.requests import DataOut, NopOut, ScsiCommand
 from iscsi_target.wire.layout import LayoutError
@@ -191,3 +191,49 @@ def test_pdu_that_came_in_pieces_stays_valid_and_one_that_came_whole_does_not():
     received[:] = bytes(len(received))
     list(reading.feed(sent[:20]))
     assert (bytes(pieces.header), bytes(pieces.data)) == (sent[:48], b"data")
+
+
+def long_pdu(made: PduReader) -> bytes:
+    """Lets the first bytes of a long PDU come and returns the others."""
+    made.enter_full_feature_phase(limit_bytes=4 * LONG_BYTES, header_digest=False, data_digest=False)
+    sent = whole(frame(ScsiCommand(), bytes(range(256)) * (LONG_BYTES // 64)))
+    assert list(made.feed(sent[:60])) == []
+    return sent[60:]
+
+
+def test_rest_of_a_long_pdu_may_be_put_where_it_belongs():
+    made = reader()
+    rest = long_pdu(made)
+    place = made.place
+    assert place is not None
+    assert len(place) == len(rest)
+    place[:] = rest
+    [pdu] = made.feed(place)
+    assert bytes(pdu.data) == bytes(range(256)) * (LONG_BYTES // 64)
+    assert pdu.lasting
+    assert made.place is None
+
+
+def test_part_of_the_rest_may_be_put_there_and_the_others_come_as_ever():
+    made = reader()
+    rest = long_pdu(made)
+    assert made.place is not None
+    made.place[:100] = rest[:100]
+    assert list(made.feed(made.place[:100])) == []
+    [pdu] = made.feed(rest[100:])
+    assert bytes(pdu.data) == bytes(range(256)) * (LONG_BYTES // 64)
+
+
+def test_short_rest_has_no_place_of_its_own():
+    made = reader()
+    assert made.place is None
+    assert list(made.feed(whole(frame(ScsiCommand(), bytes(512)))[:60])) == []
+    assert made.place is None
+
+
+def test_pdu_in_pieces_with_a_wrong_header_digest_is_refused():
+    made = reader(**BOTH)
+    sent = bytearray(whole(frame(ScsiCommand(), b"data", **BOTH)))
+    sent[5] ^= 1
+    assert list(made.feed(sent[:20])) == []
+    lost(made, sent[20:])

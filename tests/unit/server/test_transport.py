@@ -86,6 +86,39 @@ async def test_bytes_of_the_peer_reach_the_owner(pair, owner):
     await owner.until(lambda: owner.received == b"hello")
 
 
+async def test_input_goes_to_its_place_first_and_what_follows_where_other_input_goes(pair, owner):
+    channel, peer = pair
+    place = bytearray(5)
+    channel.fill(memoryview(place))
+    peer.send(b"in placebeyond")
+    await owner.until(lambda: len(owner.received) == 14)
+    assert owner.received == b"in placebeyond"
+    assert place == b"in pl"
+    peer.send(b"later")
+    await owner.until(lambda: len(owner.received) == 19)
+    assert place == b"in pl"
+
+
+async def test_place_is_for_the_next_input_only_however_little_that_is(pair, owner):
+    channel, peer = pair
+    place = bytearray(5)
+    channel.fill(memoryview(place))
+    peer.send(b"in")
+    await owner.until(lambda: owner.received == b"in")
+    peer.send(b"put")
+    await owner.until(lambda: owner.received == b"input")
+    assert place == b"in\0\0\0"
+
+
+async def test_what_lies_beyond_a_place_is_thrown_away_when_the_channel_was_closed_by_what_lies_in_it(pair, owner):
+    channel, peer = pair
+    channel.fill(memoryview(bytearray(5)))
+    owner.channel_received = lambda number, received: (owner.received.extend(received), channel.close())
+    peer.send(b"in placebeyond")
+    await owner.until(lambda: owner.received)
+    assert owner.received == b"in pl"
+
+
 async def test_buffers_leave_in_order(pair, owner):
     channel, peer = pair
     channel.send([b"one ", memoryview(b"two "), b"", bytearray(b"three")])
