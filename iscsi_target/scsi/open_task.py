@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from iscsi_target.scsi.command import Command
 from iscsi_target.scsi.operations import Buffer
@@ -19,52 +20,54 @@ class Fate(Enum):
     SILENCE = "no status"
 
 
-@dataclass(slots=True)
 class Collecting:
     """Its Data-Out is not there yet."""
 
+    __slots__ = ()
 
-@dataclass(slots=True)
+
 class Ready:
     """It has all it needs and starts when it is enabled."""
 
+    __slots__ = ()
 
-@dataclass(slots=True)
-class Waiting:
+
+class Waiting(NamedTuple):
     """Its operation waits for its turn at the medium."""
 
     turn: Turn
     work: Work
 
 
-@dataclass(slots=True)
-class Performing:
+class Performing(NamedTuple):
     """Its operation is at the medium."""
 
     turn: Turn
     work: Work
 
 
-@dataclass(slots=True)
 class WaitingToSave:
     """Another task's save is under way."""
 
+    __slots__ = ()
 
-@dataclass(slots=True)
-class Saving:
+
+class Saving(NamedTuple):
     """Its state is on the way to the disk."""
 
     save: Save
 
 
-@dataclass(slots=True)
 class Fencing:
     """It has changed the reservations and waits for the tasks that it aborted."""
 
+    __slots__ = ()
 
-@dataclass(slots=True)
+
 class Over:
     """It has ended."""
+
+    __slots__ = ()
 
 
 COLLECTING, READY, FENCING, OVER = Collecting(), Ready(), Fencing(), Over()
@@ -73,7 +76,6 @@ COLLECTING, READY, FENCING, OVER = Collecting(), Ready(), Fencing(), Over()
 Phase = Collecting | Ready | Waiting | Performing | WaitingToSave | Saving | Fencing | Over
 
 
-@dataclass(slots=True, eq=False)
 class Fence:
     """Something that follows when tasks are over.
 
@@ -82,8 +84,11 @@ class Fence:
     Source: SAM5r21 7.1, SPC4r37 5.13.11.2.6
     """
 
-    outstanding: int
-    then: Callable[[], None]
+    __slots__ = ("outstanding", "then")
+
+    def __init__(self, outstanding: int, then: Callable[[], None]) -> None:
+        self.outstanding = outstanding
+        self.then = then
 
     @classmethod
     def around(cls, scope: "Collection[OpenTask]", then: Callable[[], None]) -> "Fence":
