@@ -9,9 +9,8 @@ a part of bytes, which cannot be written to.
 
 import ctypes
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 
-import crcmod
 import google_crc32c
 
 Buffer = bytes | bytearray | memoryview
@@ -22,14 +21,20 @@ ARRAY_TYPES = 64  # lengths of which the type of array is kept; connections use 
 # Without its C library the wheel computes in Python; crcmod's C extension is then the faster one.
 HARDWARE = google_crc32c.implementation == "c"
 
-_crcmod_crc32c: Callable[[bytes, int], int] = crcmod.mkCrcFun(0x11EDC6F41, initCrc=0, rev=True, xorOut=0xFFFFFFFF)
+
+@cache
+def _of_crcmod() -> Callable[[bytes, int], int]:
+    import crcmod  # which is not needed beside the wheel
+
+    made: Callable[[bytes, int], int] = crcmod.mkCrcFun(0x11EDC6F41, initCrc=0, rev=True, xorOut=0xFFFFFFFF)
+    return made
 
 
 def crc32c_by_crcmod(*buffers: Buffer) -> int:
     """Returns the CRC-32C of the buffers joined; the fallback, and the oracle in tests."""
-    crc = 0
+    crc, extend = 0, _of_crcmod()
     for buffer in buffers:
-        crc = _crcmod_crc32c(bytes(buffer), crc)
+        crc = extend(bytes(buffer), crc)
     return crc
 
 
