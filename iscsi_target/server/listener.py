@@ -16,6 +16,8 @@ BACKLOG = 1024  # connections that the kernel completes before we accept them
 ACCEPTS_PER_TURN = 16  # before the connections that are there already have their turn
 ACCEPT_PAUSE_S = 1.0  # after the process or the system ran out of descriptors or memory
 
+Place = tuple[int, tuple[object, ...]]  # an address family, and what `bind` of its sockets takes
+
 EXHAUSTION = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -79,15 +81,8 @@ async def bind(address: Address) -> socket.socket:
 
     raises    ConfigError when the address cannot be resolved or bound
     """
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except (OSError, UnicodeError) as error:  # UnicodeError: a name that IDNA cannot encode
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"portal {address}", reason, remedy="write an address of this host") from error
-    family, kind, protocol, _, place = found[0]
-    listening = socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol)
+    family, place = _numeric(address) or await _looked_up(address)
+    listening = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
@@ -98,6 +93,30 @@ async def bind(address: Address) -> socket.socket:
         listening.close()
         raise ConfigError(f"portal {address}", (error.strerror or str(error)).lower(), remedy=_remedy(error)) from error
     return listening
+
+
+def _numeric(address: Address) -> Place | None:
+    """Returns where an address in digits is; None for a name, and for an address with a zone."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, address.host)
+        except OSError:
+            continue
+        return family, address
+    return None
+
+
+async def _looked_up(address: Address) -> Place:
+    """Returns where a name is; asking for that takes a thread, and Python's tables of international names."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that IDNA cannot encode
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"portal {address}", reason, remedy="write an address of this host") from error
+    family, _, _, _, place = found[0]
+    return family, place
 
 
 def _remedy(error: OSError) -> str:
