@@ -23,6 +23,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Collection, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -180,11 +181,9 @@ def _ensure_unit(database: sqlite3.Connection, unit: str) -> StoredIdentity:
 
 
 def _random_identity() -> StoredIdentity:
-    import secrets
-
-    serial = "".join(secrets.choice(SERIAL_ALPHABET) for _ in range(SERIAL_LENGTH))
-    digits = f"3{secrets.randbits(8 * NAA_LENGTH_BYTES - 4):0{2 * NAA_LENGTH_BYTES - 1}x}"
-    return StoredIdentity(serial, bytes.fromhex(digits))
+    # The alphabet has 32 characters, so each is as likely as another.
+    serial = "".join(SERIAL_ALPHABET[byte % len(SERIAL_ALPHABET)] for byte in os.urandom(SERIAL_LENGTH))
+    return StoredIdentity(serial, bytes.fromhex(f"3{os.urandom(NAA_LENGTH_BYTES).hex()[1:]}"))
 
 
 def _replace_mode_pages(database: sqlite3.Connection, unit: str, state: UnitState) -> None:
@@ -350,12 +349,13 @@ def _prepare(database: sqlite3.Connection, where: Path) -> None:
 
 
 def _upgrade(database: sqlite3.Connection, version: int) -> None:
-    for number in range(version, len(_STEPS)):
-        with _transaction(database):
-            for statement in _STEPS[number]:
-                database.execute(statement)
-            database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            database.execute(f"PRAGMA user_version = {number + 1}")
+    if version == len(_STEPS):
+        return
+    with _transaction(database):  # all in one, since each is a wait for the disk
+        for statement in chain.from_iterable(_STEPS[version:]):
+            database.execute(statement)
+        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        database.execute(f"PRAGMA user_version = {len(_STEPS)}")
 
 
 def _is_foreign(database: sqlite3.Connection) -> bool:

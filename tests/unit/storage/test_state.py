@@ -20,7 +20,7 @@ from iscsi_target.scsi.reservations import Cause, Reservation, Reservations
 from iscsi_target.scsi.task import UnitState
 from iscsi_target.scsi.transitions import MAX_REGISTRATIONS
 from iscsi_target.storage.faults import StorageError
-from iscsi_target.storage.state import _STEPS, MAX_PORT_IDENTIFIER, SERIAL_LENGTH, StateFile
+from iscsi_target.storage.state import _STEPS, MAX_PORT_IDENTIFIER, SERIAL_ALPHABET, SERIAL_LENGTH, StateFile
 from iscsi_target.wire.crc32c import crc32c
 
 CACHING = (0x08, 0x00)
@@ -93,9 +93,10 @@ def test_identities_differ_in_the_first_eight_characters_of_the_serial(state):
 
 def test_a_random_number_that_another_unit_has_is_drawn_again(state, monkeypatch):
     first = state.unit_identity("unit0")
-    characters = iter(first.serial[:8] + "ZZZZZZZZ" + "NEWSERIAZZZZZZZZ")
-    monkeypatch.setattr("secrets.choice", lambda _: next(characters))
-    assert state.unit_identity("unit1").serial.startswith("NEWSERIA")
+    same, other = (bytes(map(SERIAL_ALPHABET.index, serial)) for serial in (first.serial, "NEWSER1A" * 2))
+    drawn = iter([same, bytes(8), other, bytes(8)])
+    monkeypatch.setattr("os.urandom", lambda _: next(drawn))
+    assert state.unit_identity("unit1").serial.startswith("NEWSER1A")
 
 
 def test_state_is_what_was_saved_last(path):
