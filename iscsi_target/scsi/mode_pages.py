@@ -210,11 +210,11 @@ CONTROL_EXTENSION: PageKey = (0x0A, 0x01)
 INFORMATIONAL_EXCEPTIONS: PageKey = (0x1C, 0x00)
 
 DEFAULTS: Mapping[PageKey, Layout] = {  # in the order in which MODE SENSE returns them
-    DISCONNECT_RECONNECT: DisconnectReconnectPage(),
-    CACHING: CachingPage(),
-    CONTROL: ControlPage(),
-    CONTROL_EXTENSION: ControlExtensionPage(),
-    INFORMATIONAL_EXCEPTIONS: InformationalExceptionsPage(),
+    DISCONNECT_RECONNECT: DisconnectReconnectPage.of_defaults(),
+    CACHING: CachingPage.of_defaults(),
+    CONTROL: ControlPage.of_defaults(),
+    CONTROL_EXTENSION: ControlExtensionPage.of_defaults(),
+    INFORMATIONAL_EXCEPTIONS: InformationalExceptionsPage.of_defaults(),
 }
 
 CHANGEABLE_FIELDS: Mapping[PageKey, Mapping[str, int]] = {  # with all ones; a page that has some can be saved

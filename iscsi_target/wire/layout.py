@@ -151,6 +151,14 @@ class Layout(tuple[Any, ...]):
                 return field.default
         raise KeyError(name)
 
+    @classmethod
+    def of_defaults(cls) -> Self:
+        """Returns the value whose fields have their defaults; for one value that saves making the constructor.
+
+        raises    KeyError when a field has none
+        """
+        return tuple.__new__(cls, [cls.default(name) for name in cls.fields])
+
     def replace(self, **changes: Any) -> Self:
         """Returns a copy with some fields changed; raises KeyError for an unknown name."""
         values = list(self)

@@ -140,6 +140,16 @@ def test_default_is_what_a_field_is_when_it_is_not_given():
             Demanding.default(name)
 
 
+def test_value_of_defaults_is_what_the_constructor_makes_of_nothing():
+    class Demanding(Layout):
+        lba: U64
+        group: U8 = 6
+
+    assert Figure.of_defaults() == Figure()
+    with pytest.raises(KeyError):
+        Demanding.of_defaults()
+
+
 def test_repr_shows_type_and_fields():
     assert repr(Figure()) == "Figure(kind=66, flag=False, low=3, length=0, name=b'name', place=0)"
 
