@@ -29,7 +29,6 @@ from iscsi_target.scsi.task import UnitState
 from iscsi_target.server.control import Control
 from iscsi_target.server.driver import Driver
 from iscsi_target.server.listener import Listener, bind
-from iscsi_target.server.systemd import InheritedSocket
 from iscsi_target.server.units import (
     OpenUnit,
     all_ports,
@@ -45,6 +44,7 @@ from iscsi_target.storage.state import StateFile
 from iscsi_target.target import Portal, SessionSummary, Target, TargetNode
 
 if TYPE_CHECKING:
+    from iscsi_target.server.systemd import InheritedSocket
     from iscsi_target.server.trace import Trace
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Server:
     """
 
     def __init__(
-        self, configuration: Configuration, *, trace: Path | None = None, inherited: Sequence[InheritedSocket] = ()
+        self, configuration: Configuration, *, trace: Path | None = None, inherited: "Sequence[InheritedSocket]" = ()
     ) -> None:
         self.configuration = configuration
         self._trace_path = trace
@@ -214,7 +214,7 @@ class Server:
                 open_unit, unit, self._state, ports_to_unit, self._executor, former
             )
 
-    async def _bind(self, configuration: Configuration, inherited: Sequence[InheritedSocket] = ()) -> Listeners:
+    async def _bind(self, configuration: Configuration, inherited: "Sequence[InheritedSocket]" = ()) -> Listeners:
         """Returns listeners for all portals that have none yet."""
         bound = self._adopt(configuration.portal_groups, inherited)
         missing = [
@@ -232,7 +232,7 @@ class Server:
             raise
         return bound
 
-    def _adopt(self, groups: Sequence[PortalGroup], inherited: Sequence[InheritedSocket]) -> Listeners:
+    def _adopt(self, groups: Sequence[PortalGroup], inherited: "Sequence[InheritedSocket]") -> Listeners:
         """Gives inherited sockets to portal groups, by address, by name, or else to the first."""
         adopted: Listeners = {}
         for name, listening in inherited:

@@ -20,9 +20,7 @@ from iscsi_target.scsi.personalities import PERSONALITIES
 from iscsi_target.scsi.personality import Personality
 from iscsi_target.scsi.reservations import Reservations
 from iscsi_target.scsi.task import UnitState
-from iscsi_target.storage.file import FileStore
 from iscsi_target.storage.medium import Backend, Medium
-from iscsi_target.storage.ram import RamStore
 from iscsi_target.storage.state import StateFile
 
 log = logging.getLogger(__name__)
@@ -103,8 +101,12 @@ def open_backend(unit: Unit, creating: Callable[[], None]) -> Backend:
     mistake is worse than one that the operator has to clear.
     """
     if unit.backing is Backing.RAM:
+        from iscsi_target.storage.ram import RamStore  # many a server has none in RAM, and many have nothing else
+
         assert unit.size_bytes is not None
         return RamStore(unit.size_bytes)
+    from iscsi_target.storage.file import FileStore
+
     assert unit.path is not None
     return FileStore.open(unit.path, size_bytes=unit.size_bytes, read_only=unit.read_only, creating=creating)
 
