@@ -34,7 +34,9 @@ REPLIES: Final = frozenset({REJECT, IRRELEVANT, NOT_UNDERSTOOD})  # may be answe
 
 _KEY = re.compile(rb"[A-Za-z0-9.+@_#-]+")  # '#' for the extension keys of RFC 3720
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
-_PLAIN = re.compile(rb"([A-Za-z0-9.+@_#-]{1,63})=([^\x00-\x1f\x7f]{0,255})")  # no limit can be broken in it
+_PLAIN = re.compile(  # a sequence that breaks no limit, each pair with its NUL
+    rb"(?:[A-Za-z0-9.+@_#-]{1,%d}+=[^\x00-\x1f\x7f]{0,%d}+\0){1,%d}" % (MAX_KEY_BYTES, MAX_VALUE_BYTES, MAX_PAIRS)
+)
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,19}", re.ASCII)
 _HEX = re.compile(r"0[xX]([0-9a-fA-F]+)", re.ASCII)
 _BASE64 = re.compile(r"0[bB]([0-9A-Za-z+/]+={0,2})", re.ASCII)
@@ -66,6 +68,9 @@ def parse_listing(segment: bytes) -> list[Pair]:
     """
     if len(segment) > MAX_SEQUENCE_BYTES:
         raise _broken(f"text of {len(segment)} bytes, the limit is {MAX_SEQUENCE_BYTES}")
+    if _PLAIN.fullmatch(segment) and segment.isascii():
+        plain = [part.partition("=") for part in segment.decode("ascii").split("\0")]
+        return [(name, value) for name, _, value in plain[:-1]]
     parts = [part for part in segment.split(b"\0") if part]
     if len(parts) > MAX_PAIRS:
         raise _broken(f"{len(parts)} keys in one sequence, the limit is {MAX_PAIRS}")
@@ -73,16 +78,15 @@ def parse_listing(segment: bytes) -> list[Pair]:
 
 
 def _parse_pair(part: bytes) -> Pair:
-    plain = _PLAIN.fullmatch(part)
-    name, value = plain.groups() if plain else _parse_unusual(part)
+    name, value = _take_apart(part)
     try:
         return name.decode("ascii"), value.decode("utf-8")
     except UnicodeDecodeError:
         raise _broken(f"the value of {name.decode('ascii')} is not UTF-8") from None
 
 
-def _parse_unusual(part: bytes) -> tuple[bytes, bytes]:
-    """Takes a pair with a long value apart, or says what is wrong with a part that is none."""
+def _take_apart(part: bytes) -> tuple[bytes, bytes]:
+    """Returns the key and the value of any pair, or says what is wrong with a part that is none."""
     key, equals, value = part.partition(b"=")
     if not equals:
         raise _broken(f"text without an equals sign: {key[:MAX_KEY_BYTES]!r}")
@@ -111,14 +115,10 @@ def encode(pairs: Iterable[Pair]) -> bytes:
     returns   the text; empty when there are no pairs
     Source: RFC7143 6.1
     """
-    return b"".join(_encode_pair(key, value) for key, value in pairs)
-
-
-def _encode_pair(key: str, value: str) -> bytes:
-    assert "\0" not in key + value
-    assert key
-    assert "=" not in key
-    return f"{key}={value}\0".encode()
+    written = [f"{key}={value}\0" for key, value in pairs]
+    text = "".join(written)
+    assert text.count("\0") == len(written), "no NUL in a key or value"
+    return text.encode()
 
 
 def split(pairs: Sequence[Pair], limit_bytes: int) -> list[bytes]:
@@ -138,7 +138,7 @@ def split(pairs: Sequence[Pair], limit_bytes: int) -> list[bytes]:
         return [whole]
     segments = [b""]
     for key, value in pairs:
-        encoded = _encode_pair(key, value)
+        encoded = encode([(key, value)])
         if segments[-1] and len(segments[-1]) + len(encoded) > limit_bytes:
             segments.append(b"")
         while len(encoded) > limit_bytes:

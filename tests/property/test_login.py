@@ -172,6 +172,22 @@ def test_random_text_raises_only_protocol_errors(segment):
         pass
 
 
+PARTS = st.binary(max_size=6) | st.tuples(names, values).map("=".join).map(str.encode)
+
+
+@given(st.lists(PARTS, max_size=8).map(b"\0".join), st.sampled_from([b"", b"\0"]))
+def test_an_empty_pair_changes_nothing(parts, end):
+    """Law: a text that can be read at once says what it does with an empty pair, with which it is read bit by bit."""
+
+    def reading(segment: bytes) -> list[text.Pair] | str:
+        try:
+            return text.parse(segment)
+        except ProtocolError as error:
+            return str(error)
+
+    assert reading(parts + end) == reading(b"\0" + parts + end)
+
+
 @given(st.text(max_size=60) | st.from_regex(r"0[xXbB][0-9a-zA-Z+/=]*", fullmatch=True))
 def test_values_are_read_or_inadmissible(value):
     """Law: every reader of a value returns or raises InadmissibleValue."""
