@@ -72,7 +72,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry | described.get("fields", {}), default=_plain)
+        return _encode(entry | described.get("fields", {}))
 
 
 @cache
@@ -82,3 +82,6 @@ def _words(kind: str) -> str:
 
 def _plain(found: object) -> str:
     return found.hex() if isinstance(found, bytes) else str(found)
+
+
+_encode = json.JSONEncoder(default=_plain).encode  # `json.dumps` would make an encoder for every line
