@@ -11,42 +11,54 @@ import ctypes
 from collections.abc import Callable
 from functools import cache, lru_cache
 
-import google_crc32c
-
 Buffer = bytes | bytearray | memoryview
+Acceptable = bytes | ctypes.Array[ctypes.c_char]
+Extend = Callable[[int, Acceptable], int]  # (CRC of what comes before, what follows it) -> CRC of both
 
 COPY_LIMIT_BYTES = 32 << 10  # up to this length a copy is as quick
 ARRAY_TYPES = 64  # lengths of which the type of array is kept; connections use few
 
-# Without its C library the wheel computes in Python; crcmod's C extension is then the faster one.
-HARDWARE = google_crc32c.implementation == "c"
 
+def crc32c(*buffers: Buffer) -> int:
+    """Returns the CRC-32C of the buffers joined, as a number; it travels least significant byte first.
 
-@cache
-def _of_crcmod() -> Callable[[bytes, int], int]:
-    import crcmod  # which is not needed beside the wheel
-
-    made: Callable[[bytes, int], int] = crcmod.mkCrcFun(0x11EDC6F41, initCrc=0, rev=True, xorOut=0xFFFFFFFF)
-    return made
+    Source: RFC7143 13.1, RFC3720 B.4 (test vectors)
+    """
+    crc, extend = 0, _extend()
+    for buffer in buffers:
+        crc = extend(crc, buffer if type(buffer) is bytes else _acceptable(buffer))
+    return crc
 
 
 def crc32c_by_crcmod(*buffers: Buffer) -> int:
     """Returns the CRC-32C of the buffers joined; the fallback, and the oracle in tests."""
-    crc, extend = 0, _of_crcmod()
+    crc, extend = 0, _crcmod_extend()
     for buffer in buffers:
-        crc = extend(bytes(buffer), crc)
+        crc = extend(crc, bytes(buffer))
     return crc
 
 
-def crc32c_by_wheel(*buffers: Buffer) -> int:
-    """Returns the CRC-32C of the buffers joined."""
-    crc = 0
-    for buffer in buffers:
-        crc = google_crc32c.extend(crc, buffer if type(buffer) is bytes else _acceptable(buffer))
-    return crc
+# Both are loaded for the first digest, as most connections have none.
 
 
-def _acceptable(buffer: Buffer) -> bytes | ctypes.Array[ctypes.c_char]:
+@cache
+def _extend() -> Extend:
+    import google_crc32c
+
+    # Without its C library the wheel computes in Python; crcmod's C extension is then the faster one.
+    wheel: Extend = google_crc32c.extend
+    return wheel if google_crc32c.implementation == "c" else _crcmod_extend()
+
+
+@cache
+def _crcmod_extend() -> Extend:
+    import crcmod
+
+    made = crcmod.mkCrcFun(0x11EDC6F41, initCrc=0, rev=True, xorOut=0xFFFFFFFF)
+    return lambda crc, data: made(bytes(data), crc)
+
+
+def _acceptable(buffer: Buffer) -> Acceptable:
     """Returns the contents of a buffer as what google-crc32c takes."""
     if len(buffer) <= COPY_LIMIT_BYTES:
         return bytes(buffer)
@@ -60,13 +72,6 @@ def _acceptable(buffer: Buffer) -> bytes | ctypes.Array[ctypes.c_char]:
 @lru_cache(ARRAY_TYPES)
 def _array_type(length: int) -> type[ctypes.Array[ctypes.c_char]]:
     return ctypes.c_char * length
-
-
-crc32c = crc32c_by_wheel if HARDWARE else crc32c_by_crcmod
-"""Returns the CRC-32C of the buffers joined, as a number; it travels least significant byte first.
-
-Source: RFC7143 13.1, RFC3720 B.4 (test vectors)
-"""
 
 
 def digest(*buffers: Buffer) -> bytes:

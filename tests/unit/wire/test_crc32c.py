@@ -2,7 +2,7 @@
 
 import pytest
 
-from iscsi_target.wire.crc32c import COPY_LIMIT_BYTES, crc32c, crc32c_by_crcmod, crc32c_by_wheel, digest
+from iscsi_target.wire.crc32c import COPY_LIMIT_BYTES, _extend, crc32c, crc32c_by_crcmod, digest
 
 READ_COMMAND = bytes.fromhex(
     "01c00000 00000000 00000000 00000000 14000000 00000400 00000014 00000018 28000000 00000000 02000000 00000000"
@@ -16,7 +16,16 @@ VECTORS = {
     "check": (b"123456789", 0xE3069283),
     "empty": (b"", 0),
 }
-FUNCTIONS = (crc32c, crc32c_by_wheel, crc32c_by_crcmod)
+
+
+def crc32c_without_library(*buffers):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("google_crc32c.implementation", "python")
+        patch.setattr("iscsi_target.wire.crc32c._extend", _extend.__wrapped__)
+        return crc32c(*buffers)
+
+
+FUNCTIONS = (crc32c, crc32c_without_library, crc32c_by_crcmod)
 
 
 @pytest.mark.clause("RFC7143 13.1")
@@ -54,7 +63,7 @@ def test_a_long_buffer_counts_as_its_bytes_whatever_its_kind(function, buffer):
 
 def test_a_long_buffer_may_change_its_length_again_afterwards():
     buffer = bytearray(LONG)
-    crc32c_by_wheel(buffer)
+    crc32c(buffer)
     buffer.clear()
 
 
