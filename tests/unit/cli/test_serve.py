@@ -1,5 +1,7 @@
 """`iscsi-target serve` up to where it would serve; running servers are in tests/endtoend/test_serve_command.py."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,12 +21,26 @@ rom = true
 name = "iqn.2026-11.org.example:disk0"
 """
 
+LOADED_WHEN_NEEDED = {
+    *("construct", "crcmod", "google_crc32c", "pcapng", "pydantic", "tomllib"),  # oracle, digests, trace, configuration
+    *("hmac", "http.client", "importlib.metadata", "random", "secrets", "tempfile", "zlib"),
+    *("iscsi_target.config.checks", "iscsi_target.config.tables", "iscsi_target.server.trace"),
+    *("iscsi_target.storage.file", "iscsi_target.storage.ram"),
+}
+
 
 @pytest.fixture
 def path(tmp_path):
     found = tmp_path / "config.toml"
     found.write_text(MISTAKEN)
     return found
+
+
+def test_start_loads_nothing_that_only_some_servers_need():
+    script = "import sys, iscsi_target.cli.serve; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
+    assert "iscsi_target.server.server" in loaded
+    assert not LOADED_WHEN_NEEDED.intersection(loaded)
 
 
 def test_state_option_names_the_directory_of_the_default_unit():
