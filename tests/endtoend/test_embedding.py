@@ -5,6 +5,7 @@ initiator ──> server process <── this process   (signals, and a service 
 """
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -99,6 +100,23 @@ async def test_port_0_is_a_port_of_the_kernels_choice_in_portals_and_url():
         assert address.port > 0
         assert server.url("disk0") == f"iscsi://127.0.0.1:{address.port}/iqn.2026-11.org.iscsi-target:disk0/0"
         assert server.urls == (server.url("disk0"),)
+
+
+@pytest.fixture
+def collecting():
+    """What the program has said of garbage is put back after the test."""
+    yield
+    gc.unfreeze()
+    gc.enable()
+
+
+@pytest.mark.parametrize("collects", [True, False])
+async def test_collector_is_left_as_the_program_had_it(collects: bool, collecting: None):
+    if not collects:
+        gc.disable()
+        gc.freeze()
+    async with iscsi_target.serve(ram=SIZE_BYTES):
+        assert (gc.isenabled(), gc.get_freeze_count() > 0) == (collects, not collects)
 
 
 async def test_server_is_ready_quickly():

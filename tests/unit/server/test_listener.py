@@ -48,6 +48,12 @@ async def test_portal_accepts_connections_of_its_portal_group(host):
     assert await accepted_by(await bind(Address(host, 0))) == 7
 
 
+async def test_address_in_digits_is_not_looked_up(monkeypatch):
+    monkeypatch.setattr(type(asyncio.get_running_loop()), "getaddrinfo", None)
+    for host in ("127.0.0.1", "::1"):
+        (await bind(Address(host, 0))).close()
+
+
 async def test_listener_rests_when_descriptors_run_out_and_goes_on(monkeypatch, caplog):
     monkeypatch.setattr(listener_module, "ACCEPT_PAUSE_S", 0.01)
     exhausted = Listening(await bind(Address("127.0.0.1", 0)), [OSError(errno.EMFILE, "Too many open files")])
