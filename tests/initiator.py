@@ -258,7 +258,7 @@ class Host:
         """Sends bytes as they are."""
         while data and not self.closed:
             taken, data = self._put(data)
-            self.lab.run(self.lab.target.received(self.number, taken, self.lab.now))
+            self.lab.run(self.lab.target.received(self.number, [taken], self.lab.now))
 
     def _put(self, data: Buffer) -> tuple[Buffer, Buffer]:
         """Puts bytes where the target has a place for them, if it has; returns what it gets now, and later."""

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, TypeVarTuple, assert_never
@@ -118,14 +118,15 @@ class Driver:
         if channel.number in self._channels:
             channel.start()
 
-    def channel_received(self, number: int, received: memoryview) -> None:
+    def channel_received(self, number: int, received: Sequence[memoryview]) -> None:
         """Gives the machine what came."""
         if self._trace is not None:
-            self._trace.received(number, received)
+            self._trace.received(number, b"".join(received))
             if self._trace.behind:
                 self._hold(number)
         self._input(number, self._target.received, number, received)
-        self._busy_poll.touched()
+        if number in self._channels:
+            self._busy_poll.touched(self._channels[number].ask)
 
     def channel_sent(self, number: int, sent: Iterable[Buffer]) -> None:
         """Lets the trace see what went out."""
@@ -353,6 +354,8 @@ class Driver:
         deadline = self._target.deadline()
         if deadline is None or self._ended:
             self._cancel_timer()
+            return
+        if self._timer is not None and self._timer.when() <= deadline:
             return
         at = max(deadline, self._loop.time() + MIN_TIMER_S)
         if self._timer is not None and self._timer.when() <= at:

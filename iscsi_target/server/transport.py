@@ -44,8 +44,8 @@ def address_of(name: object) -> Address:
 class Owner(Protocol):
     """Who is told what happens on a channel; every method returns at once."""
 
-    def channel_received(self, number: int, received: memoryview) -> None:
-        """Bytes have come; the view is valid during the call only."""
+    def channel_received(self, number: int, received: Sequence[memoryview]) -> None:
+        """Bytes have come; the views, but that of a place, are valid during the call only."""
 
     def channel_sent(self, number: int, sent: Iterable[Buffer]) -> None:
         """The kernel has taken these bytes."""
@@ -182,6 +182,12 @@ class Channel:
         """Has the next input put there, and only a little beyond it, which would have to be moved, where other goes."""
         self._place = place[:RECEIVE_BUFFER_BYTES]
 
+    def ask(self) -> bool:
+        """Takes input that has come meanwhile; returns False when none is wanted."""
+        if self._reading:
+            self._readable()
+        return self._reading
+
     def _readable(self) -> None:
         place = self._place
         try:
@@ -197,16 +203,14 @@ class Channel:
         self._place = None
         if length == 0:
             self._lost("closed by the peer")
+        elif self._ending:
+            pass
         elif place is None:
-            self._received(self._buffer[:length])
+            self._owner.channel_received(self.number, (self._buffer[:length],))
+        elif length <= len(place):
+            self._owner.channel_received(self.number, (place[:length],))
         else:
-            self._received(place[:length])
-            if length > len(place):
-                self._received(self._buffer[: length - len(place)])
-
-    def _received(self, received: memoryview) -> None:
-        if self._open and not self._ending:
-            self._owner.channel_received(self.number, received)
+            self._owner.channel_received(self.number, (place, self._buffer[: length - len(place)]))
 
     # Output
 

@@ -128,14 +128,15 @@ class Target:
         self._set_alarm(link)
         return self._take_actions()
 
-    def received(self, number: int, data: Buffer, now: float) -> list[Action]:
-        """Takes in bytes of a connection; nothing of them is kept by reference."""
+    def received(self, number: int, parts: Sequence[Buffer], now: float) -> list[Action]:
+        """Takes in bytes of a connection; nothing of them is kept by reference, but what was put into a `Fill`."""
         self._begin(now)
         link = self._links.get(number)
         if link is not None:
             if link.heard(now):
                 self._set_alarm(link)
-            self._receive(link, Incoming(data))
+            for part in parts:
+                self._receive(link, Incoming(part))
             if (place := link.connection.place) is not None:
                 self._actions.append(Fill(number, place))
         return self._take_actions()

@@ -55,8 +55,9 @@ class Machine:
     def connected(self, connection, tag, local_address, now):
         return self._answer("connected", "connected", connection, tag, local_address)
 
-    def received(self, connection, received, now):
-        return self._answer(bytes(received), "received", connection, bytes(received))
+    def received(self, connection, parts, now):
+        received = b"".join(parts)
+        return self._answer(received, "received", connection, received)
 
     def disconnected(self, connection, now):
         return self._answer("disconnected", "disconnected", connection)

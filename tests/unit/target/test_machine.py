@@ -37,7 +37,7 @@ def a(lab: Lab) -> Host:
 
 def test_one_batch_leaves_in_one_send(lab: Lab, a: Host):
     pings = [NopOut(immediate=True, initiator_task_tag=tag, cmd_sn=a.cmd_sn) for tag in (1, 2, 3)]
-    actions = lab.target.received(a.number, b"".join(a.pack(ping) for ping in pings), lab.now)
+    actions = lab.target.received(a.number, [b"".join(a.pack(ping) for ping in pings)], lab.now)
     assert [type(action) for action in actions] == [Send]
 
 
@@ -46,7 +46,7 @@ def test_send_comes_before_close(lab: Lab):
     a.login("iqn.2026-01.org.example:nobody")
     assert a.login_status() == LoginStatus.TARGET_NOT_FOUND
     b = lab.connect()
-    actions = lab.target.received(b.number, b.pack(b.login_request(version_min=9)), lab.now)
+    actions = lab.target.received(b.number, [b.pack(b.login_request(version_min=9))], lab.now)
     assert [type(action) for action in actions] == [Announce, Send, Close]
 
 
@@ -60,14 +60,14 @@ def test_bytes_of_the_call_are_not_kept(lab: Lab, a: Host):
         cdb=Write10(transfer_length=1).pack().ljust(16, b"\0"),
     )
     whole = bytearray(a.pack(header, ONES))
-    lab.run(lab.target.received(a.number, memoryview(whole), lab.now))
+    lab.run(lab.target.received(a.number, [memoryview(whole)], lab.now))
     whole[:] = bytes(len(whole))
     lab.finish()
     assert lab.block(0) == ONES
 
 
 def test_unknown_and_lost_connections_are_let_pass(lab: Lab, a: Host):
-    assert lab.target.received(999, b"x", lab.now) == []
+    assert lab.target.received(999, [b"x"], lab.now) == []
     assert lab.target.disconnected(999, lab.now) == []
     a.logout()
     assert lab.target.disconnected(a.number, lab.now) == []
@@ -296,7 +296,7 @@ def test_batch_of_reads_leaves_in_sends_of_a_bounded_size_one_after_another():
     lab = AtOnceLab()
     a, count = lab.session("a"), 41
     sends: list[Send] = []
-    actions = lab.target.received(a.number, reads(a, count), lab.now)
+    actions = lab.target.received(a.number, [reads(a, count)], lab.now)
     while actions:
         [send] = actions
         assert isinstance(send, Send)
@@ -314,10 +314,10 @@ def test_batch_of_reads_leaves_in_sends_of_a_bounded_size_one_after_another():
 def test_what_waits_for_its_send_waits_for_no_other_input():
     lab = AtOnceLab()
     a, b = lab.session("a"), lab.session("b")
-    [send] = lab.target.received(a.number, reads(a, 40), lab.now)
+    [send] = lab.target.received(a.number, [reads(a, 40)], lab.now)
     lab.run([send])
     assert lab.target.elapsed(lab.now) == []
-    [other] = lab.target.received(b.number, reads(b, 1), lab.now)
+    [other] = lab.target.received(b.number, [reads(b, 1)], lab.now)
     assert isinstance(other, Send)
     assert (other.connection, other.more) == (b.number, False)
     assert lab.target.sent(b.number, lab.now) == []
