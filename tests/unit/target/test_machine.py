@@ -266,7 +266,7 @@ def test_a_bug_while_one_connection_is_served_keeps_no_output_of_another_back(mo
 # Reads of one batch
 
 
-READ_BLOCKS = 64  # of each read
+READ_BLOCKS = 250  # of each read
 
 
 class AtOnceLab(Lab):
@@ -305,7 +305,7 @@ def test_batch_of_reads_leaves_in_sends_of_a_bounded_size_one_after_another():
         actions = lab.target.sent(a.number, lab.now)
     lengths = [sum(map(len, send.buffers)) for send in sends]
     assert [send.more for send in sends] == [True] * (len(sends) - 1) + [False]
-    assert all(MAX_QUEUED_BYTES <= length < MAX_QUEUED_BYTES + (READ_BLOCKS + 1) * BLOCK for length in lengths[:-1])
+    assert all(MAX_QUEUED_BYTES <= length < MAX_QUEUED_BYTES + 2 * READ_BLOCKS * BLOCK for length in lengths[:-1])
     last = [pdu.header for pdu in a.received if isinstance(pdu.header, DataIn) and pdu.header.status_present]
     assert [header.initiator_task_tag for header in last] == list(range(3, 3 + count))
     assert lab.target.sessions()[0].open_tasks == 0
