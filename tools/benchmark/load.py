@@ -318,11 +318,14 @@ class Pipe:
 def run(pipes: Sequence[Pipe], seconds: float, server_pid: int) -> Figures:
     """Keeps all pipes full for some time and returns what came of it; the first moment is not counted.
 
+    It is where each place is wanted once, as a quick target is done with a small unit in a moment.
+
     server_pid   the target's process, or 0
     """
     for pipe in pipes:
         pipe.start()
-    _turn_until(pipes, time.perf_counter() + min(WARM_UP_S, seconds / 4))
+    if not pipes[0].plan.once:
+        _turn_until(pipes, time.perf_counter() + min(WARM_UP_S, seconds / 4))
     ended, before = sum(pipe.ended for pipe in pipes), clocks(server_pid)
     for pipe in pipes:
         pipe.latencies_s.clear()
