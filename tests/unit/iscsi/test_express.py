@@ -127,6 +127,12 @@ def test_command_that_is_not_like_the_others_stays(changes: dict[str, int], way:
     assert way.asked == []
 
 
+def test_data_that_needs_padding_stays(way: Express):
+    way.data = ONES[:-2]
+    assert way.leaves(READ.replace(expected_data_transfer_length=BLOCK - 2))
+    assert way.leaves(WRITE.replace(expected_data_transfer_length=BLOCK - 2), ONES[:-2])
+
+
 def test_command_with_both_directions_or_none_stays(way: Express):
     assert way.leaves(READ.replace(write=True), ONES)
     assert way.leaves(READ.replace(read=False))
