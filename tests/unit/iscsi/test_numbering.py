@@ -1,5 +1,7 @@
 """The command window: order, duplicates, what falls outside, how it opens and closes."""
 
+from collections.abc import Callable
+
 import pytest
 
 from iscsi_target.iscsi.numbering import WINDOW_COMMANDS, CommandWindow
@@ -135,3 +137,34 @@ def test_a_number_that_was_skipped_up_to_is_taken_once():
     assert window.pass_on(6)
     assert window.early == 0
     assert list(window.release()) == []
+
+
+@pytest.mark.parametrize(
+    "disturb",
+    [
+        lambda window: window.admit(3, "early"),
+        lambda window: window.defer(3, "immediate"),
+        lambda window: window.skip(3),
+    ],
+)
+def test_window_is_not_steady_while_a_number_before_its_turn_is_known(disturb: Callable[[CommandWindow[str]], object]):
+    window: CommandWindow[str] = CommandWindow(1, 8)
+    assert window.is_steady(0)
+    disturb(window)
+    assert not window.is_steady(0)
+
+
+def test_window_is_steady_when_it_is_as_far_open_as_the_tasks_allow():
+    window: CommandWindow[str] = CommandWindow(1, 2)
+    assert window.pass_on(1)
+    assert window.is_steady(1)
+    assert not window.is_steady(0)  # it is to be opened first
+    assert window.pass_on(2)
+    assert not window.is_steady(2)  # it is closed
+
+
+def test_commands_that_have_ended_move_both_ends_of_the_window():
+    window: CommandWindow[str] = CommandWindow(2**32 - 2, 8)
+    window.pass_ended(3)
+    assert (window.expected, window.maximum) == (1, 8)
+    assert window.is_steady(0)
