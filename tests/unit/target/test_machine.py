@@ -330,3 +330,15 @@ def test_more_is_sent_of_no_connection_that_is_gone_or_has_no_session(lab: Lab, 
     discovering = lab.connect()
     discovering.login(None)
     assert lab.target.sent(discovering.number, lab.now) == []
+
+
+def test_session_that_is_ending_is_answered_nothing():
+    lab = AtOnceLab()
+    a = lab.session("a")
+    for is_ending in (False, True):
+        [active] = lab.target._active.values()
+        active.ending = is_ending
+        for _ in range(2):  # the second one could go the express way
+            a.command(Read10(transfer_length=1), read=BLOCK, attributes=1)
+        assert bool(a.received) is not is_ending
+        a.received.clear()
