@@ -188,7 +188,7 @@ class Lab:
     def wait(self, seconds: float) -> None:
         """Lets time pass, and calls the machine whenever it wants to be called."""
         end = self.now + seconds
-        while (deadline := self.target.deadline()) is not None and deadline <= end:
+        while (deadline := self.target.deadline()) <= end:
             self.now = max(self.now, deadline)
             self.run(self.target.elapsed(self.now))
         self.now = end

@@ -121,7 +121,7 @@ class Transcript:
 
     def answers(self) -> list[Pdu]:
         """Returns the PDUs that are queued."""
-        return list(unpack_all(self._reader, whole(self.connection.take_output())))
+        return list(unpack_all(self._reader, whole(self.connection.take_output()[0])))
 
     def pack(self, header: Request, data: Buffer = b"", additional: bytes = b"") -> bytes:
         agreed = self.parameters

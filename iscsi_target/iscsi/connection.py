@@ -4,7 +4,7 @@ A connection starts in `LoginExchange`, waits in `Admission` while the target de
 every PDU to its `Session`. It closes itself after what is queued, never before.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from iscsi_target.iscsi.errors import LoginRefused, LoginStatus, ProtocolError, RejectReason, StreamLost
@@ -129,6 +129,7 @@ class Connection:
 
     stat_sn             the next StatSN
     queued_bytes        how much data is queued
+    reader              cuts what comes into PDUs
     """
 
     def __init__(
@@ -146,7 +147,7 @@ class Connection:
         self.phase: Phase = LoginExchange(login)
         self.closing = False
         self.congested = False  # more is queued on it than its peer fetches; the driver knows
-        self._reader = PduReader(REQUEST_HEADERS)
+        self.reader = PduReader(REQUEST_HEADERS)
         self.stat_sn = 0
         self._header_digest = False
         self._data_digest = False
@@ -154,20 +155,6 @@ class Connection:
         self.queued_bytes = 0
         self._remarks: list[Remark] = []
         self._touched = touched
-
-    @property
-    def has_part(self) -> bool:
-        """True when the next bytes are the rest of a PDU, for `gather`."""
-        return self._reader.has_part
-
-    @property
-    def place(self) -> memoryview | None:
-        """Where the next bytes may be put, so that they need not be copied, or None."""
-        return self._reader.place
-
-    def gather(self, incoming: Incoming) -> Incoming | None:
-        """Adds to a PDU that has begun, and returns it when it is whole."""
-        return self._reader.gather(incoming)
 
     def receive(self, incoming: Incoming) -> Iterator[Event]:
         """Takes one PDU, or what there is of it, and yields what it brings about.
@@ -178,8 +165,8 @@ class Connection:
             incoming.position = incoming.end
             return
         try:
-            source = self.gather(incoming) if self.has_part else incoming
-            pdu = None if source is None else self._reader.take(source)
+            source = self.reader.gather(incoming) if self.reader.filled else incoming
+            pdu = None if source is None else self.reader.take(source)
             if pdu is not None:
                 yield from self.phase.receive(self, pdu)
         except StreamLost as error:
@@ -194,7 +181,7 @@ class Connection:
 
         A PDU begins with what comes next, there are no digests, and nothing is in the way of what is sent.
         """
-        return not (self._header_digest or self._data_digest or self._reader.has_part or self.congested or self.closing)
+        return not (self._header_digest or self._data_digest or self.reader.filled or self.congested or self.closing)
 
     def send(self, header: Response, data: Buffer = b"", *, status: bool = True, about: object = None) -> None:
         """Queues one PDU, filling StatSN, ExpCmdSN and MaxCmdSN.
@@ -264,18 +251,14 @@ class Connection:
         """True when so much is queued that it is to be sent before anything is added to it."""
         return self.queued_bytes >= MAX_QUEUED_BYTES
 
-    def take_output(self) -> list[Buffer]:
-        """Returns the queued buffers and forgets them."""
+    def take_output(self) -> tuple[list[Buffer], Sequence[Remark]]:
+        """Returns the queued buffers, and what is to be known of PDUs in them, and forgets them."""
         output, self._output = self._output, []
         self.queued_bytes = 0
-        return output
-
-    def take_remarks(self) -> tuple[Remark, ...]:
-        """Returns what is to be known of PDUs in the output, which is taken with it, and forgets it."""
         if not self._remarks:
-            return ()
-        remarks, self._remarks = tuple(self._remarks), []
-        return remarks
+            return output, ()
+        remarks, self._remarks = self._remarks, []
+        return output, remarks
 
     def admit(self, phase: Phase, tsih: int) -> Negotiated:
         """Ends the login: sends the final response and hands the connection to its session.
@@ -291,7 +274,7 @@ class Connection:
         self.send(admission.step.response.replace(tsih=tsih), admission.step.data)
         self._header_digest = parameters.header_digest
         self._data_digest = parameters.data_digest
-        self._reader.enter_full_feature_phase(
+        self.reader.enter_full_feature_phase(
             limit_bytes=parameters.target_max_recv,
             header_digest=parameters.header_digest,
             data_digest=parameters.data_digest,

@@ -10,7 +10,7 @@ states of its own; tests/property/test_express.py holds it against the way of `S
 pattern are alike for SCSI, too, is for the answering function to know.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from iscsi_target.iscsi.connection import MAX_QUEUED_BYTES, Connection
 from iscsi_target.iscsi.framing import HEADER_BYTES, NOTHING, Buffer, Incoming
@@ -24,8 +24,8 @@ from iscsi_target.wire.serial import MODULUS
 SIMPLE = 1  # RFC7143 11.3.1.1
 ALIGNED = 4  # bytes that a data segment is padded to
 
-Answer = Callable[[bytes, bytes, int, Buffer], Buffer | None]
-"""Does a SIMPLE command: LUN field, CDB, expected length in bytes, all Data-Out -> data, GOOD being the status.
+Answer = Callable[[bytes, int, Buffer], Buffer | None]
+"""Does a SIMPLE command: CDB, expected length in bytes, all Data-Out -> data, GOOD being the status.
 
 The data is as long as is expected, or, when there was Data-Out, nothing. None does nothing and leaves the command.
 """
@@ -53,16 +53,20 @@ _data_in = filler(
 _response = filler(ScsiResponse, ("initiator_task_tag", "stat_sn", "exp_cmd_sn", "max_cmd_sn"))
 
 
-def answer_plain(session: Session, connection: Connection, incoming: Incoming, answer: Answer) -> None:
+def answer_plain(session: Session, connection: Connection, incoming: Incoming, answers: Mapping[bytes, Answer]) -> None:
     """Takes commands from what has come and queues what they come to, until one is not plain.
 
     connection   of the session
+    answers      by LUN field
     Source: RFC7143 4.2.2, 11.3, 11.4, 11.7
     """
     tasks, numbers = session.tasks, session.numbers
     if connection.phase is not session or not connection.is_plain or not numbers.is_steady(len(tasks)):
         return
-    most_in, most_out = _limits(session)
+    most_in, most_out = session.most_in, session.most_out
+    if tasks:
+        room = session.parking.room_bytes
+        most_in, most_out = min(most_in, room), min(most_out, room)
     view, position, end = incoming.view, incoming.position, incoming.end
     stat_sn, cmd_sn, max_cmd_sn = connection.stat_sn, numbers.expected, numbers.maximum
     output: list[Buffer] = []
@@ -82,9 +86,10 @@ def answer_plain(session: Session, connection: Connection, incoming: Incoming, a
             data_out = view[position + HEADER_BYTES : following]
         else:
             break
-        if number != cmd_sn or tag in tasks or tag == NO_TAG or expected % ALIGNED:
+        answer = answers.get(lun)
+        if answer is None or number != cmd_sn or tag in tasks or tag == NO_TAG or expected % ALIGNED:
             break
-        data = answer(lun, cdb, expected, data_out)
+        data = answer(cdb, expected, data_out)
         if data is None:
             break
         cmd_sn, max_cmd_sn = (cmd_sn + 1) % MODULUS, (max_cmd_sn + 1) % MODULUS
@@ -99,14 +104,3 @@ def answer_plain(session: Session, connection: Connection, incoming: Incoming, a
         incoming.position = position
         numbers.pass_ended(count)
         connection.queue_whole(output, queued_bytes - connection.queued_bytes, stat_sn)
-
-
-def _limits(session: Session) -> tuple[int, int]:
-    """Returns how many bytes fit into one Data-In PDU, and how many may come as immediate data, none when all wait.
-
-    Source: RFC7143 13.10 to 13.14
-    """
-    parameters, room = session.parameters, session.parking.room_bytes
-    most_in = min(parameters.initiator_max_recv, parameters.max_burst_length, room)
-    most_out = min(parameters.target_max_recv, parameters.first_burst_length, room) if parameters.immediate_data else 0
-    return most_in, most_out

@@ -74,6 +74,8 @@ class PduReader:
     Digests are off, and the data segment limited to what a login may carry, until `enter_full_feature_phase`.
 
     headers    reads the basic header segments
+
+    filled     how much there is of a PDU that is not whole, for `gather`; 0 when the next byte begins one
     """
 
     def __init__(self, headers: Choice[AnyRequest] = BASIC_HEADERS) -> None:
@@ -82,7 +84,7 @@ class PduReader:
         self._header_digest = False
         self._data_digest = False
         self._partial = bytearray()  # of the length that is known to be needed so far
-        self._filled = 0
+        self.filled = 0
 
     def enter_full_feature_phase(self, *, limit_bytes: int, header_digest: bool, data_digest: bool) -> None:
         """Sets what holds from the next PDU on; limit_bytes is this side's MaxRecvDataSegmentLength."""
@@ -91,16 +93,11 @@ class PduReader:
         self._data_digest = data_digest
 
     @property
-    def has_part(self) -> bool:
-        """True when the next bytes are the rest of a PDU."""
-        return self._filled > 0
-
-    @property
     def place(self) -> memoryview | None:
         """Where the rest of a long PDU may be put, so that `gather` need not copy it; None when nothing long waits."""
-        if len(self._partial) - self._filled < LONG_BYTES:
+        if len(self._partial) - self.filled < LONG_BYTES:
             return None
-        return memoryview(self._partial)[self._filled :]
+        return memoryview(self._partial)[self.filled :]
 
     def feed(self, received: Buffer) -> Iterator[RawPdu]:
         """Yields the PDUs that are complete with these bytes; the iterator must be used up or closed for good.
@@ -111,7 +108,7 @@ class PduReader:
         """
         incoming = Incoming(received)
         while incoming.position < incoming.end:
-            source = self.gather(incoming) if self._filled else incoming
+            source = self.gather(incoming) if self.filled else incoming
             pdu = None if source is None else self.take(source)
             if pdu is not None:
                 yield pdu
@@ -122,13 +119,13 @@ class PduReader:
         incoming   may be bytes that were put into `place`
         """
         while incoming.position < incoming.end:
-            taken = incoming.take(len(self._partial) - self._filled)
+            taken = incoming.take(len(self._partial) - self.filled)
             if taken.obj is not self._partial:
-                self._partial[self._filled : self._filled + len(taken)] = taken
-            self._filled += len(taken)
-            if self._filled == len(self._partial) and self._is_whole():
+                self._partial[self.filled : self.filled + len(taken)] = taken
+            self.filled += len(taken)
+            if self.filled == len(self._partial) and self._is_whole():
                 whole = Incoming(self._partial, lasting=True)
-                self._partial, self._filled = bytearray(), 0
+                self._partial, self.filled = bytearray(), 0
                 return whole
         return None
 
@@ -142,7 +139,7 @@ class PduReader:
         if needed == len(part):
             return True
         self._partial = bytearray(needed)
-        self._partial[: self._filled] = part
+        self._partial[: self.filled] = part
         return False
 
     def take(self, incoming: Incoming) -> RawPdu | None:

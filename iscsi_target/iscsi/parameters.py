@@ -73,3 +73,19 @@ class Parameters(NamedTuple):
     data_sequence_in_order: bool = True
     task_reporting: str = RFC3720
     protocol_level: int = 1
+
+    @property
+    def most_in(self) -> int:
+        """Returns how many bytes fit into one Data-In PDU.
+
+        Source: RFC7143 13.12, 13.13
+        """
+        return min(self.initiator_max_recv, self.max_burst_length)
+
+    @property
+    def most_out(self) -> int:
+        """Returns how many bytes may come as immediate data.
+
+        Source: RFC7143 13.11, 13.12, 13.14
+        """
+        return min(self.target_max_recv, self.first_burst_length) if self.immediate_data else 0

@@ -88,6 +88,8 @@ class Session:
     tasks           the commands that have no response yet, by initiator task tag
     parking         keeps commands that wait for room
     parameters      what is negotiated
+    most_in         as of the parameters
+    most_out        likewise
     text            the exchange of text
     """
 
@@ -96,6 +98,7 @@ class Session:
         self.tsih = tsih
         self.connections: dict[int, Connection] = {}
         self.parameters = negotiated.parameters
+        self.most_in, self.most_out = self.parameters.most_in, self.parameters.most_out
         self.numbers: CommandWindow[tuple[Connection, RawPdu]] = CommandWindow(first_cmd_sn)
         self.tasks: dict[int, OpenTask] = {}
         self.parking = Parking()

@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, TypeVarTuple, assert_never
 from iscsi_target.scsi.operations import Buffer, Fault, MediumError
 from iscsi_target.scsi.task import UnitState
 from iscsi_target.scsi.timeline import Entry
-from iscsi_target.server.busy_poll import BusyPoll
 from iscsi_target.server.descriptors import affordable_connections
 from iscsi_target.server.journal import announce
+from iscsi_target.server.poller import Poller
 from iscsi_target.server.transport import RECEIVE_BUFFER_BYTES, Channel
 from iscsi_target.storage.medium import Medium, Result
 from iscsi_target.target import (
+    NEVER,
     Action,
     Announce,
     Close,
@@ -82,7 +83,7 @@ class Driver:
         self._save = save
         self._trace = trace
         self._loop = asyncio.get_running_loop()
-        self._busy_poll = BusyPoll(self._loop, busy_poll_us / 1e6)
+        self._poller = Poller(self._loop, busy_poll_us / 1e6)
         self._numbers = count(1)
         self._buffer = memoryview(bytearray(RECEIVE_BUFFER_BYTES))
         self._channels: dict[int, Channel] = {}
@@ -90,6 +91,7 @@ class Driver:
         self._peers: Counter[str] = Counter()
         self._pending: dict[int, None] = {}  # in the order of arrival
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = NEVER
         self._held: set[int] = set()
         self._draining = False
         self._drained = asyncio.Event()
@@ -103,7 +105,7 @@ class Driver:
     def accept(self, accepted: socket.socket, portal_group_tag: int) -> None:
         """Takes over an accepted connection, or closes it when there are too many."""
         try:
-            channel = Channel(next(self._numbers), accepted, self._buffer, self)
+            channel = Channel(next(self._numbers), accepted, self._buffer, self._poller, self)
         except (OSError, ValueError):  # the peer is gone already
             accepted.close()
             return
@@ -125,8 +127,6 @@ class Driver:
             if self._trace.behind:
                 self._hold(number)
         self._input(number, self._target.received, number, received)
-        if number in self._channels:
-            self._busy_poll.touched(self._channels[number].ask)
 
     def channel_sent(self, number: int, sent: Iterable[Buffer]) -> None:
         """Lets the trace see what went out."""
@@ -183,7 +183,7 @@ class Driver:
             return
         oldest = next(iter(self._pending))
         log.warning("connection from %s cut: %d others wait for login", self._channels[oldest].peer, len(self._pending))
-        self._execute(self._sever(oldest), None)
+        self._sever(oldest)
 
     def _admit(self, channel: Channel) -> None:
         self._channels[channel.number] = channel
@@ -204,13 +204,12 @@ class Driver:
             self._trace.closed(number)
         return channel
 
-    def _sever(self, number: int | None) -> list[Action]:
-        """Cuts a connection at once and returns what the machine makes of it."""
+    def _sever(self, number: int | None) -> None:
+        """Cuts a connection at once."""
         channel = None if number is None else self._forget(number)
-        if channel is None or number is None:
-            return []
-        channel.abort()
-        return self._ask(None, self._target.disconnected, number, self._loop.time())
+        if channel is not None and number is not None:
+            channel.abort()
+            self._input(None, self._target.disconnected, number)
 
     # The machine
 
@@ -246,16 +245,13 @@ class Driver:
     def _input(
         self, number: int | None, call: Callable[[*Arguments, float], list[Action]], *arguments: *Arguments
     ) -> None:
-        self._execute(self._ask(number, call, *arguments, self._loop.time()), number)
-
-    def _ask(
-        self, number: int | None, call: Callable[[*Arguments], list[Action]], *arguments: *Arguments
-    ) -> list[Action]:
         try:
-            return call(*arguments)
+            actions = call(*arguments, self._loop.time())
         except Exception:
             log.exception("internal error%s", "" if number is None else f"; connection {number} is closed")
-            return self._sever(number)
+            self._sever(number)
+        else:
+            self._execute(actions, number)
 
     def _execute(self, actions: Iterable[Action], number: int | None) -> None:
         """Executes actions in order."""
@@ -280,7 +276,8 @@ class Driver:
                     self._settle(order, entry)
                 case _:
                     assert_never(action)
-        self._set_timer()
+        if self._target.deadline() < self._timer_at:
+            self._set_timer()
         if self._draining and self._target.drained:
             self._drained.set()
 
@@ -351,35 +348,33 @@ class Driver:
     # Time and the end
 
     def _set_timer(self) -> None:
-        deadline = self._target.deadline()
-        if deadline is None or self._ended:
-            self._cancel_timer()
-            return
-        if self._timer is not None and self._timer.when() <= deadline:
-            return
-        at = max(deadline, self._loop.time() + MIN_TIMER_S)
-        if self._timer is not None and self._timer.when() <= at:
-            # It fires early, finds nothing to do and is set again: cheaper than a timer for each input. One for a
-            # deadline that is past must stay, too: put off by every input, it would never fire on a busy server.
+        """Has the timer fire by the deadline.
+
+        One that is set is put off by nothing. It fires early, finds nothing to do and is set again: cheaper than a
+        timer for each input. And one for a deadline that is past would otherwise never fire on a busy server.
+        """
+        at = max(self._target.deadline(), self._loop.time() + MIN_TIMER_S)
+        if at >= self._timer_at or self._ended:
             return
         self._cancel_timer()
-        self._timer = self._loop.call_at(at, self._elapsed)
+        self._timer, self._timer_at = self._loop.call_at(at, self._elapsed), at
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+        self._timer, self._timer_at = None, NEVER
 
     def _elapsed(self) -> None:
-        self._timer = None
+        self._timer, self._timer_at = None, NEVER
         self._input(None, self._target.elapsed)
 
     def end(self) -> None:
         """Cuts every connection; operations that are at a medium still finish."""
         self._ended = True
         for number in list(self._channels):
-            self._execute(self._sever(number), None)
+            self._sever(number)
         for number, channel in list(self._closing.items()):
             channel.abort()
             self._forget(number)
+        self._poller.close()
         self._cancel_timer()

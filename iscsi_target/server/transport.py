@@ -17,6 +17,7 @@ from typing import Protocol
 
 from iscsi_target.config.address import Address
 from iscsi_target.scsi.operations import Buffer
+from iscsi_target.server.poller import Poller
 
 RECEIVE_BUFFER_BYTES = 256 * 1024  # of one read; bounds what one connection does before the next has its turn
 BEYOND_BYTES = 4096  # read after a place: the header that comes next, and some small commands
@@ -68,9 +69,10 @@ class Channel:
 
     number     names the connection towards the owner
     buffer     where input is read to; may be shared, as it is free again when channel_received returns
+    poller     tells when there is input
     """
 
-    def __init__(self, number: int, connected: socket.socket, buffer: memoryview, owner: Owner) -> None:
+    def __init__(self, number: int, connected: socket.socket, buffer: memoryview, poller: Poller, owner: Owner) -> None:
         connected.setblocking(False)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.number = number
@@ -79,6 +81,7 @@ class Channel:
         self._socket = connected
         self._descriptor = connected.fileno()  # asyncio looks it up quicker than a socket
         self._buffer = buffer
+        self._poller = poller
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._place: memoryview | None = None  # where the next input goes, before `buffer`
@@ -145,11 +148,12 @@ class Channel:
         """Ends the connection at once, whatever waits; the owner is not told."""
         if not self._open:
             return
+        if self._reading:
+            self._poller.forget(self._descriptor)
         self._open = self._reading = False
         for timer in (self._stall_timer, self._linger_timer):
             if timer is not None:
                 timer.cancel()
-        self._loop.remove_reader(self._descriptor)
         self._loop.remove_writer(self._descriptor)
         self._unsent.clear()
         self._unsent_bytes = 0
@@ -160,7 +164,7 @@ class Channel:
     def _resume(self) -> None:
         if not self._reading and not self._held and self._open:
             self._reading = True
-            self._loop.add_reader(self._descriptor, self._readable)
+            self._poller.watch(self._descriptor, self._readable)
 
     def hold(self) -> None:
         """Stops reading until `release`."""
@@ -176,17 +180,11 @@ class Channel:
     def _pause(self) -> None:
         if self._reading and not self._ending:
             self._reading = False
-            self._loop.remove_reader(self._descriptor)
+            self._poller.forget(self._descriptor)
 
     def fill(self, place: memoryview) -> None:
         """Has the next input put there, and only a little beyond it, which would have to be moved, where other goes."""
         self._place = place[:RECEIVE_BUFFER_BYTES]
-
-    def ask(self) -> bool:
-        """Takes input that has come meanwhile; returns False when none is wanted."""
-        if self._reading:
-            self._readable()
-        return self._reading
 
     def _readable(self) -> None:
         place = self._place

@@ -22,10 +22,12 @@ from iscsi_target.target.actions import (
     SessionStarted,
     SessionSummary,
 )
+from iscsi_target.target.alarms import NEVER
 from iscsi_target.target.machine import Target
 from iscsi_target.target.nodes import Portal, TargetNode, Timeouts
 
 __all__ = [
+    "NEVER",
     "Action",
     "Announce",
     "Close",

@@ -1,5 +1,6 @@
 """What the target tells its driver: a closed set of imperatives, and the events that are worth a log line."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from iscsi_target.iscsi.connection import Remark
@@ -81,7 +82,7 @@ class Send(NamedTuple):
 
     connection: int
     buffers: list[Buffer]
-    remarks: tuple[Remark, ...] = ()
+    remarks: Sequence[Remark] = ()
     more: bool = False
 
 

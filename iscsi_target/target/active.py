@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from iscsi_target.iscsi.connection import Connection
 from iscsi_target.iscsi.errors import LoginStatus
-from iscsi_target.iscsi.framing import Buffer
+from iscsi_target.iscsi.express import Answer
 from iscsi_target.iscsi.login import Negotiated
 from iscsi_target.iscsi.session import Session
 from iscsi_target.scsi.attention import AttentionCode
@@ -30,6 +30,7 @@ class ActiveSession:
 
     attached      the units that commands can reach, by name
     luns          the LUNs that lead to a unit, ascending
+    answers       the lanes of seats, by the LUN field of commands
     leaving       units that were taken away and whose last operations of this nexus are not back yet
     tasks         initiator task tag -> the task and the unit it is on
     aborting      tags of tasks that the initiator's own functions are ending
@@ -44,6 +45,7 @@ class ActiveSession:
         self.node = node
         self.attached: dict[str, LogicalUnit] = {}
         self.luns: tuple[int, ...] = ()
+        self.answers: dict[bytes, Answer] = {}
         self._seats: dict[bytes, Seat] = {}  # by the LUN field of commands, each of the forms that a LUN has
         self.leaving: dict[LogicalUnit, None] = {}
         self.tasks: dict[int, tuple[Task, LogicalUnit]] = {}
@@ -59,14 +61,6 @@ class ActiveSession:
         """
         return self._seats.get(field) or self._find(field)
 
-    def answer(self, field: bytes, cdb: bytes, expected: int, data_out: Buffer) -> Buffer | None:
-        """Does a SIMPLE command if its lane can, for `iscsi.express`.
-
-        field   the LUN field
-        """
-        seat = self._seats.get(field)
-        return None if seat is None else seat.lane.answer(cdb, expected, data_out)
-
     def unit(self, field: bytes) -> LogicalUnit | None:
         """Returns the unit that the LUN field of a command means, or None.
 
@@ -81,11 +75,13 @@ class ActiveSession:
         if unit is None:
             return None
         seat = self._seats[field] = Seat(unit, unit.lane(self.nexus))
+        self.answers[field] = seat.lane.answer
         return seat
 
     def _attached_others(self) -> None:
         self.luns = tuple(lun for lun in sorted(self.node.luns) if self.node.luns[lun] in self.attached)
         self._seats.clear()
+        self.answers.clear()
 
     def attach(self, units: Mapping[str, LogicalUnit]) -> None:
         """Makes the nexus known to those units of the node that do not know it yet."""

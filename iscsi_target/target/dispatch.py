@@ -65,18 +65,21 @@ class Dispatcher:
 
     actions    where Perform and Persist are put
     active     the sessions at work, by nexus; whoever owns the dispatcher changes it
-    now_s      when the input came that is being worked on, in seconds since the epoch; likewise
+    epoch_s    what makes seconds since the epoch of `now`
+    now        when the input came that is being worked on, by the driver's clock; likewise
+    unparking  sessions whose parked commands may find room now; the owner calls `unpark` when there are any
     """
 
-    def __init__(self, actions: list[Action]) -> None:
+    def __init__(self, actions: list[Action], epoch_s: float) -> None:
         self.active: dict[Nexus, ActiveSession] = {}
-        self.now_s = 0.0
+        self.now = 0.0
+        self.unparking: dict[ActiveSession, None] = {}
+        self._epoch_s = epoch_s
         self._actions = actions
         self._desk = ManagementDesk(self.execute)
         self._performing: dict[Ticket, LogicalUnit] = {}
         self._orders: dict[Task, int] = {}
         self._noted_of: dict[Task, Entry] = {}  # what the response of a task is to be remarked with, or an order
-        self._relieved: dict[ActiveSession, None] = {}  # those whose parked commands may find room now
 
     @property
     def idle(self) -> bool:
@@ -111,7 +114,7 @@ class Dispatcher:
             event.expected > 0,
             active.luns,
             event.expected,
-            self.now_s,
+            self._epoch_s + self.now,
             event.data,
         )
         active.tasks[event.tag] = (new, unit)
@@ -131,12 +134,12 @@ class Dispatcher:
     def relieved(self, active: ActiveSession) -> None:
         """Notes that a session may have room for commands that it had to park."""
         if active.session.parks:
-            self._relieved[active] = None
+            self.unparking[active] = None
 
     def unpark(self) -> None:
         """Lets the commands go on that have room now."""
-        while self._relieved:
-            active, _ = self._relieved.popitem()
+        while self.unparking:
+            active, _ = self.unparking.popitem()
             while not active.ending and (received := active.session.unpark()) is not None:
                 self.command(active, received)
 
@@ -221,7 +224,7 @@ class Dispatcher:
         """Gives an order to a unit, which nobody aborts and which holds up nobody; Operated follows."""
         parameters = BasicParameterList(service_action_reservation_key=order.key).pack()
         cdb = PersistentReserveOut(service_action=order.action, parameter_list_length=len(parameters))
-        new = Task(OPERATOR, number, cdb.pack(), TaskAttribute.HEAD_OF_QUEUE, received_s=self.now_s)
+        new = Task(OPERATOR, number, cdb.pack(), TaskAttribute.HEAD_OF_QUEUE, received_s=self._epoch_s + self.now)
         self._orders[new] = number
         self.execute(unit, unit.operate(new, commands.OVERRULING[order.action], parameters))
 

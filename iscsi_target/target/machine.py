@@ -46,7 +46,7 @@ from iscsi_target.target.actions import (
     SessionSummary,
 )
 from iscsi_target.target.active import ActiveSession, check_continues, continued, summarise
-from iscsi_target.target.alarms import NEVER, Alarms
+from iscsi_target.target.alarms import Alarms
 from iscsi_target.target.dispatch import Dispatcher
 from iscsi_target.target.link import Due, Link
 from iscsi_target.target.nodes import Portal, TargetNode, Timeouts, send_targets
@@ -82,22 +82,16 @@ class Target:
         self._preferences = preferences
         self._timeouts = timeouts
         self._entropy = entropy
-        self._epoch_s = epoch_s
         self._actions: list[Action] = []
-        self._dispatcher = Dispatcher(self._actions)
+        self._dispatcher = Dispatcher(self._actions, epoch_s)
         self._active = self._dispatcher.active
         self._discoveries: dict[Session, None] = {}
         self._links: dict[int, Link] = {}
         self._touched: dict[Connection, None] = {}
-        self._now = 0.0  # of the input that is being worked on
         self._alarms = Alarms()
         self._tsihs = Tsihs()
         self._draining = False
         self._adopt(nodes, units, portals, discovery)
-
-    def _begin(self, now: float) -> None:
-        self._now = now
-        self._dispatcher.now_s = self._epoch_s + now
 
     def _adopt(
         self,
@@ -121,7 +115,7 @@ class Target:
         local_address   "host:port" that the initiator connected to
         """
         assert number not in self._links
-        self._begin(now)
+        self._dispatcher.now = now
         login = LoginPhase(self._endpoint, portal_group_tag, self._entropy)
         connection = Connection(number, portal_group_tag, local_address, login, self._touched)
         link = self._links[number] = Link(connection, self._timeouts, now)
@@ -130,20 +124,21 @@ class Target:
 
     def received(self, number: int, parts: Sequence[Buffer], now: float) -> list[Action]:
         """Takes in bytes of a connection; nothing of them is kept by reference, but what was put into a `Fill`."""
-        self._begin(now)
+        self._dispatcher.now = now
         link = self._links.get(number)
         if link is not None:
             if link.heard(now):
                 self._set_alarm(link)
             for part in parts:
                 self._receive(link, Incoming(part))
-            if (place := link.connection.place) is not None:
+            reader = link.connection.reader
+            if reader.filled and (place := reader.place) is not None:
                 self._actions.append(Fill(number, place))
         return self._take_actions()
 
     def disconnected(self, number: int, now: float) -> list[Action]:
         """Takes in the loss of a connection; one that the target closed itself may be reported too."""
-        self._begin(now)
+        self._dispatcher.now = now
         self._drop(number)
         return self._take_actions()
 
@@ -154,14 +149,14 @@ class Target:
 
     def sent(self, number: int, now: float) -> list[Action]:
         """Takes in that what a Send with `more` had is on its way, or waits in the driver, so that more may follow."""
-        self._begin(now)
+        self._dispatcher.now = now
         if number in self._links and (active := self._links[number].active) is not None:
             self._dispatcher.relieved(active)
         return self._take_actions()
 
     def relieved(self, number: int, now: float) -> list[Action]:
         """Takes in that a congested connection has little left to send."""
-        self._begin(now)
+        self._dispatcher.now = now
         link = self._links.get(number)
         if link is not None:
             link.connection.congested = False
@@ -173,7 +168,7 @@ class Target:
 
     def finished(self, ticket: Ticket, result: Outcome | MediumError, now: float) -> list[Action]:
         """Takes in what became of a Perform or a Persist; None for a Persist that is on stable storage."""
-        self._begin(now)
+        self._dispatcher.now = now
         self._dispatcher.finished(ticket, result)
         return self._take_actions()
 
@@ -182,13 +177,13 @@ class Target:
 
         raises    KeyError when there is no such unit
         """
-        self._begin(now)
+        self._dispatcher.now = now
         self._dispatcher.operate(number, self._units[order.unit], order)
         return self._take_actions()
 
     def elapsed(self, now: float) -> list[Action]:
         """Takes in that time has passed: pings and cuts what is due."""
-        self._begin(now)
+        self._dispatcher.now = now
         links = [self._links[number] for number in self._alarms.take(now)]
         for link in links:
             due = link.due(now)
@@ -203,16 +198,16 @@ class Target:
                 self._set_alarm(link)
         return actions
 
-    def deadline(self) -> float | None:
-        """Returns when elapsed() must be called at the latest; it does no harm to call it earlier."""
-        return None if self._alarms.next == NEVER else self._alarms.next
+    def deadline(self) -> float:
+        """Returns when elapsed() must be called at the latest, or NEVER; it does no harm to call it earlier."""
+        return self._alarms.next
 
     def drain(self, now: float) -> list[Action]:
         """Asks every initiator to log out and lets no new one in; after the time limit they are cut.
 
         Source: RFC7143 11.9.1
         """
-        self._begin(now)
+        self._dispatcher.now = now
         self._draining = True
         for link in self._links.values():
             self._send_off(link)
@@ -238,7 +233,7 @@ class Target:
 
         Source: SPC4r37 6.33 (REPORTED LUNS DATA HAS CHANGED)
         """
-        self._begin(now)
+        self._dispatcher.now = now
         before = self._endpoint
         self._adopt(nodes, units, portals, discovery)
         if self._endpoint != before:
@@ -264,13 +259,14 @@ class Target:
     def _receive(self, link: Link, incoming: Incoming) -> None:
         """Takes the commands at hand that can be answered as they come, then one PDU of any kind, and again."""
         connection = link.connection
+        reader = connection.reader
         while incoming.position < incoming.end:
-            if connection.has_part:
-                if (whole := connection.gather(incoming)) is not None:
+            if reader.filled:
+                if (whole := reader.gather(incoming)) is not None:
                     self._receive(link, whole)
                 continue
             if (active := link.active) is not None and not active.ending:
-                answer_plain(active.session, connection, incoming, active.answer)
+                answer_plain(active.session, connection, incoming, active.answers)
             if incoming.position < incoming.end:
                 for event in connection.receive(incoming):
                     self._handle(link, event)
@@ -285,7 +281,7 @@ class Target:
             link.connection.close()
             return
         link.session.request_logout(link.connection, int(self._timeouts.logout_s))
-        link.asked_to_leave(self._now)
+        link.asked_to_leave(self._dispatcher.now)
         self._set_alarm(link)
 
     def _drop(self, number: int) -> None:
@@ -308,22 +304,23 @@ class Target:
 
     def _take_actions(self) -> list[Action]:
         """Returns what has gathered; sends come last, each before the close of its connection."""
-        self._dispatcher.unpark()
-        while self._touched:
-            while self._touched:
-                connection, _ = self._touched.popitem()  # one by one, so that a bug keeps no other output back
-                if connection.number in self._links:
-                    self._flush(connection)
-            self._dispatcher.unpark()  # the end of a session may have made room for others
+        touched, dispatcher = self._touched, self._dispatcher
+        while touched or dispatcher.unparking:
+            if dispatcher.unparking:  # by a command that is over, or by the end of a session
+                dispatcher.unpark()
+                continue
+            connection, _ = touched.popitem()  # one by one, so that a bug keeps no other output back
+            if connection.number in self._links:
+                self._flush(connection)
         actions = self._actions.copy()
         self._actions.clear()
         return actions
 
     def _flush(self, connection: Connection) -> None:
         full = connection.full
-        output = connection.take_output()
+        output, remarks = connection.take_output()
         if output:
-            self._actions.append(Send(connection.number, output, connection.take_remarks(), full))
+            self._actions.append(Send(connection.number, output, remarks, full))
         if connection.closing:
             self._actions.append(Close(connection.number))
             self._drop(connection.number)
@@ -398,7 +395,7 @@ class Target:
         session = Session(negotiated, self._tsihs.take(negotiated.tsih), first_cmd_sn, told)
         session.connections[negotiated.cid] = link.connection
         link.connection.admit(session, session.tsih)
-        link.admitted(session, self._now)
+        link.admitted(session, self._dispatcher.now)
         self._set_alarm(link)
         self._announce(SessionStarted(link.connection.number, *_names(session), target=target, tsih=session.tsih))
         return session

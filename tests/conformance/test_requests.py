@@ -210,7 +210,7 @@ def test_digests_protect_both_directions(header_digest, data_digest):
 def test_digests_are_in_the_bytes_that_go_out():
     transcript = Transcript(header_digest=True, data_digest=True)
     transcript.session.respond(transcript.read(5), Response(0, data_in=b"12345"))
-    sent = bytearray(whole(transcript.connection.take_output()))
+    sent = bytearray(whole(transcript.connection.take_output()[0]))
     assert len(sent) == 48 + 4 + 8 + 4
     reader = PduReader()
     reader.enter_full_feature_phase(limit_bytes=512, header_digest=True, data_digest=True)

@@ -16,6 +16,7 @@ import pytest
 
 from iscsi_target.iscsi import express, framing
 from iscsi_target.iscsi.connection import Connection
+from iscsi_target.iscsi.express import Answer
 from iscsi_target.iscsi.framing import Buffer
 from iscsi_target.iscsi.header import NO_TAG
 from iscsi_target.iscsi.requests import DataOut, NopOut, ScsiCommand, TaskManagementRequest
@@ -44,8 +45,11 @@ OFFERS: tuple[list[tuple[str, str]], ...] = (
 )
 
 
-def nothing(field: bytes, cdb: bytes, expected: int, data_out: Buffer) -> None:
-    """Leaves a command to the way of single PDUs."""
+class Nobody(dict[bytes, Answer]):
+    """Leaves every command to the way of single PDUs."""
+
+    def get(self, field: bytes, default: object = None) -> None:  # type: ignore[override]
+        """There is no answer for any LUN."""
 
 
 class Side(Lab):
@@ -65,7 +69,7 @@ class Side(Lab):
                 self.host.command(spc.TestUnitReady(), lun)
         if not is_express:
             for active in self.target._active.values():
-                active.answer = nothing  # type: ignore[method-assign]  # of this side only
+                active.answers = Nobody()
 
     def attempt(self, unit: str, operation: Operation) -> Result | Literal[WouldBlock.BLOCKS]:
         touched = extents(operation)
@@ -200,9 +204,9 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Counter[bool]:
         counted[True] += (stat_sn - connection.stat_sn) % 2**32
         queue_whole(connection, pdus, data_bytes, stat_sn)
 
-    def visit(session, connection, incoming, answer) -> None:
+    def visit(session, connection, incoming, answers) -> None:
         before = counted[True]
-        answer_plain(session, connection, incoming, answer)
+        answer_plain(session, connection, incoming, answers)
         counted[False] += counted[True] == before
 
     monkeypatch.setattr(Connection, "queue_whole", count)

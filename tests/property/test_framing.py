@@ -413,5 +413,5 @@ def test_connection_survives_any_stream_from_its_first_byte(stream, random):
                 side.act(event)
         for side in sides:
             side.go_on()
-        sent += unpack_all(reader, whole(connection.take_output()))
+        sent += unpack_all(reader, whole(connection.take_output()[0]))
     check_numbers([pdu for pdu in sent if not isinstance(pdu.header, LoginResponse)])

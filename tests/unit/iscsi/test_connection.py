@@ -35,7 +35,7 @@ class Side:
         return list(receive(self.connection, received))
 
     def answers(self) -> list[Pdu]:
-        return list(unpack_all(self.reader, whole(self.connection.take_output())))
+        return list(unpack_all(self.reader, whole(self.connection.take_output()[0])))
 
     def admit(self, **changes: object) -> Session:
         [event] = self.send(REQUEST.replace(**changes), NAMES)
@@ -220,13 +220,13 @@ def test_remark_says_where_in_the_output_the_pdu_is(digests: bool):
     side.connection.send(NopIn(), b"before")
     side.connection.send(NopIn(initiator_task_tag=7), b"meant", about="this one")
     side.connection.send(NopIn(), b"after")
-    output = whole(side.connection.take_output())
-    [remark] = side.connection.take_remarks()
+    buffers, [remark] = side.connection.take_output()
+    output = whole(buffers)
     side.reader.enter_full_feature_phase(limit_bytes=LARGEST, header_digest=digests, data_digest=digests)
     [pdu] = unpack_all(side.reader, output[remark.offset : remark.offset + remark.length])
     assert isinstance(pdu.header, NopIn)
     assert (pdu.header.initiator_task_tag, pdu.data, remark.about) == (7, b"meant", "this one")
-    assert side.connection.take_remarks() == ()
+    assert side.connection.take_output() == ([], ())
 
 
 def test_connection_is_full_by_the_data_that_is_queued_and_not_by_headers():

@@ -3,6 +3,7 @@
 initiator ---- Connection ---- Session; the answering function is the test's
 """
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ class Express:
         self.transcript = Transcript(**parameters)
         self.asked: list[tuple[bytes, bytes, int, bytes]] = []
         self.data: bytes | None = ONES
+        self.answers = {lun: partial(self.answer, lun) for lun in (READ.lun, LUN)}
 
     def answer(self, lun: bytes, cdb: bytes, expected: int, data_out: Buffer) -> bytes | None:
         self.asked.append((lun, cdb, expected, bytes(data_out)))
@@ -44,7 +46,7 @@ class Express:
     def visit(self, received: bytes) -> tuple[list[Pdu], int]:
         """Returns what is sent, and how many bytes are left."""
         incoming = Incoming(received)
-        answer_plain(self.transcript.session, self.transcript.connection, incoming, self.answer)
+        answer_plain(self.transcript.session, self.transcript.connection, incoming, self.answers)
         return self.transcript.answers(), incoming.end - incoming.position
 
     def send(self, *commands: tuple[ScsiCommand, bytes]) -> tuple[list[Pdu], int]:

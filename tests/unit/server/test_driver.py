@@ -18,6 +18,7 @@ from iscsi_target.scsi.timeline import GOOD, Entry, Explanation
 from iscsi_target.server import driver as driver_module
 from iscsi_target.server.driver import Driver
 from iscsi_target.target import (
+    NEVER,
     Action,
     Announce,
     Close,
@@ -40,7 +41,7 @@ class Machine:
         self.calls: list[tuple[object, ...]] = []
         self.answers: dict[object, list[Action] | Exception] = {}
         self.ordered: list[Callable[[int], Action]] = []
-        self.wake: float | None = None
+        self.wake = NEVER
         self.drained = False
         self.changed = asyncio.Event()
 
@@ -66,7 +67,7 @@ class Machine:
         return self._answer("finished", "finished", ticket, result)
 
     def elapsed(self, now):
-        self.wake = None
+        self.wake = NEVER
         return self._answer("elapsed", "elapsed")
 
     def congested(self, connection):

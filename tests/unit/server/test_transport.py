@@ -9,6 +9,7 @@ import pytest
 from iscsi_target.config.address import Address
 from iscsi_target.scsi.operations import Buffer
 from iscsi_target.server import transport
+from iscsi_target.server.poller import Poller
 from iscsi_target.server.transport import HIGH_WATER_BYTES, Channel, address_of
 
 
@@ -61,11 +62,13 @@ async def pair(owner):
     with socket.create_server(("127.0.0.1", 0)) as listening:
         peer = socket.create_connection(listening.getsockname())
         accepted, _ = listening.accept()
-    channel = Channel(1, accepted, memoryview(bytearray(1 << 16)), owner)
+    poller = Poller(asyncio.get_running_loop())
+    channel = Channel(1, accepted, memoryview(bytearray(1 << 16)), poller, owner)
     channel.start()
     peer.setblocking(False)
     yield channel, peer
     channel.abort()
+    poller.close()
     peer.close()
 
 
