@@ -30,6 +30,9 @@ Answer = Callable[[bytes, int, Buffer], Buffer | None]
 The data is as long as is expected, or, when there was Data-Out, nothing. None does nothing and leaves the command.
 """
 
+Answers = Mapping[bytes, Answer]
+"""What does the commands for a LUN field."""
+
 _match_read: Callable[[Buffer, int], tuple[bytes, int, int, int, bytes] | None] = matcher(
     ScsiCommand,
     ("lun", "initiator_task_tag", "expected_data_transfer_length", "cmd_sn", "cdb"),
@@ -53,24 +56,20 @@ _data_in = filler(
 _response = filler(ScsiResponse, ("initiator_task_tag", "stat_sn", "exp_cmd_sn", "max_cmd_sn"))
 
 
-def answer_plain(session: Session, connection: Connection, incoming: Incoming, answers: Mapping[bytes, Answer]) -> None:
+def answer_plain(session: Session, connection: Connection, incoming: Incoming, answers: Answers) -> None:
     """Takes commands from what has come and queues what they come to, until one is not plain.
 
     connection   of the session
-    answers      by LUN field
     Source: RFC7143 4.2.2, 11.3, 11.4, 11.7
     """
     tasks, numbers = session.tasks, session.numbers
     if connection.phase is not session or not connection.is_plain or not numbers.is_steady(len(tasks)):
         return
-    most_in, most_out = session.most_in, session.most_out
-    if tasks:
-        room = session.parking.room_bytes
-        most_in, most_out = min(most_in, room), min(most_out, room)
+    most_in, most_out = _room(session) if tasks else (session.most_in, session.most_out)
     view, position, end = incoming.view, incoming.position, incoming.end
     stat_sn, cmd_sn, max_cmd_sn = connection.stat_sn, numbers.expected, numbers.maximum
     output: list[Buffer] = []
-    queued_bytes, count = connection.queued_bytes, 0
+    queued_bytes = connection.queued_bytes
     while end - position >= HEADER_BYTES and queued_bytes < MAX_QUEUED_BYTES:
         data_out: Buffer = NOTHING
         following = position + HEADER_BYTES
@@ -99,8 +98,14 @@ def answer_plain(session: Session, connection: Connection, incoming: Incoming, a
             output += (_data_in(expected, tag, stat_sn, cmd_sn, max_cmd_sn), data)
             queued_bytes += expected
         stat_sn = (stat_sn + 1) % MODULUS
-        position, count = following, count + 1
-    if count:
+        position = following
+    if output:
         incoming.position = position
-        numbers.pass_ended(count)
+        numbers.expected, numbers.maximum = cmd_sn, max_cmd_sn
         connection.queue_whole(output, queued_bytes - connection.queued_bytes, stat_sn)
+
+
+def _room(session: Session) -> tuple[int, int]:
+    """Returns how much may come and go in one PDU beside the tasks that are under way."""
+    room = session.parking.room_bytes
+    return min(session.most_in, room), min(session.most_out, room)

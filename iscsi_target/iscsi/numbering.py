@@ -50,11 +50,6 @@ class CommandWindow(Generic[T]):
             return False
         return tasks < self._size and self.maximum == (self.expected + self._size - tasks - 1) % MODULUS
 
-    def pass_ended(self, count: int) -> None:
-        """Moves a steady window past commands that have ended."""
-        self.expected = (self.expected + count) % MODULUS
-        self.maximum = (self.maximum + count) % MODULUS
-
     def admit(self, cmd_sn: int, request: T) -> None:
         """Takes a request in, to be released in its turn; a duplicate, or one outside the window, falls away."""
         if self.holds(cmd_sn) and cmd_sn not in self._skipped:

@@ -57,7 +57,7 @@ class Poller:
             pass
         if self._busy_s and not self._polling:
             self._polling = True
-            self._until = end
+            self._until = self._loop.time() + self._busy_s
             self._poll()
 
     def _serve(self) -> int:

@@ -48,7 +48,7 @@ OFFERS: tuple[list[tuple[str, str]], ...] = (
 class Nobody(dict[bytes, Answer]):
     """Leaves every command to the way of single PDUs."""
 
-    def get(self, field: bytes, default: object = None) -> None:  # type: ignore[override]
+    def get(self, field: bytes, default: object = None) -> None:  # type: ignore[override]  # there is none
         """There is no answer for any LUN."""
 
 

@@ -161,10 +161,3 @@ def test_window_is_steady_when_it_is_as_far_open_as_the_tasks_allow():
     assert not window.is_steady(0)  # it is to be opened first
     assert window.pass_on(2)
     assert not window.is_steady(2)  # it is closed
-
-
-def test_commands_that_have_ended_move_both_ends_of_the_window():
-    window: CommandWindow[str] = CommandWindow(2**32 - 2, 8)
-    window.pass_ended(3)
-    assert (window.expected, window.maximum) == (1, 8)
-    assert window.is_steady(0)
