@@ -224,4 +224,5 @@ def test_asking_goes_on_when_the_event_loop_has_had_its_turn():
     while asked.clock.due:
         asked.clock.due.pop()()
         turns += 1
+    asked.finish()
     assert 3 <= turns <= 5
