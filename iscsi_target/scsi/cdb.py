@@ -141,6 +141,42 @@ class ModeSense10(Layout):
     control: U8 = 0
 
 
+class LogSelect(Layout):
+    """LOG SELECT.
+
+    Source: SPC4r37 6.7
+    """
+
+    operation_code: U8 = 0x4C
+    _1: B6 = 0
+    pcr: Bit = False
+    sp: Bit = False
+    pc: B2 = 0
+    page_code: B6 = 0
+    subpage_code: U8 = 0
+    _2: U24 = 0
+    parameter_list_length: U16 = 0
+    control: U8 = 0
+
+
+class LogSense(Layout):
+    """LOG SENSE.
+
+    Source: SPC4r37 6.8
+    """
+
+    operation_code: U8 = 0x4D
+    _1: B7 = 0
+    sp: Bit = False
+    pc: B2 = 0
+    page_code: B6 = 0
+    subpage_code: U8 = 0
+    _2: U8 = 0
+    parameter_pointer: U16 = 0
+    allocation_length: U16 = 0
+    control: U8 = 0
+
+
 class Reserve6(Layout):
     """RESERVE(6).
 

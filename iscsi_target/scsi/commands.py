@@ -6,7 +6,7 @@ SPC4r37 5.13.1 tables 65 and 66 and SBC3r36 4.17.
 
 from collections.abc import Mapping
 
-from iscsi_target.scsi import block, media, modes, primary, provisioning
+from iscsi_target.scsi import block, logs, media, modes, primary, provisioning
 from iscsi_target.scsi import block_cdb as sbc
 from iscsi_target.scsi import cdb as spc
 from iscsi_target.scsi.access import Access
@@ -203,6 +203,13 @@ TABLE: tuple[Command, ...] = (
         provisioning.unmap,
         provisioning.wanted_by_unmap,
     ),
+    command(
+        Row(name="LOG SELECT", access=AS_WRITE, clause="SPC4r37 6.7"),
+        spc.LogSelect,
+        logs.log_select,
+        logs.parameter_list_length,
+    ),
+    command(Row(name="LOG SENSE", access=ALWAYS, clause="SPC4r37 6.8"), spc.LogSense, logs.log_sense),
     command(
         Row(name="MODE SELECT(10)", access=AS_WRITE, clause="SPC4r37 6.12", exclusive=True),
         spc.ModeSelect10,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from iscsi_target.scsi.nexus import Nexus, TargetPort
 from iscsi_target.scsi.personality import STRICT, Personality, Quirk
 from iscsi_target.scsi.reservations import Reservations, Spc2Reservation
+from iscsi_target.scsi.statistics import Statistics
 from iscsi_target.scsi.status import CheckCondition, StatusError
 from iscsi_target.scsi.task import UnitState
 
@@ -114,6 +115,7 @@ class Device:
     personality   how the unit treats reservations
     spc2_reservation   the SPC-2 reservation
     reservations  the persistent reservations
+    statistics    what the unit has done; counting is no assignment, so the epoch stays
     epoch         another object after every assignment to any of these; what was found out in another may not hold
     Source: SAM5r21 4.5.19
     """
@@ -129,6 +131,7 @@ class Device:
     personality: Personality = STRICT
     spc2_reservation: Spc2Reservation = field(default_factory=Spc2Reservation)
     reservations: Reservations = field(default_factory=Reservations)
+    statistics: Statistics = field(default_factory=Statistics)
     epoch: object = field(default=None, init=False, repr=False, compare=False)
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -36,6 +36,7 @@ class Lane:
         self._tasks = tasks
         self._entries = tasks.entries
         self._attempt = attempt
+        self._statistics = device.statistics
 
     def answer(self, cdb: bytes, expected: int, data_out: Buffer) -> Buffer | None:
         """Does a command with the attribute SIMPLE or none.
@@ -54,9 +55,16 @@ class Lane:
         if operation is None or (self._entries and not self._is_clear(operation)):
             return None
         result = self._attempt(operation)
+        statistics = self._statistics
         if result is None:
+            statistics.written_bytes += expected
+            statistics.write_hits += 1
             return NOTHING
-        return result if isinstance(result, (bytes, bytearray)) else None
+        if isinstance(result, (bytes, bytearray)):
+            statistics.read_bytes += expected
+            statistics.read_hits += 1
+            return result
+        return None
 
     def _is_clear(self, operation: Operation) -> bool:
         """Returns True when no open task is in the way of an operation."""

@@ -29,6 +29,7 @@ from iscsi_target.scsi.checks import examine
 from iscsi_target.scsi.command import Command
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.lane import Lane
+from iscsi_target.scsi.log_pages import RESETTABLE
 from iscsi_target.scsi.medium_faults import condition
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.nexus_table import NexusTable
@@ -201,6 +202,7 @@ class LogicalUnit:
         entry = self._tasks.redeem(ticket)
         match entry.phase:
             case Performing(turn, work):
+                self._count(work, result, at_once=False)
                 self._tasks.leave_turn(turn)
                 self._performed(entry, work, result)
             case Saving(save):
@@ -320,11 +322,15 @@ class LogicalUnit:
     def _take_turn(self, entry: OpenTask, turn: Turn, work: Work) -> None:
         result = self._attempt(work.operation)
         if result is not BLOCKS:
+            self._count(work, result, at_once=True)
             self._tasks.leave_turn(turn)
             self._settle(entry, self._finish, work, result)
             return
         entry.phase = Performing(turn, work)
         self._outbox.append(Perform(entry, work.operation, self.name))
+
+    def _count(self, work: Work, result: Outcome | MediumError, *, at_once: bool) -> None:
+        self.device.statistics.count(work.operation, failed=isinstance(result, MediumError), at_once=at_once)
 
     def _performed(self, entry: OpenTask, work: Work, result: Outcome | MediumError) -> None:
         if entry.fate is Fate.ITS_OWN:
@@ -480,4 +486,5 @@ class LogicalUnit:
         self.device.spc2_reservation = Spc2Reservation()
         self.device.modes = self.device.modes.reset()
         self.device.stopped = False
+        self.device.statistics.reset(RESETTABLE)
         self.nexuses.establish(code)

@@ -125,6 +125,8 @@ def start_stop_unit(device: Device, cdb: StartStopUnit, call: Call) -> Reply:
 
 def _started_or_stopped(device: Device, cdb: StartStopUnit) -> Done:
     was_loaded = device.loaded
+    device.statistics.stops += not cdb.start and not device.stopped
+    device.statistics.unloads += cdb.loej and was_loaded and not cdb.start
     device.stopped = not cdb.start
     if cdb.loej:
         device.loaded = cdb.start

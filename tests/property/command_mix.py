@@ -243,6 +243,14 @@ class Mix:
         data = ModeHeader10().pack() + page
         return spc.ModeSelect10(pf=True, sp=save, parameter_list_length=len(data)), data, 0
 
+    def _log_sense(self) -> tuple[Layout, bytes, int]:
+        """Asks for what does not depend on how quick the medium is."""
+        page = self.random.choice((0x00, 0x02, 0x03, 0x05, 0x0E, 0x3E))
+        return spc.LogSense(page_code=page, pc=self.random.choice((1, 1, 1, 3)), allocation_length=192), b"", 192
+
+    def _log_select(self) -> tuple[Layout, bytes, int]:
+        return spc.LogSelect(page_code=self.random.choice((0x00, 0x03, 0x3E)), **self._bits("pcr")), b"", 0
+
     def _start_stop(self) -> tuple[Layout, bytes, int]:
         start = self.random.random() < 0.8
         return sbc.StartStopUnit(start=start, **self._bits("loej", "no_flush", "immed")), b"", 0
@@ -289,6 +297,8 @@ OTHERS = (
     Mix._supported,
     Mix._mode_sense,
     Mix._mode_select,
+    Mix._log_sense,
+    Mix._log_select,
     Mix._start_stop,
     Mix._start_stop,
     Mix._prevent,

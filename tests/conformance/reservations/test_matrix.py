@@ -71,6 +71,8 @@ SAMPLES: tuple[Sample, ...] = (
     (spc.ReportLuns(allocation_length=16), b""),
     (spc.ModeSense6(page_code=0x3F, allocation_length=255), b""),
     (spc.ModeSense10(page_code=0x3F, allocation_length=255), b""),
+    (spc.LogSense(page_code=0x03, pc=1, allocation_length=255), b""),
+    (spc.LogSelect(pcr=True), b""),
     _with_list(spc.ModeSelect6, ModeHeader6().pack(), pf=1),
     _with_list(spc.ModeSelect10, ModeHeader10().pack(), pf=1),
     (spc.ReportSupportedOperationCodes(allocation_length=4), b""),
