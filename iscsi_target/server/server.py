@@ -32,11 +32,11 @@ from iscsi_target.server.listener import Listener, bind
 from iscsi_target.server.units import (
     OpenUnit,
     all_ports,
-    differ_in_looks,
+    become,
+    can_become,
     open_unit,
     personality_of,
     ports_of,
-    restyle,
 )
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.medium import worker_threads
@@ -269,6 +269,7 @@ class Server:
             opened: dict[str, OpenUnit] = {}
             try:
                 await self._open_units(configuration, fresh, opened)
+                await self._grow(configuration)
                 bound = await self._bind(configuration)
             except BaseException:
                 await self._close_units(opened)
@@ -277,12 +278,19 @@ class Server:
             self._listeners.update(bound)
             await self._switch(configuration, bound)
 
+    async def _grow(self, configuration: Configuration) -> None:
+        """Makes the media of units longer that stay open; who uses them is told by `_switch`."""
+        for unit in configuration.units:
+            had = self._units.get(unit.name)
+            if had is not None and can_become(had.configured, unit):
+                await self._blocking(had.medium.grow, unit.size_bytes)
+
     async def _switch(self, configuration: Configuration, bound: Listeners) -> None:
         """Changes over to a configuration whose new units and portals are open."""
         wanted = {unit.name: unit for unit in configuration.units}
         for name, had in list(self._units.items()):
-            if name in wanted and differ_in_looks(had.configured, wanted[name]):
-                self._units[name] = restyle(had, wanted[name])
+            if name in wanted and can_become(had.configured, wanted[name]):
+                self._units[name] = become(had, wanted[name])
         leaving = {name: had for name, had in self._units.items() if had.configured != wanted.get(name)}
         changed = [(had.configured, wanted[name]) for name, had in leaving.items() if name in wanted]
         for name in leaving:

@@ -33,6 +33,7 @@ MAX_UNMAP_DESCRIPTORS = 32  # of one UNMAP; each is a range that every other ope
 # with one WRITE(16), whatever MAXIMUM TRANSFER LENGTH says.
 MAX_WRITE_SAME_BLOCKS = 65535
 ALLOCATION_BYTES = 4096  # what file systems and the RAM store allocate at least
+LOOKS = ("personality", "vendor", "product", "revision")  # of a unit; they may change while it is open
 TARGET_PORT_GROUP = 1  # every port reaches every unit alike, so there is one target port group
 
 
@@ -161,24 +162,28 @@ def ports_of(
     }
 
 
-def differ_in_looks(one: Unit, other: Unit) -> bool:
-    """Returns True for two units that differ only in what `restyle` changes."""
-    looks = ("personality", "vendor", "product", "revision")
-    return one != other and one == other._replace(**{name: getattr(one, name) for name in looks})
+def can_become(one: Unit, other: Unit) -> bool:
+    """Returns True when a unit can stay open and become the other one: looks and size are all that differs."""
+    return one == other._replace(**{name: getattr(one, name) for name in (*LOOKS, "size_bytes")})
 
 
-def restyle(opened: OpenUnit, unit: Unit) -> OpenUnit:
-    """Gives an open unit another personality and other names, and tells every attached nexus.
+def become(opened: OpenUnit, unit: Unit) -> OpenUnit:
+    """Gives an open unit another personality, other names and the capacity that its medium has now.
 
-    Sessions go on, and what is registered and reserved stays and is enforced whatever the personality can show of it.
+    Every attached nexus is told. Sessions go on, and what is registered and reserved stays and is enforced whatever the
+    personality can show of it.
 
-    unit     differs in looks from what is configured, and has a personality that there is
-    Source: SPC4r37 6.6.1 (INQUIRY DATA HAS CHANGED)
+    unit     what the unit can become, with a personality that there is
+    Source: SPC4r37 6.6.1 (INQUIRY DATA HAS CHANGED), SBC3r36 4.10 (CAPACITY DATA HAS CHANGED)
     """
     device = opened.device
-    device.personality = personality_of(unit)
-    device.identity = _named(unit, serial=device.identity.serial, naa=device.identity.naa)
-    opened.logical_unit.nexuses.establish(AttentionCode.INQUIRY_DATA_HAS_CHANGED)
+    if any(getattr(unit, name) != getattr(opened.configured, name) for name in LOOKS):
+        device.personality = personality_of(unit)
+        device.identity = _named(unit, serial=device.identity.serial, naa=device.identity.naa)
+        opened.logical_unit.nexuses.establish(AttentionCode.INQUIRY_DATA_HAS_CHANGED)
+    length_blocks = opened.medium.size_bytes // unit.block_length_bytes
+    if length_blocks != device.geometry.length_blocks:
+        opened.logical_unit.resize(length_blocks)
     return opened._replace(configured=unit)
 
 

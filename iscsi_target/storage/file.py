@@ -63,6 +63,7 @@ class Kind(Enum):
 
 
 class _Opened(NamedTuple):
+    where: Path
     descriptor: int
     kind: Kind
     size_bytes: int
@@ -76,6 +77,7 @@ class FileStore:
     """
 
     def __init__(self, opened: _Opened) -> None:
+        self._where = opened.where
         self._descriptor = opened.descriptor
         self._kind = opened.kind
         self._size_bytes = opened.size_bytes
@@ -119,7 +121,7 @@ class FileStore:
 
     @property
     def size_bytes(self) -> int:
-        """The length of the store, as it was when opened."""
+        """The length of the store, as it was when opened or last grown."""
         return self._size_bytes
 
     @property
@@ -217,6 +219,40 @@ class FileStore:
             position, allocated = after, not allocated
         return found
 
+    def grow(self, size_bytes: int | None) -> None:
+        """Makes the image longer, which is on stable storage then; a device must have become that long by itself.
+
+        size_bytes   None takes what is there now
+        raises       StorageError as declared by `Backend`
+        """
+        try:
+            there = _size_of(self._descriptor, self._kind)
+            wanted = max(there, self._size_bytes) if size_bytes is None else size_bytes
+            if wanted < self._size_bytes:
+                remedy = f"set the size to {self._size_bytes} or more, or stop the server to make it smaller"
+                raise StorageError(f"it cannot become smaller than {self._size_bytes} bytes", self._where, remedy)
+            if wanted > self._size_bytes and not self._is_in_place():
+                raise StorageError("what is served is not there any more", self._where, "put it back")
+            if wanted > max(there, self._size_bytes):
+                self._lengthen(wanted)
+        except OSError as error:
+            raise refusal("make it longer", self._where, error) from error
+        self._size_bytes = wanted
+
+    def _is_in_place(self) -> bool:
+        try:
+            return os.path.samestat(self._where.stat(), os.fstat(self._descriptor))
+        except FileNotFoundError:
+            return False
+
+    def _lengthen(self, size_bytes: int) -> None:
+        if self._kind is Kind.BLOCK_DEVICE or self._read_only:
+            remedy = "make it longer first, or leave the size out"
+            raise StorageError(f"it has not {size_bytes} bytes", self._where, remedy)
+        with self._cache.change():
+            os.ftruncate(self._descriptor, size_bytes)
+            os.fsync(self._descriptor)
+
     def close(self) -> None:
         """Closes the file and with it gives up the lock."""
         os.close(self._descriptor)
@@ -291,7 +327,7 @@ def _open(where: Path, size_bytes: int | None, read_only: bool) -> _Opened:
         found_bytes = _size_of(descriptor, kind)
         _check_size(where, kind, found_bytes, size_bytes)
         undo.pop_all()
-    return _Opened(descriptor, kind, found_bytes, read_only)
+    return _Opened(where, descriptor, kind, found_bytes, read_only)
 
 
 def _create(where: Path, size_bytes: int, creating: Callable[[], None]) -> _Opened:
@@ -311,7 +347,7 @@ def _create(where: Path, size_bytes: int, creating: Callable[[], None]) -> _Open
             Path(draft).unlink()
         host.sync_directory(where.parent)
         undo.pop_all()
-    return _Opened(descriptor, Kind.REGULAR_FILE, size_bytes, False)
+    return _Opened(where, descriptor, Kind.REGULAR_FILE, size_bytes, False)
 
 
 def _take_lock(descriptor: int, where: Path, kind: Kind, read_only: bool) -> None:

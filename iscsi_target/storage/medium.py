@@ -43,6 +43,13 @@ class Backend(Store, Protocol):
     def attempt(self) -> Attempt:
         """Performs the operation if that cannot block, a fault being a result; else BLOCKS."""
 
+    def grow(self, size_bytes: int | None) -> None:
+        """Makes the store longer; may block.
+
+        size_bytes   the new length; None takes that of what the store lies on, if that has become longer
+        raises       StorageError when it would become shorter, or cannot become that long; it stays as it is then
+        """
+
     def close(self) -> None:
         """Gives up the store; nothing is called after it."""
 
@@ -75,7 +82,12 @@ class Medium:
 
     @property
     def size_bytes(self) -> int:
-        """The length of the medium; it stays the same while it is open."""
+        """The length of the medium; only `grow` changes it."""
+        return self._backend.size_bytes
+
+    def grow(self, size_bytes: int | None) -> int:
+        """Makes the medium longer and returns its length; as `Backend.grow`, and from a thread, as it may block."""
+        self._backend.grow(size_bytes)
         return self._backend.size_bytes
 
     @property

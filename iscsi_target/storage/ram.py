@@ -14,6 +14,7 @@ import mmap
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Literal
 
 from iscsi_target.scsi.operations import (
@@ -29,6 +30,7 @@ from iscsi_target.scsi.operations import (
     Write,
     extents,
 )
+from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.medium import Result
 
 INLINE_LIMIT_BYTES = 1 << 20  # of a read or write on the event loop: less than a millisecond, new pages included
@@ -58,6 +60,14 @@ class RamStore:
     def size_bytes(self) -> int:
         """The length of the store."""
         return self._size_bytes
+
+    def grow(self, size_bytes: int | None) -> None:
+        """Makes the store longer; raises StorageError when it would become shorter."""
+        wanted = self._size_bytes if size_bytes is None else size_bytes
+        if wanted < self._size_bytes:
+            remedy = f"set the size to {self._size_bytes} or more, or restart the server"
+            raise StorageError(f"it cannot become smaller than {self._size_bytes} bytes", Path("RAM"), remedy)
+        self._size_bytes = wanted
 
     @property
     def read_only(self) -> bool:

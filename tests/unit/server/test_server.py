@@ -1,6 +1,7 @@
 """Servers on loopback addresses, each with a state directory of its own."""
 
 import asyncio
+import os
 import socket
 import threading
 
@@ -19,9 +20,10 @@ from iscsi_target.config.values import (
     ram_configuration,
 )
 from iscsi_target.scsi.attention import AttentionCode
-from iscsi_target.scsi.block_cdb import Read10
+from iscsi_target.scsi.block_cdb import Read10, ReadCapacity10
 from iscsi_target.scsi.cdb import Inquiry, PersistentReserveOut
 from iscsi_target.scsi.inquiry_pages import StandardInquiryData
+from iscsi_target.scsi.pages import ReadCapacity10Data
 from iscsi_target.scsi.personality import OutAction
 from iscsi_target.scsi.reservation_pages import BasicParameterList
 from iscsi_target.scsi.status import Status
@@ -339,6 +341,38 @@ async def test_personality_changes_in_place_under_live_sessions_and_reservations
         assert (after.device, after.logical_unit, after.medium) == before[1:4]
 
 
+CAPACITY_CHANGED = (Status.CHECK_CONDITION, 6, AttentionCode.CAPACITY_DATA_HAS_CHANGED)
+
+
+async def capacity(initiator) -> int:
+    answer = await initiator.execute(ReadCapacity10(), b"", ReadCapacity10Data.size)
+    return ReadCapacity10Data.unpack(answer.data_in).returned_lba + 1
+
+
+@pytest.mark.clause("SBC3r36 4.10")
+@pytest.mark.parametrize("sized", [True, False])
+async def test_unit_grows_under_live_sessions_and_is_never_made_smaller(configuration, tmp_path, sized):
+    def of_size(size_bytes):
+        return configuration._replace(units=(disk(tmp_path, "a", size_bytes=size_bytes),))
+
+    async with Server(configuration) as server, session(server.url("a")) as initiator:
+        await initiator.ready()
+        beyond = Read10(lba=BLOCKS // 512, transfer_length=1)
+        assert (await initiator.execute(beyond, b"", 512)).code == 0x2100
+        if sized:
+            await server.reload(of_size(2 * BLOCKS))
+        else:
+            os.truncate(tmp_path / "a.img", 2 * BLOCKS)
+            await server.reload(of_size(None))
+        assert (await initiator.execute(READY))[:3] == CAPACITY_CHANGED
+        assert await capacity(initiator) == 2 * BLOCKS // 512
+        assert (await initiator.execute(beyond, b"", 512)).status == GOOD
+        with pytest.raises(StorageError, match="cannot become smaller"):
+            await server.reload(of_size(BLOCKS))
+        assert await capacity(initiator) == 2 * BLOCKS // 512
+        assert len(server.sessions) == 1
+
+
 async def test_reload_that_changes_nothing_of_a_unit_tells_nobody(configuration):
     async with Server(configuration) as server, session(server.url("a")) as initiator:
         await initiator.execute(READY)
@@ -428,7 +462,7 @@ async def test_unit_whose_file_is_new_after_a_reload_inherits_nothing(configurat
             await holder.ready()
             assert await reserve(holder, OutAction.REGISTER, new=1, aptpl=aptpl) == (GOOD, 0, 0)
             (tmp_path / "a.img").unlink()
-            await server.reload(configuration._replace(units=(disk(tmp_path, "a", size_bytes=2 * BLOCKS),)))
+            await server.reload(configuration._replace(units=(disk(tmp_path, "a", thin=False),)))
             await holder.ready()
             assert server._units["a"].device.reservations.registrations == {}
             assert server._state.load("a").reservations is None

@@ -16,7 +16,7 @@ from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.personality import STRICT
 from iscsi_target.scsi.reservations import Reservations
 from iscsi_target.scsi.task import UnitState
-from iscsi_target.server.units import all_ports, differ_in_looks, open_unit, ports_of, restyle
+from iscsi_target.server.units import all_ports, become, can_become, open_unit, ports_of
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.state import StateFile
 
@@ -214,16 +214,16 @@ def test_personality_that_there_is_not_is_refused_with_those_that_there_are(open
     assert refused.value.where == "unit r"
 
 
-def test_units_differ_in_looks_only_when_nothing_else_differs():
-    assert differ_in_looks(RAM, RAM._replace(personality="lio"))
-    assert differ_in_looks(RAM, RAM._replace(vendor="ME", product="DISK", revision="2"))
-    assert not differ_in_looks(RAM, RAM)
-    assert not differ_in_looks(RAM, RAM._replace(personality="lio", thin=False))
-    assert not differ_in_looks(RAM, RAM._replace(vendor="ME", serial="2"))
+def test_unit_can_become_what_has_other_looks_and_another_size_and_nothing_else():
+    assert can_become(RAM, RAM)
+    assert can_become(RAM, RAM._replace(personality="lio"))
+    assert can_become(RAM, RAM._replace(vendor="ME", product="DISK", revision="2", size_bytes=2 << 20))
+    assert not can_become(RAM, RAM._replace(personality="lio", thin=False))
+    assert not can_become(RAM, RAM._replace(vendor="ME", serial="2"))
 
 
 @pytest.mark.clause("SPC4r37 6.6.1")
-def test_restyled_unit_is_the_same_unit_and_tells_every_nexus(opened):
+def test_unit_of_other_looks_is_the_same_unit_and_tells_every_nexus(opened):
     before = opened(RAM)
     nexuses = [Nexus(InitiatorPort(f"iqn.2026-11.org.example:{name}", bytes(6)), A.target_port) for name in "ab"]
     for nexus in nexuses:
@@ -231,9 +231,30 @@ def test_restyled_unit_is_the_same_unit_and_tells_every_nexus(opened):
         before.logical_unit.nexuses.withdraw(nexus, AttentionCode.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED)
     serial, naa = before.device.identity.serial, before.device.identity.naa
     wanted = RAM._replace(personality="spdk")
-    after = restyle(before, wanted)
+    after = become(before, wanted)
     assert after == before._replace(configured=wanted)
     assert after.device.personality.name == "spdk"
     assert after.device.identity == Identity("INTEL", "Malloc disk", "0001", serial, naa)
     table = after.logical_unit.nexuses
     assert [table.first(nexus) for nexus in nexuses] == [AttentionCode.INQUIRY_DATA_HAS_CHANGED] * 2
+
+
+@pytest.mark.clause("SBC3r36 4.10")
+def test_unit_whose_medium_has_grown_has_its_capacity_and_tells_every_nexus(opened):
+    before = opened(RAM)
+    before.logical_unit.attach(A)
+    before.logical_unit.nexuses.withdraw(A, AttentionCode.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED)
+    wanted = RAM._replace(size_bytes=2 << 20)
+    assert before.medium.grow(wanted.size_bytes) == 2 << 20
+    after = become(before, wanted)
+    assert after == before._replace(configured=wanted)
+    assert after.device.geometry.length_blocks == 4096
+    assert after.logical_unit.nexuses.first(A) == AttentionCode.CAPACITY_DATA_HAS_CHANGED
+
+
+def test_unit_that_becomes_what_it_is_tells_nobody(opened):
+    before = opened(RAM)
+    before.logical_unit.attach(A)
+    before.logical_unit.nexuses.withdraw(A, AttentionCode.POWER_ON_RESET_OR_BUS_DEVICE_RESET_OCCURRED)
+    assert become(before, RAM) == before
+    assert before.logical_unit.nexuses.first(A) is None

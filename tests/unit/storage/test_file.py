@@ -354,3 +354,80 @@ def test_a_block_device_that_became_smaller_is_truncated(device, monkeypatch):
 def device_backing(device: Path) -> str:
     command = ["losetup", "--noheadings", "--output", "BACK-FILE", str(device)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_an_image_grows_on_stable_storage_and_reads_zeros_there(image, store, monkeypatch):
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+    store.write(SIZE - 512, b"x" * 512)
+    store.grow(2 * SIZE)
+    assert (store.size_bytes, image.stat().st_size, synced) == (2 * SIZE, 2 * SIZE, [2 * SIZE])
+    assert store.read(SIZE - 512, 1024) == b"x" * 512 + bytes(512)
+    store.write(2 * SIZE - 512, b"y" * 512)
+    assert store.read(2 * SIZE - 512, 512) == b"y" * 512
+
+
+def test_an_image_that_was_made_longer_is_taken_as_it_is(image, store):
+    os.truncate(image, 2 * SIZE)
+    assert store.size_bytes == SIZE
+    store.grow(None)
+    assert store.size_bytes == 2 * SIZE
+
+
+def test_an_image_of_the_size_that_is_wanted_stays(image, store):
+    for size in (SIZE, None):
+        store.grow(size)
+        assert store.size_bytes == image.stat().st_size == SIZE
+
+
+def test_nothing_becomes_smaller(image, store):
+    with pytest.raises(StorageError, match=f"cannot become smaller than {SIZE} bytes"):
+        store.grow(SIZE - 512)
+    assert store.size_bytes == image.stat().st_size == SIZE
+
+
+def test_an_image_that_was_cut_off_stays_as_long_as_it_was_said_to_be(image, store):
+    os.truncate(image, SIZE - 512)
+    store.grow(None)
+    assert store.size_bytes == SIZE
+    with pytest.raises(MediumError) as failed:
+        store.read(SIZE - 512, 512)
+    assert failed.value.fault is Fault.TRUNCATED
+
+
+def test_an_image_that_is_only_read_is_not_made_longer(image, store):
+    store.close()
+    store = FileStore.open(image, size_bytes=None, read_only=True)  # the fixture closes a descriptor of this number
+    with pytest.raises(StorageError, match="it has not"):
+        store.grow(2 * SIZE)
+    assert store.size_bytes == SIZE
+
+
+def test_an_image_that_cannot_be_made_longer_stays(image, store, monkeypatch):
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "ftruncate", fail)
+    with pytest.raises(StorageError, match="cannot make it longer"):
+        store.grow(2 * SIZE)
+    assert store.size_bytes == SIZE
+
+
+def test_a_device_is_taken_as_long_as_it_is(device):
+    store = FileStore.open(device, size_bytes=None, read_only=False)
+    with pytest.raises(StorageError, match="it has not"):
+        store.grow(2 * SIZE)
+    store.grow(None)
+    assert store.size_bytes == SIZE
+    store.close()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_an_image_that_is_gone_or_another_one_is_not_made_longer(image, store, replaced):
+    image.unlink()
+    if replaced:
+        image.write_bytes(bytes(SIZE))
+    with pytest.raises(StorageError, match="not there any more"):
+        store.grow(2 * SIZE)
+    assert store.size_bytes == SIZE
+    store.grow(SIZE)

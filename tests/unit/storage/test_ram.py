@@ -23,6 +23,7 @@ from iscsi_target.scsi.operations import (
     WriteSame,
 )
 from iscsi_target.storage import ram
+from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.ram import INLINE_LIMIT_BYTES, PAGE_BYTES, REGION_BYTES, RamStore
 
 TIB = 1 << 40
@@ -176,3 +177,17 @@ def test_threads_that_write_neighbouring_blocks_of_a_page_lose_nothing(executor)
         store = RamStore(PAGE_BYTES)
         list(executor.map(lambda n, s=store: s.write(n * 512, bytes([n + 1]) * 512), range(8)))
         assert store.read(0, PAGE_BYTES) == b"".join(bytes([n + 1]) * 512 for n in range(8))
+
+
+def test_ram_grows_and_does_not_become_smaller():
+    store = RamStore(PAGE_BYTES)
+    store.write(PAGE_BYTES - 512, b"x" * 512)
+    store.grow(2 * REGION_BYTES)
+    assert store.size_bytes == 2 * REGION_BYTES
+    assert store.read(PAGE_BYTES - 512, 1024) == b"x" * 512 + bytes(512)
+    store.write(2 * REGION_BYTES - 512, b"y" * 512)
+    assert store.read(2 * REGION_BYTES - 512, 512) == b"y" * 512
+    with pytest.raises(StorageError, match="cannot become smaller"):
+        store.grow(PAGE_BYTES)
+    store.grow(None)
+    assert store.size_bytes == 2 * REGION_BYTES
