@@ -10,6 +10,7 @@ package, or one of its lower layers, costs nothing.
 """
 
 import gc
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from iscsi_target.server.server import Server
 
 __all__ = ["serve"]
+
+_LOADING = threading.Lock()  # whether garbage is collected is one setting of all threads
 
 
 @asynccontextmanager
@@ -61,13 +64,14 @@ async def serve(
 @contextmanager
 def _collecting_later() -> Iterator[None]:
     """Lets Python look for garbage only when the modules are loaded: they are none, and looking takes a tenth more."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
+    with _LOADING:
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if collects:
+                gc.enable()
 
 
 def _configuration(

@@ -3,8 +3,11 @@
 Which commands report a condition, and which clear it in silence, is the logical unit's business.
 """
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import NamedTuple
+
+from iscsi_target.scsi.status import Status
 
 MAX_PENDING = 16  # more than there are codes in the table, so that only an odd caller can reach it
 
@@ -27,10 +30,20 @@ class AttentionCode(IntEnum):
     RESERVATIONS_RELEASED = 0x2A04
     REGISTRATIONS_PREEMPTED = 0x2A05
     CAPACITY_DATA_HAS_CHANGED = 0x2A09
+    PREVIOUS_BUSY_STATUS = 0x2C07
+    PREVIOUS_TASK_SET_FULL_STATUS = 0x2C08
+    PREVIOUS_RESERVATION_CONFLICT_STATUS = 0x2C09
     COMMANDS_CLEARED_BY_ANOTHER_INITIATOR = 0x2F00
     INQUIRY_DATA_HAS_CHANGED = 0x3F03
     REPORTED_LUNS_DATA_HAS_CHANGED = 0x3F0E
 
+
+# What a nexus is told of a command that was not even begun, when UA_INTLCK_CTRL wants it. Source: SPC4r37 7.5.8
+PREVIOUS_STATUS: Mapping[Status, AttentionCode] = {
+    Status.BUSY: AttentionCode.PREVIOUS_BUSY_STATUS,
+    Status.TASK_SET_FULL: AttentionCode.PREVIOUS_TASK_SET_FULL_STATUS,
+    Status.RESERVATION_CONFLICT: AttentionCode.PREVIOUS_RESERVATION_CONFLICT_STATUS,
+}
 
 # Highest first; a code that is not here has the lowest precedence, 0, which it shares with all others.
 _PRECEDENCE: dict[int, int] = {

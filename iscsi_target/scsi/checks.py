@@ -36,9 +36,10 @@ def examine(nexus: Nexus, command: Command, cdb: Layout, device: Device, nexuses
     if command.attention or isinstance(cdb, RequestSense):
         code = nexuses.first(nexus)
         if code is not None and (conflict is None or _precedes_conflict(code, device)):
-            nexuses.withdraw(nexus, code)
             if isinstance(cdb, RequestSense):
+                nexuses.withdraw(nexus, code)
                 return sense_data(cdb, UnitAttention(code).sense)
+            nexuses.take(nexus, interlocked=device.modes.interlocks_attentions)
             raise UnitAttention(code)
     if conflict is not None:
         raise device.personality.refusal(conflict)

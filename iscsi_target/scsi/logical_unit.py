@@ -238,7 +238,8 @@ class LogicalUnit:
             wanted = command.data_out(self.device, cdb)
         except StatusError as error:
             subject_to_attention = command is None or command.attention
-            code = self.nexuses.take(task.nexus) if subject_to_attention else None
+            interlocked = self.device.modes.interlocks_attentions
+            code = self.nexuses.take(task.nexus, interlocked=interlocked) if subject_to_attention else None
             refusal = error if code is None else UnitAttention(code)
             if command is not None:
                 self._note_refusal(task, command, refusal)
@@ -378,11 +379,15 @@ class LogicalUnit:
         self._after_error(entry.task.nexus, error)
 
     def _after_error(self, nexus: Nexus, error: StatusError) -> None:
-        """Does what QERR wants done to the other tasks after CHECK CONDITION.
+        """Does what QERR wants done to the other tasks after CHECK CONDITION, and UA_INTLCK_CTRL after refusals.
 
         Source: SPC4r37 7.5.8
         """
-        if error.status is not Status.CHECK_CONDITION or nexus == OPERATOR:
+        if nexus == OPERATOR:
+            return
+        if self.device.modes.attends_to_refusals:
+            self.nexuses.establish_refused(nexus, error.status)
+        if error.status is not Status.CHECK_CONDITION:
             return
         if self.device.qerr == QERR_ABORT_ALL:
             self._abort_all(self._tasks.all(), nexus, tell_others=True)

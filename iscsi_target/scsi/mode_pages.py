@@ -20,7 +20,8 @@ PageKey = tuple[int, int]  # page code, subpage code
 ALL_PAGES = 0x3F
 ALL_SUBPAGES = 0xFF
 BUSY_TIMEOUT_PERIOD = 100  # of 100 ms: how long BUSY may last; no medium is expected to stall for longer
-QERR_RESERVED = 2
+RESERVED = {("qerr", 2), ("ua_intlck_ctrl", 1)}  # values of fields. Source: SPC4r37 7.5.8
+CLEARED_BY_REPORT, REFUSALS_TOO = 0b00, 0b11  # UA_INTLCK_CTRL. Source: SPC4r37 7.5.8
 
 
 class PageControl(IntEnum):
@@ -219,7 +220,7 @@ DEFAULTS: Mapping[PageKey, Layout] = {  # in the order in which MODE SENSE retur
 
 CHANGEABLE_FIELDS: Mapping[PageKey, Mapping[str, int]] = {  # with all ones; a page that has some can be saved
     CACHING: {"wce": 1},
-    CONTROL: {"d_sense": 1, "nuar": 1, "qerr": 3, "swp": 1, "tas": 1},
+    CONTROL: {"d_sense": 1, "nuar": 1, "qerr": 3, "swp": 1, "tas": 1, "ua_intlck_ctrl": 3},
 }
 
 HEADER_FIELDS = frozenset((*PageHeader.fields, *SubpageHeader.fields))
@@ -293,6 +294,22 @@ class ModePages(NamedTuple):
     def qerr(self) -> int:
         """QERR of the control page: 0, 1 or 3. Source: SPC4r37 7.5.8"""
         return self._control.qerr
+
+    @property
+    def interlocks_attentions(self) -> bool:
+        """True when a unit attention that was reported stays until REQUEST SENSE clears it (UA_INTLCK_CTRL).
+
+        Source: SPC4r37 7.5.8
+        """
+        return self._control.ua_intlck_ctrl != CLEARED_BY_REPORT
+
+    @property
+    def attends_to_refusals(self) -> bool:
+        """True when BUSY, TASK SET FULL and RESERVATION CONFLICT establish a unit attention (UA_INTLCK_CTRL).
+
+        Source: SPC4r37 7.5.8
+        """
+        return self._control.ua_intlck_ctrl == REFUSALS_TOO
 
     @property
     def _caching(self) -> CachingPage:
@@ -404,7 +421,7 @@ def _parse(key: PageKey, before: Layout, pages: bytes, at: int) -> Layout:
         if name == "ps" or old == new:
             continue
         changed[name] = new
-        if name not in CHANGEABLE_FIELDS.get(key, {}) or (name == "qerr" and new == QERR_RESERVED):
+        if name not in CHANGEABLE_FIELDS.get(key, {}) or (name, new) in RESERVED:
             wrong = wrong or layout.location(name)
     if wrong:
         raise InvalidFieldInParameterList(at + wrong.byte, wrong.bit)

@@ -6,11 +6,12 @@ It is kept beside the attentions since each of them changes it; whatever else it
 
 from collections.abc import Iterator
 
-from iscsi_target.scsi.attention import AttentionCode, Attentions
+from iscsi_target.scsi.attention import PREVIOUS_STATUS, AttentionCode, Attentions
 from iscsi_target.scsi.command import Command
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.shortcut import Shortcut
+from iscsi_target.scsi.status import Status
 
 MAX_REMEMBERED = 4096  # detached nexuses; one that was forgotten is told of a power on again, which does no harm
 
@@ -104,16 +105,27 @@ class NexusTable:
         """Returns the condition that a nexus is told next, or None."""
         return self._attached[nexus].attentions.first
 
-    def take(self, nexus: Nexus) -> int | None:
-        """Returns the condition that a nexus is told now, which clears it, or None.
+    def take(self, nexus: Nexus, *, interlocked: bool = False) -> int | None:
+        """Returns the condition that a nexus is told by CHECK CONDITION now, or None.
 
-        Source: SAM5r21 5.14 (UA_INTLCK_CTRL = 00b)
+        interlocked   False clears it; True leaves that to REQUEST SENSE
+        Source: SAM5r21 5.14, SPC4r37 7.5.8 (UA_INTLCK_CTRL)
         """
         standing = self._attached[nexus]
         code = standing.attentions.first
-        if code is not None:
+        if code is not None and not interlocked:
             standing.change(standing.attentions.without(code))
         return code
+
+    def establish_refused(self, nexus: Nexus, status: Status) -> None:
+        """Makes it pending for an attached nexus that a command of it was not begun; once until REQUEST SENSE.
+
+        status   other ones than those of PREVIOUS_STATUS do nothing
+        Source: SPC4r37 7.5.8 (UA_INTLCK_CTRL = 11b)
+        """
+        code = PREVIOUS_STATUS.get(status)
+        if code is not None and not set(self._attached[nexus].attentions.pending) & set(PREVIOUS_STATUS.values()):
+            self.establish_for(nexus, code)
 
     def withdraw(self, nexus: Nexus, code: int) -> None:
         """Clears a condition that a nexus has learned of in another way.

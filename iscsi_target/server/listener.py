@@ -100,7 +100,7 @@ def _numeric(address: Address) -> Place | None:
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             socket.inet_pton(family, address.host)
-        except OSError:
+        except (OSError, ValueError):  # ValueError: no text that a C function takes
             continue
         return family, address
     return None

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 MOST_READY = 16  # connections that are served before listeners, timers and results of threads have their turn
 LONGEST_TURN_S = 0.0005  # after which no more is asked for before they have
+LONGEST_PAUSE_S = 0.00002  # in which nothing comes before they have
 
 
 class Poller:
@@ -72,12 +73,15 @@ class Poller:
         return len(events)
 
     def _poll(self) -> None:
-        """Asks until nothing has come for long enough; now and then the event loop has a turn."""
+        """Asks until nothing has come for long enough.
+
+        The event loop has a turn when nothing comes for a moment, since it may have the result that is waited for.
+        """
         now = self._loop.time()
-        end = now + LONGEST_TURN_S
-        while now < end:
+        end, pause = now + LONGEST_TURN_S, now + LONGEST_PAUSE_S
+        while now < min(end, pause):
             if self._serve():
-                self._until = now + self._busy_s
+                self._until, pause = now + self._busy_s, now + LONGEST_PAUSE_S
             elif now >= self._until:
                 self._polling = False
                 return

@@ -30,14 +30,6 @@ def crc32c(*buffers: Buffer) -> int:
     return crc
 
 
-def crc32c_by_crcmod(*buffers: Buffer) -> int:
-    """Returns the CRC-32C of the buffers joined; the fallback, and the oracle in tests."""
-    crc, extend = 0, _crcmod_extend()
-    for buffer in buffers:
-        crc = extend(crc, bytes(buffer))
-    return crc
-
-
 # Both are loaded for the first digest, as most connections have none.
 
 

@@ -84,6 +84,7 @@ def test_changeable_values_have_ones_where_select_may_change():
         qerr=3,
         swp=True,
         tas=True,
+        ua_intlck_ctrl=3,
         busy_timeout_period=0,
     )
 

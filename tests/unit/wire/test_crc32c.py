@@ -2,7 +2,7 @@
 
 import pytest
 
-from iscsi_target.wire.crc32c import COPY_LIMIT_BYTES, _extend, crc32c, crc32c_by_crcmod, digest
+from iscsi_target.wire.crc32c import COPY_LIMIT_BYTES, _crcmod_extend, _extend, crc32c, digest
 
 READ_COMMAND = bytes.fromhex(
     "01c00000 00000000 00000000 00000000 14000000 00000400 00000014 00000018 28000000 00000000 02000000 00000000"
@@ -23,6 +23,10 @@ def crc32c_without_library(*buffers):
         patch.setattr("google_crc32c.implementation", "python")
         patch.setattr("iscsi_target.wire.crc32c._extend", _extend.__wrapped__)
         return crc32c(*buffers)
+
+
+def crc32c_by_crcmod(*buffers):
+    return _crcmod_extend()(0, b"".join(bytes(buffer) for buffer in buffers))
 
 
 FUNCTIONS = (crc32c, crc32c_without_library, crc32c_by_crcmod)
