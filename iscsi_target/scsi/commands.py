@@ -11,6 +11,7 @@ from iscsi_target.scsi import block_cdb as sbc
 from iscsi_target.scsi import cdb as spc
 from iscsi_target.scsi.access import Access
 from iscsi_target.scsi.command import Command, Row, command, shortened
+from iscsi_target.scsi.defect_data import ReadDefectData10, ReadDefectData12, read_defect_data
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.inquiry import absent_inquiry, inquiry
 from iscsi_target.scsi.persistent_reserve_in import persistent_reserve_in
@@ -28,6 +29,7 @@ from iscsi_target.scsi.supported import (
     report_supported_task_management_functions,
 )
 from iscsi_target.scsi.task import Call, Done
+from iscsi_target.scsi.write_atomic import WriteAtomic16, wanted_by_write_atomic, write_atomic
 from iscsi_target.wire.layout import LayoutError
 
 EVERYBODY = Access.SPC2 | Access.ALWAYS
@@ -184,6 +186,7 @@ TABLE: tuple[Command, ...] = (
         sbc.SynchronizeCache10,
         media.synchronize_cache,
     ),
+    command(_medium("READ DEFECT DATA(10)", "SBC3r36 5.17", AS_READ), ReadDefectData10, read_defect_data),
     command(
         _write("WRITE SAME(10)", "SBC3r36 5.43", "anchor"),
         sbc.WriteSame10,
@@ -256,6 +259,19 @@ TABLE: tuple[Command, ...] = (
         block.wanted_by_write,
     ),
     command(
+        Row(
+            name="WRITE ATOMIC(16)",
+            access=AS_WRITE,
+            clause="SBC4r22 5.48",
+            medium_access=True,
+            unsupported=("wrprotect", "atomic_boundary"),
+            available=lambda device: device.features.limits.max_atomic_blocks > 0,
+        ),
+        WriteAtomic16,
+        write_atomic,
+        wanted_by_write_atomic,
+    ),
+    command(
         _write("WRITE AND VERIFY(16)", "SBC3r36 5.39"),
         sbc.WriteAndVerify16,
         block.write_and_verify,
@@ -300,6 +316,7 @@ TABLE: tuple[Command, ...] = (
         block.wanted_by_write,
     ),
     command(_verify("VERIFY(12)", "SBC3r36 5.30"), sbc.Verify12, block.verify, block.wanted_by_verify),
+    command(_medium("READ DEFECT DATA(12)", "SBC3r36 5.18", AS_READ), ReadDefectData12, read_defect_data),
 )
 
 _ROWS: Mapping[tuple[int, int | None], Command] = {(row.operation_code, row.service_action): row for row in TABLE}

@@ -60,6 +60,8 @@ class TransferLimits(NamedTuple):
     max_unmap_descriptors    of an UNMAP
     max_write_same_blocks    of WRITE SAME
     unmap_granularity        blocks that are deallocated together, at least 1
+    max_atomic_blocks        of WRITE ATOMIC, a multiple of the granularity; 0 when there is none
+    atomic_granularity       blocks that an atomic write begins at and has a multiple of, at least 1
     Source: SBC3r36 6.5.3
     """
 
@@ -69,6 +71,8 @@ class TransferLimits(NamedTuple):
     max_unmap_descriptors: int
     max_write_same_blocks: int
     unmap_granularity: int
+    max_atomic_blocks: int = 0
+    atomic_granularity: int = 1
 
 
 class Features(NamedTuple):

@@ -180,6 +180,9 @@ def _block_limits(device: Device, nexus: Nexus) -> bytes:
         optimal_unmap_granularity=limits.unmap_granularity if thin else 0,
         ugavalid=thin,
         maximum_write_same_length=limits.max_write_same_blocks,
+        maximum_atomic_transfer_length=limits.max_atomic_blocks,
+        atomic_alignment=limits.atomic_granularity if limits.max_atomic_blocks else 0,
+        atomic_transfer_length_granularity=limits.atomic_granularity if limits.max_atomic_blocks else 0,
     ).pack()
 
 

@@ -189,9 +189,9 @@ class ModePagePolicyDescriptor(Layout):
 
 
 class BlockLimits(Layout):
-    """The block limits VPD page after its header; nothing is atomic.
+    """The block limits VPD page after its header.
 
-    Source: SBC3r36 6.5.3
+    Source: SBC3r36 6.5.3, SBC4r22 6.6.4
     """
 
     _1: B7 = 0
@@ -208,9 +208,11 @@ class BlockLimits(Layout):
     _2: B7 = 0
     _3: U24 = 0
     maximum_write_same_length: U64 = 0
-    _4: U64 = 0
-    _5: U64 = 0
-    _6: U32 = 0
+    maximum_atomic_transfer_length: U32 = 0
+    atomic_alignment: U32 = 0
+    atomic_transfer_length_granularity: U32 = 0
+    maximum_atomic_transfer_length_with_atomic_boundary: U32 = 0
+    maximum_atomic_boundary_size: U32 = 0
 
 
 class BlockDeviceCharacteristics(Layout):

@@ -85,6 +85,9 @@ class Store(Protocol):
     def write(self, offset_bytes: int, data: Buffer) -> None:
         """Writes all of data."""
 
+    def write_atomic(self, offset_bytes: int, data: Buffer) -> None:
+        """Writes all of data, which is on stable storage then, or leaves all as it was, whatever happens."""
+
     def discard(self, offset_bytes: int, length_bytes: int) -> None:
         """Deallocates the range; it reads as zeros afterwards, whatever the store can deallocate."""
 
@@ -209,6 +212,22 @@ class OrWrite(NamedTuple):
             store.flush()
 
 
+class WriteAtomic(NamedTuple):
+    """Writes all of data or nothing; the outcome is None.
+
+    flush   as in Write; without, it is on stable storage all the same
+    Source: SBC4r22 4.29
+    """
+
+    offset_bytes: int
+    data: Buffer
+    flush: bool = False
+
+    def perform(self, store: Store) -> None:
+        """Runs on the store; may block; raises MediumError."""
+        store.write_atomic(self.offset_bytes, self.data)
+
+
 class WriteAndVerify(NamedTuple):
     """Writes data to stable storage and compares or reads it back; the outcome is None or a Mismatch.
 
@@ -312,6 +331,7 @@ Operation = (
     | Compare
     | CompareAndWrite
     | OrWrite
+    | WriteAtomic
     | WriteAndVerify
     | WriteSame
     | Unmap
@@ -328,7 +348,7 @@ def attempt_nothing(_: Operation) -> Literal[WouldBlock.BLOCKS]:
     return BLOCKS
 
 
-_WRITING = (Write, CompareAndWrite, OrWrite, WriteAndVerify, WriteSame, Unmap)
+_WRITING = (Write, WriteAtomic, CompareAndWrite, OrWrite, WriteAndVerify, WriteSame, Unmap)
 
 
 def extents(operation: Operation) -> tuple[tuple[int, int], ...]:
@@ -336,7 +356,7 @@ def extents(operation: Operation) -> tuple[tuple[int, int], ...]:
     match operation:
         case Read(offset, length):
             return ((offset, length),)
-        case Write(offset, data) | OrWrite(offset, data) | WriteAndVerify(offset, data):
+        case Write(offset, data) | WriteAtomic(offset, data) | OrWrite(offset, data) | WriteAndVerify(offset, data):
             return ((offset, len(data)),)
         case Compare(offset, data, copies):
             return ((offset, len(data) * copies),)

@@ -17,6 +17,7 @@ from iscsi_target.scsi.operations import (
     Verify,
     Write,
     WriteAndVerify,
+    WriteAtomic,
     WriteSame,
     extents,
 )
@@ -75,7 +76,7 @@ class Statistics:
             case WriteAndVerify(_, data):
                 self.written_bytes += len(data)
                 self.verified_bytes += len(data)
-            case WriteSame() | CompareAndWrite() | OrWrite():
+            case WriteSame() | CompareAndWrite() | OrWrite() | WriteAtomic():
                 self.written_bytes += _length(operation)
             case Verify() | Compare():
                 self.verified_bytes += _length(operation)
@@ -88,7 +89,7 @@ class Statistics:
                 self.failed_reads += 1
             case Verify() | Compare():
                 self.failed_verifies += 1
-            case Write() | WriteSame() | CompareAndWrite() | OrWrite() | WriteAndVerify():
+            case Write() | WriteSame() | CompareAndWrite() | OrWrite() | WriteAtomic() | WriteAndVerify():
                 self.failed_writes += 1
 
 

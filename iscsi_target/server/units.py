@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from pathlib import Path
 from typing import NamedTuple
 
 from iscsi_target.config.values import Backing, ConfigError, Configuration, Unit
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 MAX_TRANSFER_BYTES = 8 << 20  # of a read, write or verify; with the task window it bounds a session's memory
 MAX_CAW_BLOCKS = 1  # of COMPARE AND WRITE; what VMware needs, and all that libiscsi's suite expects
+MAX_ATOMIC_BYTES = 1 << 20  # of one WRITE ATOMIC, which writes what was there before to the state directory
 MAX_UNMAP_BLOCKS = 1 << 20  # of one UNMAP; the most that libiscsi's Inquiry.BlockLimits takes for sensible
 MAX_UNMAP_DESCRIPTORS = 32  # of one UNMAP; each is a range that every other open write is compared with
 # Of one WRITE SAME; bounds how long it takes. With 65536 or more, libiscsi's WriteSame16.Unmap also writes that much
@@ -70,7 +72,7 @@ def open_unit(
         state.forget_reservations(unit.name)
         created.append(unit)
 
-    backend = open_backend(unit, creating)
+    backend = open_backend(unit, state.directory, creating)
     place = os.path.realpath(unit.path) if unit.path is not None else ""
     if created or former is None or (former.configured.backing, former.place) != (unit.backing, place):
         former = None  # nothing of it holds on
@@ -93,7 +95,7 @@ def open_unit(
     return OpenUnit(unit, device, LogicalUnit(unit.name, device, medium.attempt), medium, place)
 
 
-def open_backend(unit: Unit, creating: Callable[[], None]) -> Backend:
+def open_backend(unit: Unit, directory: Path, creating: Callable[[], None]) -> Backend:
     """Opens what a unit keeps its blocks in; raises StorageError.
 
     A file that does not exist is a new unit, which inherits no reservations of an earlier one of its name; `creating`
@@ -107,9 +109,11 @@ def open_backend(unit: Unit, creating: Callable[[], None]) -> Backend:
         assert unit.size_bytes is not None
         return RamStore(unit.size_bytes)
     from iscsi_target.storage.file import FileStore
+    from iscsi_target.storage.undo import UndoFile
 
     assert unit.path is not None
-    return FileStore.open(unit.path, size_bytes=unit.size_bytes, read_only=unit.read_only, creating=creating)
+    undo = UndoFile(directory / f"{unit.name}.undo")
+    return FileStore.open(unit.path, size_bytes=unit.size_bytes, read_only=unit.read_only, creating=creating, undo=undo)
 
 
 def _kept(former: OpenUnit, saved: UnitState, state: StateFile) -> Reservations:
@@ -230,6 +234,8 @@ def _features(unit: Unit, geometry: Geometry, backend: Backend) -> Features:
         max_unmap_descriptors=MAX_UNMAP_DESCRIPTORS,
         max_write_same_blocks=MAX_WRITE_SAME_BLOCKS,
         unmap_granularity=max(unit.physical_block_bytes, ALLOCATION_BYTES) // block,
+        max_atomic_blocks=MAX_ATOMIC_BYTES // block,
+        atomic_granularity=unit.physical_block_bytes // block,
     )
     return Features(
         limits=limits,

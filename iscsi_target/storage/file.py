@@ -18,6 +18,7 @@ reads and for writes, which would make it grow again with zeros in between.
 import contextlib
 import errno
 import itertools
+import logging
 import os
 import stat
 import threading
@@ -38,6 +39,9 @@ from iscsi_target.storage import host
 from iscsi_target.storage.faults import StorageError, medium_error, refusal
 from iscsi_target.storage.pace import Pace
 from iscsi_target.storage.page_cache import PageCache
+from iscsi_target.storage.undo import FileIdentity, Undo, UndoFile
+
+log = logging.getLogger(__name__)
 
 ZEROS_BYTES = 1 << 20  # of one write of zeros where nothing can be deallocated
 DEVICE_LOCK_TRIES = 20  # udev locks a device for a moment whenever it looks at it
@@ -76,7 +80,7 @@ class FileStore:
     All methods but `attempt`, which is that of its PageCache, may block; any thread may call them.
     """
 
-    def __init__(self, opened: _Opened) -> None:
+    def __init__(self, opened: _Opened, undo: UndoFile | None = None) -> None:
         self._where = opened.where
         self._descriptor = opened.descriptor
         self._kind = opened.kind
@@ -90,6 +94,10 @@ class FileStore:
         self._flush_failure: MediumError | None = None
         self._cache = PageCache(opened.descriptor, Pace(), writable=not opened.read_only)
         self.attempt = self._cache.attempt
+        self._undo = None if opened.read_only else undo
+        self._undoing = threading.Lock()
+        if self._undo is not None:
+            self._undo_unfinished(self._undo)
 
     @classmethod
     def open(
@@ -99,23 +107,25 @@ class FileStore:
         size_bytes: int | None,
         read_only: bool,
         creating: Callable[[], None] = _nothing,
+        undo: UndoFile | None = None,
     ) -> "FileStore":
         """Opens an image or a block device; creates a sparse image when nothing is there and a size is given.
 
         size_bytes   1 or more: what must be there or is created; None takes the size of what is there
         read_only    True shares the lock with other readers and never creates
         creating     called before a created image comes into being; what it raises prevents that
+        undo         for atomic writes; one that had not ended is undone
         returns      the store, locked; a created image is on stable storage, its directory entry included
         raises       StorageError when it is missing, in use, not accessible, of another size or kind
         """
         where = Path(os.path.realpath(path))
         try:
             if where.exists():
-                return cls(_open(where, size_bytes, read_only))
+                return cls(_open(where, size_bytes, read_only), undo)
             if read_only or size_bytes is None:
                 remedy = "correct the path, or give a size (without read_only) to have it created"
                 raise StorageError("there is no such image", where, remedy)
-            return cls(_create(where, size_bytes, creating))
+            return cls(_create(where, size_bytes, creating), undo)
         except OSError as error:
             raise refusal("open it", where, error) from error
 
@@ -155,6 +165,29 @@ class FileStore:
         self._admit_change(offset_bytes, len(data))
         with self._cache.change():
             self._write_all(offset_bytes, memoryview(data))
+
+    def write_atomic(self, offset_bytes: int, data: Buffer) -> None:
+        """Writes all of data, which is on stable storage then, or leaves the store as it was, whatever happens.
+
+        What cannot be undone at once, because the medium fails that too, is undone when the store is opened again.
+        """
+        self._admit_change(offset_bytes, len(data))
+        assert self._undo is not None
+        with self._cache.change(), self._undoing:
+            before = self.read(offset_bytes, len(data))
+            try:
+                self._undo.keep(Undo(FileIdentity.of(self._descriptor), offset_bytes, before))
+                try:
+                    self._write_all(offset_bytes, memoryview(data))
+                    self.flush()
+                except MediumError:
+                    self._write_all(offset_bytes, memoryview(before))
+                    self.flush()
+                    self._undo.forget()
+                    raise
+                self._undo.forget()
+            except OSError as error:
+                raise medium_error(error, Fault.WRITE_FAILED, offset_bytes) from error
 
     def discard(self, offset_bytes: int, length_bytes: int) -> None:
         """Deallocates the range as far as the system can; it reads as zeros afterwards in any case."""
@@ -253,8 +286,23 @@ class FileStore:
             os.ftruncate(self._descriptor, size_bytes)
             os.fsync(self._descriptor)
 
+    def _undo_unfinished(self, undo: UndoFile) -> None:
+        """Brings back what was there before an atomic write that had not ended when the store was closed or lost."""
+        found = undo.pending()
+        if found is None:
+            return
+        if found.identity == FileIdentity.of(self._descriptor):
+            self._write_all(found.offset_bytes, memoryview(found.data))
+            os.fdatasync(self._descriptor)
+            log.warning("%s: an atomic write of %d bytes had not ended and is undone", self._where, len(found.data))
+        else:
+            log.error("%s: an atomic write to another file in its place had not ended; that file is torn", self._where)
+        undo.forget()
+
     def close(self) -> None:
         """Closes the file and with it gives up the lock."""
+        if self._undo is not None:
+            self._undo.close()
         os.close(self._descriptor)
 
     def _check(self, offset_bytes: int, length_bytes: int) -> None:

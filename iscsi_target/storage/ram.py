@@ -113,6 +113,16 @@ class RamStore:
                 region = self._regions.get(offset_bytes // REGION_BYTES) or self._map(offset_bytes)
                 region.write(offset_bytes % REGION_BYTES, data)
 
+    def write_atomic(self, offset_bytes: int, data: Buffer) -> None:
+        """Writes all of data or nothing; raises MediumError(NO_SPACE) when memory is exhausted."""
+        self._check(offset_bytes, len(data))
+        pieces, source = list(_pieces(offset_bytes, len(data))), memoryview(data)
+        with self._lock:
+            regions = [self._regions.get(position // REGION_BYTES) or self._map(position) for position, _ in pieces]
+            for region, (position, length) in zip(regions, pieces, strict=True):
+                done = position - offset_bytes
+                region.write(position % REGION_BYTES, source[done : done + length])
+
     def discard(self, offset_bytes: int, length_bytes: int) -> None:
         """Frees the whole pages of the range and zeros the parts of pages at its ends."""
         self._check(offset_bytes, length_bytes)

@@ -105,6 +105,11 @@ class StateFile:
             undo.pop_all()
         return opened
 
+    @property
+    def directory(self) -> Path:
+        """The state directory."""
+        return self._where.parent
+
     def unit_identity(self, unit: str) -> StoredIdentity:
         """Returns the identity of a unit; the first call for a name chooses it at random and stores it.
 

@@ -38,6 +38,8 @@ DISK_SUITES = (
     "Read16",
     "ReadCapacity10",
     "ReadCapacity16",
+    "ReadDefectData10",
+    "ReadDefectData12",
     "ReportSupportedOpcodes",
     "Reserve6",
     "TestUnitReady",
@@ -48,6 +50,7 @@ DISK_SUITES = (
     "Write10",
     "Write12",
     "Write16",
+    "WriteAtomic16",
     "WriteSame10",
     "WriteSame16",
     "WriteVerify10",
@@ -66,11 +69,8 @@ READ_ONLY_SUITES = ("ReadOnly",)
 REMOVABLE_SUITES = ("NoMedia", "PreventAllow", "StartStopUnit")
 NOT_BUILT_YET = (
     "ExtendedCopy",
-    "ReadDefectData10",
-    "ReadDefectData12",
     "ReceiveCopyResults",
     "Sanitize",
-    "WriteAtomic16",
 )
 # Suites that only later versions of the tool have.
 LATER_SUITES = ("ReportTargetPortGroups", "ReportLUNs", "iSCSINop", "iSCSISendTargets", "iSCSICHAP")

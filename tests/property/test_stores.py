@@ -76,6 +76,9 @@ class Model:
         for page in range(offset_bytes // PAGE_BYTES, -(-(offset_bytes + len(data)) // PAGE_BYTES)):
             self.pages[page] = True
 
+    def write_atomic(self, offset_bytes: int, data: bytes | bytearray | memoryview) -> None:
+        self.write(offset_bytes, data)
+
     def discard(self, offset_bytes: int, length_bytes: int) -> None:
         end = offset_bytes + length_bytes
         self.contents[offset_bytes:end] = bytes(length_bytes)

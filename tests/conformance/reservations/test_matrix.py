@@ -15,10 +15,12 @@ from iscsi_target.scsi import cdb as spc
 from iscsi_target.scsi.access import Access
 from iscsi_target.scsi.command import Command, Row, command
 from iscsi_target.scsi.commands import TABLE
+from iscsi_target.scsi.defect_data import ReadDefectData10, ReadDefectData12
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.pages import ModeHeader6, ModeHeader10, UnmapBlockDescriptor, UnmapHeader
 from iscsi_target.scsi.personality import STRICT, OutAction
 from iscsi_target.scsi.task import Done
+from iscsi_target.scsi.write_atomic import WriteAtomic16
 from iscsi_target.wire.layout import U8, U32, Layout
 from tests.conformance.reservations import matrix
 from tests.conformance.reservations.matrix import Code, Line, lines
@@ -90,6 +92,8 @@ SAMPLES: tuple[Sample, ...] = (
     (sbc.GetLbaStatus(allocation_length=24), b""),
     *((layout(), b"") for layout in (sbc.PreFetch10, sbc.PreFetch16, sbc.SynchronizeCache10, sbc.SynchronizeCache16)),
     (sbc.ReadCapacity10(), b""),
+    *((layout(allocation_length=8), b"") for layout in (ReadDefectData10, ReadDefectData12)),
+    (WriteAtomic16(transfer_length=1), ONE_BLOCK),
     (sbc.ReadCapacity16(allocation_length=32), b""),
 )
 BY_LAYOUT = {type(cdb): (cdb, data) for cdb, data in SAMPLES}

@@ -107,6 +107,7 @@ basic, listed = reservation_data.basic, reservation_data.listed
 
 def make_device(personality: Personality, ports: Iterable[TargetPort], state: UnitState) -> Device:
     limits = TransferLimits(
+        max_atomic_blocks=1,
         max_transfer_blocks=BLOCKS,
         max_caw_blocks=1,
         max_unmap_blocks=BLOCKS,

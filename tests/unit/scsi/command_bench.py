@@ -26,6 +26,7 @@ LIMITS = TransferLimits(
     max_unmap_descriptors=16,
     max_write_same_blocks=CAPACITY,
     unmap_granularity=8,
+    max_atomic_blocks=64,
 )
 
 
@@ -59,6 +60,9 @@ class Bytes:
         assert offset_bytes + len(data) <= len(self.content)
         self.content[offset_bytes : offset_bytes + len(data)] = data
         self.allocated |= set(range(offset_bytes // BLOCK, (offset_bytes + len(data)) // BLOCK))
+
+    def write_atomic(self, offset_bytes: int, data: bytes | bytearray | memoryview) -> None:
+        self.write(offset_bytes, data)
 
     def discard(self, offset_bytes: int, length_bytes: int) -> None:
         self.write(offset_bytes, bytes(length_bytes))

@@ -13,6 +13,7 @@ from iscsi_target.scsi.operations import (
     Verify,
     Write,
     WriteAndVerify,
+    WriteAtomic,
     WriteSame,
 )
 from iscsi_target.scsi.statistics import Statistics
@@ -29,6 +30,7 @@ ENDED: list[tuple[Operation, bool, dict[str, int]]] = [
     (WriteSame(0, 1024, BYTES), False, {"written_bytes": 1024}),
     (CompareAndWrite(0, BYTES, BYTES), False, {"written_bytes": 512}),
     (OrWrite(0, BYTES), False, {"written_bytes": 512}),
+    (WriteAtomic(0, BYTES), False, {"written_bytes": 512}),
     (WriteAndVerify(0, BYTES, compare=True), False, {"written_bytes": 512, "verified_bytes": 512}),
     (Verify(0, 2048), False, {"verified_bytes": 2048}),
     (Compare(0, BYTES, copies=3), True, {"verified_bytes": 1536}),
@@ -43,6 +45,7 @@ FAILED: list[tuple[Operation, dict[str, int]]] = [
     (WriteSame(0, 512, BYTES), {"failed_writes": 1}),
     (CompareAndWrite(0, BYTES, BYTES), {"failed_writes": 1}),
     (OrWrite(0, BYTES), {"failed_writes": 1}),
+    (WriteAtomic(0, BYTES), {"failed_writes": 1}),
     (WriteAndVerify(0, BYTES, compare=False), {"failed_writes": 1}),
     (Flush(), {}),
     (Unmap(((0, 512),)), {}),

@@ -80,6 +80,9 @@ class Memory:
     def write(self, offset_bytes: int, data: bytes | bytearray | memoryview) -> None:
         self.content[offset_bytes : offset_bytes + len(data)] = data
 
+    def write_atomic(self, offset_bytes: int, data: bytes | bytearray | memoryview) -> None:
+        self.write(offset_bytes, data)
+
     def discard(self, offset_bytes: int, length_bytes: int) -> None:
         self.content[offset_bytes : offset_bytes + length_bytes] = bytes(length_bytes)
 

@@ -191,3 +191,20 @@ def test_ram_grows_and_does_not_become_smaller():
         store.grow(PAGE_BYTES)
     store.grow(None)
     assert store.size_bytes == 2 * REGION_BYTES
+
+
+def test_an_atomic_write_to_ram_is_done_or_not(monkeypatch):
+    store = RamStore(2 * REGION_BYTES)
+    store.write_atomic(REGION_BYTES - 512, b"x" * 1024)
+    assert store.read(REGION_BYTES - 1024, 2048) == bytes(512) + b"x" * 1024 + bytes(512)
+    store = RamStore(2 * REGION_BYTES)
+    store.write(0, b"y" * 512)
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("mmap.mmap", fail)
+    with pytest.raises(MediumError) as failed:
+        store.write_atomic(REGION_BYTES - 512, b"x" * 1024)
+    assert failed.value.fault is Fault.NO_SPACE
+    assert store.read(REGION_BYTES - 512, 1024) == bytes(1024)
