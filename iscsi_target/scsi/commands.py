@@ -11,8 +11,11 @@ from iscsi_target.scsi import block_cdb as sbc
 from iscsi_target.scsi import cdb as spc
 from iscsi_target.scsi.access import Access
 from iscsi_target.scsi.command import Command, Row, command, shortened
+from iscsi_target.scsi.copy_cdb import ExtendedCopyLid1, ReceiveCopyOperatingParameters, ReceiveCopyStatusLid1
+from iscsi_target.scsi.copy_results import receive_copy_operating_parameters, receive_copy_status
 from iscsi_target.scsi.defect_data import ReadDefectData10, ReadDefectData12, read_defect_data
 from iscsi_target.scsi.device import Device
+from iscsi_target.scsi.extended_copy import extended_copy, wanted_by_extended_copy
 from iscsi_target.scsi.inquiry import absent_inquiry, inquiry
 from iscsi_target.scsi.persistent_reserve_in import persistent_reserve_in
 from iscsi_target.scsi.persistent_reserve_out import (
@@ -244,6 +247,22 @@ TABLE: tuple[Command, ...] = (
     _reserve_out(OutAction.REGISTER_AND_IGNORE_EXISTING_KEY, ALWAYS),
     _reserve_out(OutAction.REGISTER_AND_MOVE, Access.HOLDER),
     _reserve_out(OutAction.REPLACE_LOST_RESERVATION, Access.AS_REGISTRANT | Access.LOST),
+    command(
+        Row(name="EXTENDED COPY(LID1)", access=AS_WRITE, clause="SPC4r37 6.5", medium_access=True),
+        ExtendedCopyLid1,
+        extended_copy,
+        wanted_by_extended_copy,
+    ),
+    command(
+        Row(name="RECEIVE COPY STATUS(LID1)", access=ALWAYS, clause="SPC4r37 6.24"),
+        ReceiveCopyStatusLid1,
+        receive_copy_status,
+    ),
+    command(
+        Row(name="RECEIVE COPY OPERATING PARAMETERS", access=ALWAYS, clause="SPC4r37 6.22"),
+        ReceiveCopyOperatingParameters,
+        receive_copy_operating_parameters,
+    ),
     _long_read("READ(16)", "SBC3r36 5.13", sbc.Read16),
     command(
         _write("COMPARE AND WRITE", "SBC3r36 5.2"),

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from iscsi_target.scsi.copy_results import CopyLog
 from iscsi_target.scsi.nexus import Nexus, TargetPort
 from iscsi_target.scsi.personality import STRICT, Personality, Quirk
 from iscsi_target.scsi.reservations import Reservations, Spc2Reservation
@@ -119,6 +120,7 @@ class Device:
     personality   how the unit treats reservations
     spc2_reservation   the SPC-2 reservation
     reservations  the persistent reservations
+    copies        what became of copies, as of statistics
     statistics    what the unit has done; counting is no assignment, so the epoch stays
     epoch         another object after every assignment to any of these; what was found out in another may not hold
     Source: SAM5r21 4.5.19
@@ -136,11 +138,21 @@ class Device:
     spc2_reservation: Spc2Reservation = field(default_factory=Spc2Reservation)
     reservations: Reservations = field(default_factory=Reservations)
     statistics: Statistics = field(default_factory=Statistics)
+    copies: CopyLog = field(default_factory=CopyLog)
     epoch: object = field(default=None, init=False, repr=False, compare=False)
 
     def __setattr__(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
         object.__setattr__(self, "epoch", object())
+
+    def forget(self, nexus: Nexus) -> None:
+        """Ends what a nexus has here that goes with it: prevention, SPC-2 reservation, results of copies.
+
+        Source: SAM5r21 6.3.4, SBC3r36 5.10, SPC4r37 5.17.4.5
+        """
+        self.preventing.discard(nexus)
+        self.spc2_reservation = self.spc2_reservation.release(nexus)
+        self.copies.leave(nexus)
 
     def kept(self, *, modes: "ModePages | None" = None, reservations: Reservations | None = None) -> UnitState:
         """Returns what has to outlive the process when these values are adopted; without a value, the current one."""

@@ -7,6 +7,7 @@ device's state or holds for every unit of this target.
 from collections.abc import Callable, Mapping
 
 from iscsi_target.scsi.cdb import Inquiry
+from iscsi_target.scsi.copy_results import third_party_copy
 from iscsi_target.scsi.device import Device, Identity
 from iscsi_target.scsi.inquiry_pages import (
     DIRECT_ACCESS_BLOCK_DEVICE,
@@ -50,7 +51,7 @@ def inquiry(device: Device, cdb: Inquiry, call: Call) -> Done:
     elif cdb.page_code:
         raise InvalidFieldInCdb(Inquiry, "page_code")
     else:
-        values = standard_data(device.identity)
+        values = standard_data(device.identity).replace(third_party_copy=True)
         data = values.replace(rmb=device.features.removable, multip=len(device.ports) > 1).pack()
     return Done(data[: cdb.allocation_length])
 
@@ -112,17 +113,28 @@ def _device_identification(device: Device, nexus: Nexus) -> bytes:
     designator, and ESXi and Hyper-V want the next eight characters unique.
     Source: SPC4r37 7.8.6
     """
-    identity = device.identity
-    t10 = _padded(identity.vendor, 8) + identity.serial.encode("ascii", "replace")
+    own = [_designator(of, kind, value, code_set=code_set) for code_set, of, kind, value in unit_designators(device)]
     return b"".join(
         (
-            _designator(LOGICAL_UNIT, NAA, identity.naa, code_set=BINARY),
-            _designator(LOGICAL_UNIT, T10, t10, code_set=ASCII),
-            _designator(LOGICAL_UNIT, SCSI_NAME, _name_string(f"naa.{identity.naa.hex().upper()}"), code_set=UTF8),
+            *own,
             *_port_designators(device, nexus),
             _designator(TARGET_DEVICE, SCSI_NAME, _name_string(nexus.target_port.name), code_set=UTF8),
         )
     )
+
+
+def unit_designators(device: Device) -> list[tuple[int, int, int, bytes]]:
+    """Returns what names the unit: code set, association, designator type, designator.
+
+    Source: SPC4r37 7.8.6
+    """
+    identity = device.identity
+    t10 = _padded(identity.vendor, 8) + identity.serial.encode("ascii", "replace")
+    return [
+        (BINARY, LOGICAL_UNIT, NAA, identity.naa),
+        (ASCII, LOGICAL_UNIT, T10, t10),
+        (UTF8, LOGICAL_UNIT, SCSI_NAME, _name_string(f"naa.{identity.naa.hex().upper()}")),
+    ]
 
 
 def _port_designators(device: Device, nexus: Nexus) -> list[bytes]:
@@ -205,6 +217,7 @@ PAGES: Mapping[int, Callable[[Device, Nexus], bytes]] = {
     0x83: _device_identification,
     0x86: _extended_inquiry,
     0x87: _mode_page_policy,
+    0x8F: third_party_copy,
     0xB0: _block_limits,
     0xB1: _block_device_characteristics,
     0xB2: _logical_block_provisioning,

@@ -150,8 +150,7 @@ class LogicalUnit:
         """
         assert not self._tasks.count(nexus)
         self.nexuses.detach(nexus)
-        self.device.preventing.discard(nexus)
-        self.device.spc2_reservation = self.device.spc2_reservation.release(nexus)
+        self.device.forget(nexus)
 
     def resize(self, length_blocks: int) -> None:
         """Gives the unit another capacity and says so to every attached nexus.
@@ -341,6 +340,7 @@ class LogicalUnit:
 
     def _finish(self, _: OpenTask, work: Work, result: Outcome | MediumError) -> Done:
         if isinstance(result, MediumError):
+            work.abandon()
             raise condition(result, self.device.geometry.block_length_bytes)
         return work.finish(result)
 
@@ -476,6 +476,8 @@ class LogicalUnit:
                 raise AssertionError("a task that has ended cannot be aborted")
 
     def _end_aborted(self, entry: OpenTask) -> None:
+        if isinstance(entry.phase, Waiting | Performing):
+            entry.phase.work.abandon()
         if entry.fate is Fate.TASK_ABORTED:
             self._outbox.append(Completed(entry.task, Status.TASK_ABORTED, wanted=entry.wanted))
         else:
@@ -488,6 +490,7 @@ class LogicalUnit:
         Source: SAM5r21 6.3.3, SBC3r36 5.10, 4.20
         """
         self.device.preventing.clear()
+        self.device.copies.clear()
         self.device.spc2_reservation = Spc2Reservation()
         self.device.modes = self.device.modes.reset()
         self.device.stopped = False

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from iscsi_target.scsi.operations import (
     Compare,
     CompareAndWrite,
+    Copy,
     Flush,
     Operation,
     OrWrite,
@@ -80,6 +81,9 @@ class Statistics:
                 self.written_bytes += _length(operation)
             case Verify() | Compare():
                 self.verified_bytes += _length(operation)
+            case Copy(ranges):
+                self.read_bytes += sum(each.length_bytes for each in ranges)
+                self.written_bytes += sum(each.length_bytes for each in ranges)
             case Flush():
                 self.flushes += 1
 

@@ -121,15 +121,21 @@ def _done(_: Outcome) -> Done:
     return GOOD
 
 
+def _nothing() -> None:
+    """There is nothing to be set right."""
+
+
 class Work(NamedTuple):
     """The command needs the medium; finish turns the outcome into Done or raises StatusError.
 
     attention   as in Done, for what has changed already: it is established before the operation
+    abandon     is called instead of finish when the command is aborted, or the medium cannot answer
     """
 
     operation: Operation
     finish: Callable[[Outcome], Done] = _done
     attention: int | None = None
+    abandon: Callable[[], None] = _nothing
 
 
 class Change(NamedTuple):

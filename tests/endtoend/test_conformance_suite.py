@@ -19,6 +19,7 @@ TIMEOUT_S = 60.0
 SIZE_BYTES = 768 << 20
 DISK_SUITES = (
     "CompareAndWrite",
+    "ExtendedCopy",
     "Inquiry",
     "Mandatory",
     "ModeSense6",
@@ -40,6 +41,7 @@ DISK_SUITES = (
     "ReadCapacity16",
     "ReadDefectData10",
     "ReadDefectData12",
+    "ReceiveCopyResults",
     "ReportSupportedOpcodes",
     "Reserve6",
     "TestUnitReady",
@@ -67,11 +69,7 @@ DISK_SUITES = (
 SMALL_SECTOR_SUITES = ("GetLBAStatus",)
 READ_ONLY_SUITES = ("ReadOnly",)
 REMOVABLE_SUITES = ("NoMedia", "PreventAllow", "StartStopUnit")
-NOT_BUILT_YET = (
-    "ExtendedCopy",
-    "ReceiveCopyResults",
-    "Sanitize",
-)
+NOT_BUILT_YET = ("Sanitize",)
 # Suites that only later versions of the tool have.
 LATER_SUITES = ("ReportTargetPortGroups", "ReportLUNs", "iSCSINop", "iSCSISendTargets", "iSCSICHAP")
 

@@ -31,7 +31,7 @@ def test_standard_data_says_what_the_unit_is():
     values = StandardInquiryData.unpack(data)
     assert values.additional_length == len(data) - 5 == 91
     assert (values.version, values.response_data_format, values.hisup, values.cmdque) == (5, 2, True, True)
-    assert (values.rmb, values.tpgs, values.third_party_copy, values.protect) == (True, 0, False, False)
+    assert (values.rmb, values.tpgs, values.third_party_copy, values.protect) == (True, 0, True, False)
     assert (values.vendor, values.product, values.revision) == (b"EXAMPLE ", b"DISK".ljust(16), b"0001")
     assert values.version_descriptor_3 == 0x04C0
 
@@ -50,12 +50,12 @@ def test_the_allocation_length_only_cuts(length):
 
 def test_a_page_code_needs_evpd_and_a_page():
     assert refusal(device(), Inquiry(page_code=0x83, allocation_length=96)) == INVALID_FIELD_IN_CDB
-    assert refusal(device(), Inquiry(evpd=True, page_code=0x8F, allocation_length=96)) == INVALID_FIELD_IN_CDB
+    assert refusal(device(), Inquiry(evpd=True, page_code=0x88, allocation_length=96)) == INVALID_FIELD_IN_CDB
 
 
 @pytest.mark.clause("SPC4r37 7.8.14")
 def test_page_00_lists_just_the_pages_that_work_ascending():
-    assert list(vpd(device(), 0x00)) == sorted(PAGES) == [0x00, 0x80, 0x83, 0x86, 0x87, 0xB0, 0xB1, 0xB2]
+    assert list(vpd(device(), 0x00)) == sorted(PAGES) == [0x00, 0x80, 0x83, 0x86, 0x87, 0x8F, 0xB0, 0xB1, 0xB2]
     for code in PAGES:
         vpd(device(), code)
 

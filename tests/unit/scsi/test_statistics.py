@@ -5,6 +5,8 @@ import pytest
 from iscsi_target.scsi.operations import (
     Compare,
     CompareAndWrite,
+    Copy,
+    CopyRange,
     Flush,
     Operation,
     OrWrite,
@@ -34,6 +36,7 @@ ENDED: list[tuple[Operation, bool, dict[str, int]]] = [
     (WriteAndVerify(0, BYTES, compare=True), False, {"written_bytes": 512, "verified_bytes": 512}),
     (Verify(0, 2048), False, {"verified_bytes": 2048}),
     (Compare(0, BYTES, copies=3), True, {"verified_bytes": 1536}),
+    (Copy((CopyRange(0, 512, 10), CopyRange(9, 5, 7))), False, {"read_bytes": 17, "written_bytes": 17}),
     (Flush(), False, {"flushes": 1}),
     (Unmap(((0, 512),)), False, {}),
 ]
