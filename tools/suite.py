@@ -226,9 +226,12 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="tools/conformance",
         description="Runs every test of the installed iscsi-test-cu against a unit, one process a test. Exit code 0"
-        " when none failed or hung.",
+        " when none failed or hung, with --lab when none was skipped either.",
     )
-    parser.add_argument("url", help="iscsi://[USER%%SECRET@]HOST:PORT/TARGET/LUN")
+    parser.add_argument(
+        "--lab", action="store_true", help="start this target with a unit for every test, and run each on its own"
+    )
+    parser.add_argument("url", nargs="?", help="iscsi://[USER%%SECRET@]HOST:PORT/TARGET/LUN")
     parser.add_argument("url2", nargs="?", help="the same unit by another path, for the MultipathIO tests")
     parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help="SUITE or SUITE.TEST, * and ?")
     parser.add_argument("--timeout", type=float, default=DEFAULT_TIMEOUT_S, metavar="S", help="seconds for each test")
@@ -247,12 +250,15 @@ def _print_result(result: Result, as_json: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `tools/conformance` and returns its exit code: 0, 1 when a test failed or hung, 2 when nothing could run."""
     options = _arguments(sys.argv[1:] if arguments is None else arguments)
-    if not options.dataloss:
+    if options.lab == bool(options.url):
+        print("conformance: name a unit by its URL, or say --lab", file=sys.stderr)
+        return 2
+    if not options.dataloss and not options.lab:
         print("conformance: the suite overwrites the unit; say --dataloss when that may be", file=sys.stderr)
         return 2
     results: list[Result] = []
     try:
-        for result in run_suite([options.url, *filter(None, [options.url2])], options.only, options.timeout):
+        for result in _results(options):
             results.append(result)
             _print_result(result, options.json)
     except SuiteUnavailable as unavailable:
@@ -265,4 +271,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps({v.value: sum(r.verdict is v for r in results) for v in Verdict} | {"tests": len(results)}))
     else:
         print(summarise(results))
-    return int(any(result.verdict in (Verdict.FAIL, Verdict.HANG) for result in results))
+    wrong = {Verdict.FAIL, Verdict.HANG} | ({Verdict.SKIP} if options.lab else set())
+    return int(any(result.verdict in wrong for result in results))
+
+
+def _results(options: argparse.Namespace) -> Iterator[Result]:
+    if options.lab:
+        from tools.lab import lab, run_lab  # which needs what is here
+
+        with lab() as target:
+            yield from run_lab(target, options.only, options.timeout)
+    else:
+        yield from run_suite([options.url, *filter(None, [options.url2])], options.only, options.timeout)

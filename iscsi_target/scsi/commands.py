@@ -32,6 +32,13 @@ from iscsi_target.scsi.supported import (
     report_supported_task_management_functions,
 )
 from iscsi_target.scsi.task import Call, Done
+from iscsi_target.scsi.timestamp import (
+    ReportTimestamp,
+    SetTimestamp,
+    report_timestamp,
+    set_timestamp,
+    wanted_by_set_timestamp,
+)
 from iscsi_target.scsi.write_atomic import WriteAtomic16, wanted_by_write_atomic, write_atomic
 from iscsi_target.wire.layout import LayoutError
 
@@ -325,6 +332,17 @@ TABLE: tuple[Command, ...] = (
         Row(name="REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", access=AS_READ, clause="SPC4r37 6.36"),
         spc.ReportSupportedTaskManagementFunctions,
         report_supported_task_management_functions,
+    ),
+    command(
+        Row(name="REPORT TIMESTAMP", access=ALWAYS, clause="SPC4r37 6.38"),
+        ReportTimestamp,
+        report_timestamp,
+    ),
+    command(
+        Row(name="SET TIMESTAMP", access=AS_WRITE, clause="SPC4r37 6.46"),
+        SetTimestamp,
+        set_timestamp,
+        wanted_by_set_timestamp,
     ),
     _long_read("READ(12)", "SBC3r36 5.12", sbc.Read12),
     _long_write("WRITE(12)", "SBC3r36 5.34", sbc.Write12),

@@ -118,6 +118,7 @@ class Device:
     stopped       True after START STOP UNIT stopped the unit
     preventing    the nexuses that prevent the removal of the medium
     personality   how the unit treats reservations
+    clock_ahead_ms     how far the unit's clock was set ahead of the host's, or None when it never was
     spc2_reservation   the SPC-2 reservation
     reservations  the persistent reservations
     copies        what became of copies, as of statistics
@@ -135,6 +136,7 @@ class Device:
     stopped: bool = False
     preventing: set[Nexus] = field(default_factory=set)
     personality: Personality = STRICT
+    clock_ahead_ms: int | None = None
     spc2_reservation: Spc2Reservation = field(default_factory=Spc2Reservation)
     reservations: Reservations = field(default_factory=Reservations)
     statistics: Statistics = field(default_factory=Statistics)

@@ -168,8 +168,8 @@ class ControlExtensionPage(Layout):
     subpage_code: U8 = 0x01
     page_length: U16 = 0x1C
     _1: B5 = 0
-    tcmos: Bit = False
-    scsip: Bit = False
+    tcmos: Bit = True
+    scsip: Bit = True
     ialuae: Bit = False
     _2: B4 = 0
     initial_command_priority: B4 = 0

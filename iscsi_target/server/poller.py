@@ -57,7 +57,6 @@ class Poller:
         while self._serve() > 1 and self._loop.time() < end:
             pass
         if self._busy_s and not self._polling:
-            self._polling = True
             self._until = self._loop.time() + self._busy_s
             self._poll()
 
@@ -77,13 +76,14 @@ class Poller:
 
         The event loop has a turn when nothing comes for a moment, since it may have the result that is waited for.
         """
+        self._polling = False
         now = self._loop.time()
         end, pause = now + LONGEST_TURN_S, now + LONGEST_PAUSE_S
         while now < min(end, pause):
             if self._serve():
                 self._until, pause = now + self._busy_s, now + LONGEST_PAUSE_S
             elif now >= self._until:
-                self._polling = False
                 return
             now = self._loop.time()
+        self._polling = True  # not before, so that a bug in what is served ends no more than this turn
         self._loop.call_soon(self._poll)

@@ -10,13 +10,11 @@ from tests.tidy import rules
 from tests.tidy.rules import EVERYWHERE, NOT_IN_TESTS, Module, Rule
 
 ROOT = Path(__file__).parent.parent.parent
-SCRIPTS = ("tools/conformance",)
 
 
 def sources(*folders: str) -> Iterator[Path]:
     for folder in folders:
         yield from sorted((ROOT / folder).rglob("*.py"))
-    yield from (ROOT / script for script in SCRIPTS if "tools" in folders)
 
 
 @cache

@@ -21,6 +21,7 @@ from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.pages import ModeHeader6, ModeHeader10, UnmapBlockDescriptor, UnmapHeader
 from iscsi_target.scsi.personality import STRICT, OutAction
 from iscsi_target.scsi.task import Done
+from iscsi_target.scsi.timestamp import ReportTimestamp, SetTimestamp
 from iscsi_target.scsi.write_atomic import WriteAtomic16
 from iscsi_target.wire.layout import U8, U32, Layout
 from tests.conformance.reservations import matrix
@@ -94,6 +95,8 @@ SAMPLES: tuple[Sample, ...] = (
     *((layout(), b"") for layout in (sbc.PreFetch10, sbc.PreFetch16, sbc.SynchronizeCache10, sbc.SynchronizeCache16)),
     (sbc.ReadCapacity10(), b""),
     (ExtendedCopyLid1(), b""),
+    (ReportTimestamp(allocation_length=12), b""),
+    (SetTimestamp(), b""),
     (ReceiveCopyOperatingParameters(allocation_length=255), b""),
     *((layout(allocation_length=8), b"") for layout in (ReadDefectData10, ReadDefectData12)),
     (WriteAtomic16(transfer_length=1), ONE_BLOCK),

@@ -227,3 +227,23 @@ def test_asking_goes_on_when_the_event_loop_has_had_its_turn():
         turns += 1
     assert limit_s <= asked.finish() < 1.2 * limit_s
     assert 3 <= turns <= 6
+
+
+def test_a_bug_in_what_is_served_does_not_end_the_asking():
+    asked = Asked(LIMIT_S, inputs=1)
+    while asked.clock.due:
+        asked.clock.due.pop()()
+
+    def fail() -> None:
+        asked.ends.near.recv(100)
+        raise ValueError
+
+    asked.poller._watched[asked.ends.near.fileno()] = fail
+    asked.ends.far.send(b"a")
+    with pytest.raises(ValueError):
+        asked.clock.readers[0]()
+    asked.poller._watched[asked.ends.near.fileno()] = asked.ends.ready
+    asked.ends.far.send(b"a")
+    asked.clock.readers[0]()
+    assert asked.clock.due or asked.clock.now - asked.at_s[-1] >= LIMIT_S
+    asked.finish()

@@ -1,0 +1,41 @@
+"""Which unit of the lab a test of the suite runs on."""
+
+from pathlib import Path
+
+import pytest
+
+from tools.lab import lab, urls_for
+from tools.served import ServedTarget
+from tools.suite import main
+
+
+class Served(ServedTarget):
+    """A target that is not started."""
+
+    def __init__(self) -> None:
+        self.urls = tuple(f"iscsi://127.0.0.1:1/iqn.2026-11.org.example:lab/{lun}" for lun in range(5))
+        self.portals = ("127.0.0.1:1", "127.0.0.2:2")
+
+
+@pytest.mark.parametrize(
+    ("name", "lun"),
+    [("Read10.Simple", 0), ("ReadOnly.ReadOnlySBC", 1), ("NoMedia.NoMediaSBC", 2), ("GetLBAStatus.Simple", 3)],
+)
+def test_a_test_runs_on_its_unit_by_both_paths(name: str, lun: int) -> None:
+    assert urls_for(Served(), name) == [
+        f"iscsi://127.0.0.1:1/iqn.2026-11.org.example:lab/{lun}",
+        f"iscsi://127.0.0.2:2/iqn.2026-11.org.example:lab/{lun}",
+    ]
+
+
+@pytest.mark.parametrize("words", [[], ["--lab", "iscsi://127.0.0.1/iqn.2026-11.org.example:lab/0"]])
+def test_a_url_or_the_lab_is_wanted(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert "name a unit by its URL, or say --lab" in capsys.readouterr().err
+
+
+def test_the_lab_leaves_nothing_behind() -> None:
+    with lab() as target:
+        folder: Path = target.state
+        assert len(target.urls) == 5
+    assert not folder.exists()
