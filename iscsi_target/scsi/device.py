@@ -156,6 +156,19 @@ class Device:
         self.spc2_reservation = self.spc2_reservation.release(nexus)
         self.copies.leave(nexus)
 
+    def reset(self, *, hard: bool) -> None:
+        """Takes the state after a logical unit reset, or after a hard one, with which the clock is the host's again.
+
+        Source: SAM5r21 6.3.2, 6.3.3, SBC3r36 5.10, SPC4r37 5.2
+        """
+        self.preventing.clear()
+        self.copies.clear()
+        self.spc2_reservation = Spc2Reservation()
+        self.modes = self.modes.reset()
+        self.stopped = False
+        if hard:
+            self.clock_ahead_ms = None
+
     def kept(self, *, modes: "ModePages | None" = None, reservations: Reservations | None = None) -> UnitState:
         """Returns what has to outlive the process when these values are adopted; without a value, the current one."""
         return UnitState(

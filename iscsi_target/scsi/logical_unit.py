@@ -52,7 +52,7 @@ from iscsi_target.scsi.open_task import (
 from iscsi_target.scsi.open_tasks import OpenTasks
 from iscsi_target.scsi.operations import BLOCKS, Attempt, Buffer, MediumError, Outcome, attempt_nothing
 from iscsi_target.scsi.reservation_request import TasksAborted, Told, ToldAll, Transition
-from iscsi_target.scsi.reservations import Cause, Spc2Reservation
+from iscsi_target.scsi.reservations import Cause
 from iscsi_target.scsi.rules import Rule, rule_of
 from iscsi_target.scsi.status import (
     InvalidTaskAttribute,
@@ -489,10 +489,6 @@ class LogicalUnit:
 
         Source: SAM5r21 6.3.3, SBC3r36 5.10, 4.20
         """
-        self.device.preventing.clear()
-        self.device.copies.clear()
-        self.device.spc2_reservation = Spc2Reservation()
-        self.device.modes = self.device.modes.reset()
-        self.device.stopped = False
+        self.device.reset(hard=code is AttentionCode.SCSI_BUS_RESET_OCCURRED)
         self.device.statistics.reset(RESETTABLE)
         self.nexuses.establish(code)

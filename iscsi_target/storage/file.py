@@ -96,8 +96,6 @@ class FileStore:
         self.attempt = self._cache.attempt
         self._undo = None if opened.read_only else undo
         self._undoing = threading.Lock()
-        if self._undo is not None:
-            self._undo_unfinished(self._undo)
 
     @classmethod
     def open(
@@ -121,10 +119,14 @@ class FileStore:
         where = Path(os.path.realpath(path))
         try:
             if where.exists():
-                return cls(_open(where, size_bytes, read_only), undo)
+                store = cls(_open(where, size_bytes, read_only), undo)
+                store._undo_unfinished()
+                return store
             if read_only or size_bytes is None:
                 remedy = "correct the path, or give a size (without read_only) to have it created"
                 raise StorageError("there is no such image", where, remedy)
+            if undo is not None:
+                undo.drop()
             return cls(_create(where, size_bytes, creating), undo)
         except OSError as error:
             raise refusal("open it", where, error) from error
@@ -286,18 +288,27 @@ class FileStore:
             os.ftruncate(self._descriptor, size_bytes)
             os.fsync(self._descriptor)
 
-    def _undo_unfinished(self, undo: UndoFile) -> None:
-        """Brings back what was there before an atomic write that had not ended when the store was closed or lost."""
-        found = undo.pending()
-        if found is None:
-            return
-        if found.identity == FileIdentity.of(self._descriptor):
-            self._write_all(found.offset_bytes, memoryview(found.data))
-            os.fdatasync(self._descriptor)
-            log.warning("%s: an atomic write of %d bytes had not ended and is undone", self._where, len(found.data))
-        else:
-            log.error("%s: an atomic write to another file in its place had not ended; that file is torn", self._where)
-        undo.forget()
+    def _undo_unfinished(self) -> None:
+        """Brings back what was there before an atomic write that had not ended when the store was closed or lost.
+
+        raises    StorageError; the store is closed then
+        """
+        try:
+            found = None if self._undo is None else self._undo.pending()
+            if found is None or self._undo is None:
+                return
+            end_bytes = found.offset_bytes + len(found.data)
+            if found.identity == FileIdentity.of(self._descriptor) and end_bytes <= self._size_bytes:
+                self._write_all(found.offset_bytes, memoryview(found.data))
+                os.fdatasync(self._descriptor)
+                log.warning("%s: an atomic write of %d bytes had not ended and is undone", self._where, len(found.data))
+            else:
+                log.error("%s: an atomic write to another file in its place had not ended; that is torn", self._where)
+            self._undo.forget()
+        except (OSError, MediumError) as error:
+            self.close()
+            remedy = "see what the kernel log says about it"
+            raise StorageError(f"an atomic write cannot be undone: {error}", self._where, remedy) from error
 
     def close(self) -> None:
         """Closes the file and with it gives up the lock."""

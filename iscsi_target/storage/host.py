@@ -4,6 +4,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import sys
 from pathlib import Path
 
 _KEEP_SIZE = 0x01
@@ -16,6 +17,7 @@ _fallocate = _libc.fallocate64 if hasattr(_libc, "fallocate64") else _libc.fallo
 _fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _fallocate.restype = ctypes.c_int
 
+_FS_IOC_GETVERSION = 0x80087601  # of linux/fs.h, for a long of eight bytes
 _STATFS_BYTES = 512  # more than struct statfs has on any architecture
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of mallopt(3)
 
@@ -58,6 +60,14 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def generation(descriptor: int) -> int:
+    """Returns which of the files it is that have had its inode number, or 0 where the file system does not tell."""
+    try:
+        return int.from_bytes(fcntl.ioctl(descriptor, _FS_IOC_GETVERSION, bytes(8))[:4], sys.byteorder)
+    except OSError:
+        return 0
 
 
 def file_system(descriptor: int) -> int:

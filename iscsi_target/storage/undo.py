@@ -23,6 +23,7 @@ class _Header(Layout):
     magic: Bytes8 = MAGIC
     file_system: U64 = 0
     number: U64 = 0
+    generation: U64 = 0
     offset_bytes: U64 = 0
     length_bytes: U32 = 0
     checksum: U32 = 0
@@ -33,10 +34,12 @@ class FileIdentity(NamedTuple):
 
     file_system   0 for a block device
     number        of the file, or the length of a device, whose numbers another start of the system may change
+    generation    which of the files that have had the number, where the file system tells
     """
 
     file_system: int
     number: int
+    generation: int = 0
 
     @classmethod
     def of(cls, descriptor: int) -> "FileIdentity":
@@ -44,7 +47,7 @@ class FileIdentity(NamedTuple):
         found = os.fstat(descriptor)
         if stat.S_ISBLK(found.st_mode):
             return cls(0, os.lseek(descriptor, 0, os.SEEK_END))
-        return cls(os.fstatvfs(descriptor).f_fsid, found.st_ino)
+        return cls(os.fstatvfs(descriptor).f_fsid, found.st_ino, host.generation(descriptor))
 
 
 class Undo(NamedTuple):
@@ -75,6 +78,7 @@ class UndoFile:
         header = _Header(
             file_system=undo.identity.file_system,
             number=undo.identity.number,
+            generation=undo.identity.generation,
             offset_bytes=undo.offset_bytes,
             length_bytes=len(undo.data),
         )
@@ -101,7 +105,12 @@ class UndoFile:
         checksum = crc32c(header.replace(checksum=0).pack(), data)
         if header.magic != MAGIC or len(data) != header.length_bytes or checksum != header.checksum:
             return None
-        return Undo(FileIdentity(header.file_system, header.number), header.offset_bytes, data)
+        identity = FileIdentity(header.file_system, header.number, header.generation)
+        return Undo(identity, header.offset_bytes, data)
+
+    def drop(self) -> None:
+        """Removes the file, because what it is of is new."""
+        self._path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Closes the file."""

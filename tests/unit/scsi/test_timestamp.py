@@ -75,3 +75,12 @@ def test_the_mode_page_says_who_may_set_the_clock():
     data = bytes(run(device(), ModeSense10(dbd=True, page_code=0x0A, subpage_code=1, allocation_length=255)).data_in)
     page = ControlExtensionPage.unpack(data, 8)
     assert (page.tcmos, page.scsip) == (True, True)
+
+
+@pytest.mark.clause("SPC4r37 5.2")
+@pytest.mark.parametrize(("hard", "origin"), [(False, 2), (True, 3)])
+def test_a_hard_reset_makes_it_the_hosts_again(hard: bool, origin: int):
+    unit = device()
+    set_timestamp(unit, SET, Call(A, LIST, (0,)))
+    unit.reset(hard=hard)
+    assert reported(unit, 1.0).timestamp_origin == origin

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from iscsi_target.scsi.operations import Fault, MediumError
+from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.file import FileStore
 from iscsi_target.storage.undo import FileIdentity, Undo, UndoFile
 
@@ -193,5 +194,49 @@ def test_another_file_in_the_place_is_not_changed(image, path, caplog):
     again = opened(image, path)
     assert again.read(OFFSET, LENGTH) == OLD
     again.close()
-    assert "that file is torn" in caplog.text
+    assert "that is torn" in caplog.text
     assert UndoFile(path).pending() is None
+
+
+def test_a_new_image_of_the_same_inode_number_is_not_changed(image, path):
+    store = opened(image, path)
+    undo = UndoFile(path)
+    undo.keep(Undo(FileIdentity.of(store._descriptor), OFFSET, b"x" * LENGTH))
+    undo.close()
+    store.close()
+    for _ in range(20):
+        image.unlink()
+        again = opened(image, path)
+        assert again.read(OFFSET, LENGTH) == bytes(LENGTH)
+        again.close()
+        reopened = opened(image, path)
+        assert reopened.read(OFFSET, LENGTH) == bytes(LENGTH)
+        reopened.close()
+
+
+def test_an_image_that_was_cut_off_is_not_made_longer(image, path, caplog):
+    store = opened(image, path)
+    undo = UndoFile(path)
+    undo.keep(Undo(FileIdentity.of(store._descriptor), SIZE - 512, b"x" * 512))
+    undo.close()
+    store.close()
+    os.truncate(image, SIZE - 512)
+    again = FileStore.open(image, size_bytes=None, read_only=False, undo=UndoFile(path))
+    assert image.stat().st_size == SIZE - 512
+    assert "that is torn" in caplog.text
+    again.close()
+
+
+def test_a_write_that_cannot_be_undone_is_an_error_and_undone_later(image, path, monkeypatch):
+    store = opened(image, path)
+    undo = UndoFile(path)
+    undo.keep(Undo(FileIdentity.of(store._descriptor), OFFSET, NEW))
+    undo.close()
+    store.close()
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fdatasync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "EIO")))
+        with pytest.raises(StorageError, match="an atomic write cannot be undone"):
+            opened(image, path)
+    again = opened(image, path)  # so its lock was given up
+    assert again.read(OFFSET, LENGTH) == NEW
+    again.close()
