@@ -1,11 +1,4 @@
-"""What became of the copies of each nexus: RECEIVE COPY STATUS(LID1) and RECEIVE COPY OPERATING PARAMETERS.
-
-A copy is known by its list identifier from the moment in which it starts. Its status is kept until it is fetched, its
-identifier is used again, or the nexus is lost or the unit reset; of each nexus the last MAX_KEPT.
-"""
-
-from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+"""What a unit tells of copies: RECEIVE COPY STATUS(LID1), RECEIVE COPY OPERATING PARAMETERS and VPD page 8Fh."""
 
 from iscsi_target.scsi.copy_cdb import (
     CopyDescriptorHeader,
@@ -18,20 +11,18 @@ from iscsi_target.scsi.copy_cdb import (
     SupportedActions,
     SupportedCommand,
 )
+from iscsi_target.scsi.copy_log import CopyState
+from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.status import InvalidFieldInCdb
 from iscsi_target.scsi.task import Call, Done
 from iscsi_target.wire.layout import U8, Layout
-
-if TYPE_CHECKING:  # device needs CopyLog, so it imports this module
-    from iscsi_target.scsi.device import Device
 
 MAX_CSCDS = 8  # in one parameter list
 MAX_SEGMENTS = 16
 MAX_DESCRIPTOR_BYTES = 1024  # of all descriptors of a parameter list
 MAX_SEGMENT_BYTES = 16 << 20  # bounds how long one command keeps the blocks that it copies
 MAX_CONCURRENT = 64  # as many tasks a nexus may have, and more than that do not fit one list identifier each
-MAX_KEPT = 64  # statuses of one nexus
 AFTER_AVAILABLE_DATA = 4  # bytes of the field itself
 
 BLOCK_TO_BLOCK, OFFSET_TO_OFFSET, IDENTIFICATION = 0x02, 0x0A, 0xE4  # DESCRIPTOR TYPE CODE. Source: SPC4r37 6.4.4
@@ -42,66 +33,7 @@ SUPPORTED_COMMANDS, PARAMETER_DATA, SUPPORTED_DESCRIPTORS = 0x0001, 0x0004, 0x00
 SUPPORTED_CSCD_IDS, GENERAL_COPY = 0x000C, 0x8001  # third-party copy descriptor types. Source: SPC4r37 7.8.17.3
 
 
-class CopyState(IntEnum):
-    """COPY OPERATION STATUS.
-
-    Source: SPC4r37 6.24
-    """
-
-    IN_PROGRESS = 0
-    DONE = 1
-    FAILED = 2
-
-
-class CopyResult(NamedTuple):
-    """How far a copy is.
-
-    segments      that are done
-    copied_bytes  by them
-    """
-
-    state: CopyState
-    segments: int = 0
-    copied_bytes: int = 0
-
-
-class CopyLog:
-    """The copies of all nexuses, by their list identifiers."""
-
-    def __init__(self) -> None:
-        self._results: dict[Nexus, dict[int, CopyResult]] = {}
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, CopyLog) and self._results == other._results
-
-    __hash__ = None  # type: ignore[assignment]  # it changes
-
-    def find(self, nexus: Nexus, identifier: int) -> CopyResult | None:
-        """Returns how far a copy is, None for one that is not known."""
-        return self._results.get(nexus, {}).get(identifier)
-
-    def note(self, nexus: Nexus, identifier: int, result: CopyResult) -> None:
-        """Takes in how far a copy is; the oldest result of the nexus goes when there are too many."""
-        own = self._results.setdefault(nexus, {})
-        own.pop(identifier, None)
-        own[identifier] = result
-        if len(own) > MAX_KEPT:
-            del own[next(iter(own))]
-
-    def forget(self, nexus: Nexus, identifier: int) -> None:
-        """Drops one result; one that is not known is no error."""
-        self._results.get(nexus, {}).pop(identifier, None)
-
-    def leave(self, nexus: Nexus) -> None:
-        """Drops all results of a nexus."""
-        self._results.pop(nexus, None)
-
-    def clear(self) -> None:
-        """Drops all results."""
-        self._results.clear()
-
-
-def receive_copy_status(device: "Device", cdb: ReceiveCopyStatusLid1, call: Call) -> Done:
+def receive_copy_status(device: Device, cdb: ReceiveCopyStatusLid1, call: Call) -> Done:
     """Answers RECEIVE COPY STATUS(LID1); the status of a copy that has ended is forgotten with it.
 
     raises   InvalidFieldInCdb for an identifier that is not known
@@ -121,7 +53,7 @@ def receive_copy_status(device: "Device", cdb: ReceiveCopyStatusLid1, call: Call
     return Done(data.pack()[: cdb.allocation_length])
 
 
-def receive_copy_operating_parameters(device: "Device", cdb: ReceiveCopyOperatingParameters, call: Call) -> Done:
+def receive_copy_operating_parameters(device: Device, cdb: ReceiveCopyOperatingParameters, call: Call) -> Done:
     """Answers RECEIVE COPY OPERATING PARAMETERS.
 
     Source: SPC4r37 6.22
@@ -141,7 +73,7 @@ def receive_copy_operating_parameters(device: "Device", cdb: ReceiveCopyOperatin
     return Done((data.pack() + codes)[: cdb.allocation_length])
 
 
-def _granularity(device: "Device") -> int:
+def _granularity(device: Device) -> int:
     """Returns the power of two that a block is."""
     return device.geometry.block_length_bytes.bit_length() - 1
 
@@ -152,7 +84,7 @@ class _Length(Layout):
     length: U8 = 0
 
 
-def third_party_copy(device: "Device", nexus: Nexus) -> bytes:
+def third_party_copy(device: Device, nexus: Nexus) -> bytes:
     """Returns VPD page 8Fh after its header.
 
     Source: SPC4r37 7.8.17

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from iscsi_target.scsi.copy_results import CopyLog
+from iscsi_target.scsi.copy_log import CopyLog
 from iscsi_target.scsi.nexus import Nexus, TargetPort
 from iscsi_target.scsi.personality import STRICT, Personality, Quirk
 from iscsi_target.scsi.reservations import Reservations, Spc2Reservation

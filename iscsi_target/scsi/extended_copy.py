@@ -19,6 +19,7 @@ from iscsi_target.scsi.copy_cdb import (
     OffsetSegment,
     SegmentHeader,
 )
+from iscsi_target.scsi.copy_log import CopyResult, CopyState
 from iscsi_target.scsi.copy_results import (
     BLOCK_TO_BLOCK,
     IDENTIFICATION,
@@ -27,8 +28,6 @@ from iscsi_target.scsi.copy_results import (
     MAX_SEGMENT_BYTES,
     MAX_SEGMENTS,
     OFFSET_TO_OFFSET,
-    CopyResult,
-    CopyState,
 )
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.inquiry import unit_designators

@@ -13,7 +13,8 @@ from iscsi_target.scsi.copy_cdb import (
     IdentificationCscd,
     OffsetSegment,
 )
-from iscsi_target.scsi.copy_results import MAX_CSCDS, MAX_SEGMENT_BYTES, MAX_SEGMENTS, CopyResult, CopyState
+from iscsi_target.scsi.copy_log import CopyResult, CopyState
+from iscsi_target.scsi.copy_results import MAX_CSCDS, MAX_SEGMENT_BYTES, MAX_SEGMENTS
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.extended_copy import MAX_LIST_BYTES, wanted_by_extended_copy
 from iscsi_target.scsi.inquiry import unit_designators

@@ -6,7 +6,6 @@ import pytest
 
 from tools.lab import lab, urls_for
 from tools.served import ServedTarget
-from tools.suite import main
 
 
 class Served(ServedTarget):
@@ -26,12 +25,6 @@ def test_a_test_runs_on_its_unit_by_both_paths(name: str, lun: int) -> None:
         f"iscsi://127.0.0.1:1/iqn.2026-11.org.example:lab/{lun}",
         f"iscsi://127.0.0.2:2/iqn.2026-11.org.example:lab/{lun}",
     ]
-
-
-@pytest.mark.parametrize("words", [[], ["--lab", "iscsi://127.0.0.1/iqn.2026-11.org.example:lab/0"]])
-def test_a_url_or_the_lab_is_wanted(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(words) == 2
-    assert "name a unit by its URL, or say --lab" in capsys.readouterr().err
 
 
 def test_the_lab_leaves_nothing_behind() -> None:

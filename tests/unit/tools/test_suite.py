@@ -1,7 +1,5 @@
 """The runner of the conformance suite, against what iscsi-test-cu 1.19.0 prints."""
 
-import socket
-import sys
 from pathlib import Path
 
 import pytest
@@ -121,25 +119,3 @@ def test_a_test_that_does_not_end_is_killed_with_its_children_and_hangs(
 def test_the_totals_name_every_verdict() -> None:
     results = [Result("a.b", Verdict.PASS, "", 0.1), Result("a.c", Verdict.SKIP, "why", 0.1)]
     assert summarise(results) == "2 tests: 1 pass, 0 fail, 1 skip, 0 hang"
-
-
-def test_nothing_is_overwritten_unless_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert suite.main(["iscsi://nowhere/x/0"]) == 2
-    assert "--dataloss" in capsys.readouterr().err
-
-
-def test_no_match_is_an_error(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    program = tmp_path / "lists"
-    program.write_text(f"#!{sys.executable}\nprint('ALL.Read10.Simple')\n")
-    program.chmod(0o755)
-    monkeypatch.setattr(suite, "PROGRAM", str(program))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        url = f"iscsi://127.0.0.1:{listening.getsockname()[1]}/x/0"
-        assert suite.main(["--dataloss", "--only", "Nope", url]) == 2
-    assert "no test matches Nope" in capsys.readouterr().err
-    assert suite.main(["--dataloss", url]) == 2
-    assert "cannot be reached" in capsys.readouterr().err
-    assert suite.main(["--dataloss", "127.0.0.1"]) == 2
-    assert "is no URL" in capsys.readouterr().err
