@@ -14,7 +14,7 @@ from tools.suite import DEFAULT_TIMEOUT_S, Result, installed_tests, run_test, se
 
 # More than MAXIMUM WRITE SAME LENGTH, so that WRITE SAME of all blocks is refused, and few enough for READ(6).
 SIZE = "768MiB"
-DISK, WRITE_PROTECTED, REMOVABLE, SMALL_SECTORS, BIG = range(5)
+DISK, WRITE_PROTECTED, REMOVABLE, SMALL_SECTORS, BIG, SHARED = range(6)
 CONFIGURATION = f"""
 [portal_groups.1]
 listen = ["127.0.0.1:0"]
@@ -46,16 +46,22 @@ physical_block_size = 512
 file = "big.img"
 size = "3TiB"
 
+[units.shared]
+ram = true
+size = "{SIZE}"
+
 [[targets]]
 name = "iqn.2026-11.org.example:lab"
 portal_groups = [1, 2]
-luns = {{ 0 = "disk", 1 = "write-protected", 2 = "removable", 3 = "small-sectors", 4 = "big" }}
+luns = {{ 0 = "disk", 1 = "write-protected", 2 = "removable", 3 = "small-sectors", 4 = "big", 5 = "shared" }}
 """
 
 # GetLBAStatus.UnmapSingle asks for the status of the second block and wants to be told of the second physical block,
 # which only a unit whose physical blocks are logical blocks can do (libiscsi 1.19 and 1.20).
+# MultipathIO.CompareAndWrite writes zeros to 256 blocks and expects them in 257 (libiscsi 1.19).
 UNITS = {
     "GetLBAStatus": SMALL_SECTORS,
+    "MultipathIO": SHARED,
     "ReadOnly": WRITE_PROTECTED,
     "NoMedia": REMOVABLE,
     "PreventAllow": REMOVABLE,

@@ -12,7 +12,7 @@ class Served(ServedTarget):
     """A target that is not started."""
 
     def __init__(self) -> None:
-        self.urls = tuple(f"iscsi://127.0.0.1:1/iqn.2026-11.org.example:lab/{lun}" for lun in range(5))
+        self.urls = tuple(f"iscsi://127.0.0.1:1/iqn.2026-11.org.example:lab/{lun}" for lun in range(6))
         self.portals = ("127.0.0.1:1", "127.0.0.2:2")
 
 
@@ -30,5 +30,5 @@ def test_a_test_runs_on_its_unit_by_both_paths(name: str, lun: int) -> None:
 def test_the_lab_leaves_nothing_behind() -> None:
     with lab() as target:
         folder: Path = target.state
-        assert len(target.urls) == 5
+        assert len(target.urls) == 6
     assert not folder.exists()
