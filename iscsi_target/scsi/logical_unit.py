@@ -21,11 +21,9 @@ from collections.abc import Callable
 
 from iscsi_target.scsi import commands
 from iscsi_target.scsi.attention import AttentionCode
-from iscsi_target.scsi.cdb import (
-    PersistentReserveOut,
-    ReportLuns,
-)
+from iscsi_target.scsi.cdb import ReportLuns
 from iscsi_target.scsi.checks import examine
+from iscsi_target.scsi.chronicle import Chronicle
 from iscsi_target.scsi.command import Command
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.lane import Lane
@@ -52,8 +50,6 @@ from iscsi_target.scsi.open_task import (
 from iscsi_target.scsi.open_tasks import OpenTasks
 from iscsi_target.scsi.operations import BLOCKS, Attempt, Buffer, MediumError, Outcome, attempt_nothing
 from iscsi_target.scsi.reservation_request import TasksAborted, Told, ToldAll, Transition
-from iscsi_target.scsi.reservations import Cause
-from iscsi_target.scsi.rules import Rule, rule_of
 from iscsi_target.scsi.status import (
     InvalidTaskAttribute,
     ParameterListLengthError,
@@ -72,7 +68,6 @@ from iscsi_target.scsi.task import (
     Function,
     Managed,
     ManagementRequest,
-    Noted,
     Perform,
     Persist,
     Reply,
@@ -84,7 +79,7 @@ from iscsi_target.scsi.task import (
     Work,
 )
 from iscsi_target.scsi.task_set import Turn
-from iscsi_target.scsi.timeline import Entry, Timeline
+from iscsi_target.scsi.timeline import Entry
 from iscsi_target.wire.layout import LayoutError
 
 QERR_ABORT_ALL = 1  # QERR = 01b
@@ -94,10 +89,6 @@ RESETS = {
     Function.LOGICAL_UNIT_RESET: AttentionCode.BUS_DEVICE_RESET_FUNCTION_OCCURRED,
     Function.TARGET_RESET: AttentionCode.SCSI_BUS_RESET_OCCURRED,
 }
-
-
-def _cause(task: Task, command: Command) -> Cause:
-    return Cause(command.name, task.nexus, task.received_s)
 
 
 class LogicalUnit:
@@ -116,7 +107,7 @@ class LogicalUnit:
         self._attempt = attempt
         self.nexuses = NexusTable()
         self._tasks = OpenTasks()
-        self._timeline = Timeline()
+        self._chronicle = Chronicle(device)
         self._saving = False
         self._outbox: list[UnitAction] = []
 
@@ -128,7 +119,7 @@ class LogicalUnit:
     @property
     def timeline(self) -> list[Entry]:
         """What happened to the reservations lately, oldest first."""
-        return self._timeline.entries()
+        return self._chronicle.entries()
 
     # Nexuses and attentions
 
@@ -407,8 +398,7 @@ class LogicalUnit:
         Source: SPC4r37 5.13.11.2.6
         """
         self.device.reservations = transition.state
-        change = self._timeline.changed(_cause(entry.task, entry.command), transition)
-        self._outbox.append(Noted(entry.task, change))
+        self._outbox.append(self._chronicle.changed(entry.task, entry.command, transition))
         victims = []
         for consequence in transition.consequences:
             match consequence:
@@ -433,13 +423,9 @@ class LogicalUnit:
             self._end_aborted(entry)
 
     def _note_refusal(self, task: Task, command: Command, error: StatusError) -> None:
-        """Adds a conflict, or a PERSISTENT RESERVE OUT that was refused for whatever reason, to the timeline."""
-        rule = rule_of(error)
-        if rule is None and command.layout is PersistentReserveOut:
-            rule = Rule.ATTENTION_FIRST if isinstance(error, UnitAttention) else Rule.CDB_INVALID
-        if rule is not None:
-            states = self.device.reservations, self.device.spc2_reservation
-            self._outbox.append(Noted(task, self._timeline.refused(_cause(task, command), rule, error, *states)))
+        noted = self._chronicle.refused(task, command, error)
+        if noted is not None:
+            self._outbox.append(noted)
 
     # Aborting
 

@@ -104,6 +104,18 @@ class Dispatcher:
         elif active.session.open(event):
             self._admit(active, event, seat.unit)
 
+    def take(self, active: ActiveSession, event: DataOutCompleted | DataOutFailed | TaskManagementRequested) -> None:
+        """Brings everything but commands to where it belongs."""
+        match event:
+            case DataOutCompleted():
+                self.data_out_completed(active, event)
+            case DataOutFailed():
+                self.data_out_failed(active, event)
+            case TaskManagementRequested():
+                self.task_management(active, event)
+            case _:
+                assert_never(event)
+
     def _admit(self, active: ActiveSession, event: CommandReceived, unit: LogicalUnit) -> None:
         self._clear_report(active, event)
         new = Task(

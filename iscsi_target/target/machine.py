@@ -13,7 +13,6 @@ TSIH and what was negotiated for the session, which stay. The initiator learns o
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import assert_never
 
 from iscsi_target.iscsi import events
 from iscsi_target.iscsi.chap import Authentication
@@ -469,24 +468,8 @@ class Target:
             case events.LogoutRequested(cid, tag):
                 self._logout(link, cid, tag)
             case _:
-                self._dispatch(link.active, event)
-
-    def _dispatch(
-        self,
-        active: ActiveSession | None,
-        event: events.DataOutCompleted | events.DataOutFailed | events.TaskManagementRequested,
-    ) -> None:
-        if active is None or active.ending:
-            return
-        match event:
-            case events.DataOutCompleted():
-                self._dispatcher.data_out_completed(active, event)
-            case events.DataOutFailed():
-                self._dispatcher.data_out_failed(active, event)
-            case events.TaskManagementRequested():
-                self._dispatcher.task_management(active, event)
-            case _:
-                assert_never(event)
+                if (active := link.active) is not None and not active.ending:
+                    self._dispatcher.take(active, event)
 
     def _announce(self, event: Event) -> None:
         self._actions.append(Announce(event))
