@@ -14,8 +14,11 @@ from tools.suite import DEFAULT_TIMEOUT_S, Result, installed_tests, run_test, se
 
 # More than MAXIMUM WRITE SAME LENGTH, so that WRITE SAME of all blocks is refused, and few enough for READ(6).
 SIZE = "768MiB"
-DISK, WRITE_PROTECTED, REMOVABLE, SMALL_SECTORS, BIG, SHARED = range(6)
+DISK, WRITE_PROTECTED, REMOVABLE, SMALL_SECTORS, BIG, SHARED, SANITIZED, SLOWLY_SANITIZED = range(8)
 CONFIGURATION = f"""
+[session]
+nop_timeout = 120             # Sanitize.Reset sleeps for 60 s and answers no ping meanwhile (libiscsi 1.19)
+
 [portal_groups.1]
 listen = ["127.0.0.1:0"]
 
@@ -50,10 +53,28 @@ size = "3TiB"
 ram = true
 size = "{SIZE}"
 
+[units.sanitized]             # small, as all of it is overwritten several times
+file = "sanitized.img"
+size = "64MiB"
+
+[units.slowly-sanitized]      # Sanitize.Reset wants to find it at work after some seconds
+ram = true
+size = "64MiB"
+sanitize_seconds = 12
+
 [[targets]]
 name = "iqn.2026-11.org.example:lab"
 portal_groups = [1, 2]
-luns = {{ 0 = "disk", 1 = "write-protected", 2 = "removable", 3 = "small-sectors", 4 = "big", 5 = "shared" }}
+
+[targets.luns]
+0 = "disk"
+1 = "write-protected"
+2 = "removable"
+3 = "small-sectors"
+4 = "big"
+5 = "shared"
+6 = "sanitized"
+7 = "slowly-sanitized"
 """
 
 # GetLBAStatus.UnmapSingle asks for the status of the second block and wants to be told of the second physical block,
@@ -66,7 +87,10 @@ UNITS = {
     "NoMedia": REMOVABLE,
     "PreventAllow": REMOVABLE,
     "StartStopUnit": REMOVABLE,
+    "Sanitize": SANITIZED,
+    "Sanitize.Reset": SLOWLY_SANITIZED,
 }
+LONG_TESTS = {"Sanitize.Reset": 150.0}  # seconds; after the first look it looks again every 60 s (libiscsi 1.19)
 # What commands with an LBA of 64 bits are for, on a unit that has that many blocks too.
 BIG_SUITES = ("Read16", "Write16", "Verify16", "WriteVerify16", "ReadCapacity10", "ReadCapacity16", "Prefetch16")
 
@@ -86,7 +110,7 @@ def urls_for(target: ServedTarget, name: str) -> list[str]:
 
     name   SUITE.TEST
     """
-    unit = UNITS.get(name.partition(".")[0], DISK)
+    unit = UNITS.get(name, UNITS.get(name.partition(".")[0], DISK))
     return [target.url(unit), target.url(unit, path=1)]
 
 
@@ -100,6 +124,6 @@ def run_lab(
     """
     tests = installed_tests()
     for name in select(tests, patterns):
-        yield run_test(tests[name], urls_for(target, name), timeout_s)
+        yield run_test(tests[name], urls_for(target, name), max(timeout_s, LONG_TESTS.get(name, 0.0)))
         if name.partition(".")[0] in BIG_SUITES:
             yield run_test(tests[name], [target.url(BIG)], timeout_s)._replace(name=f"{name} on the big unit")

@@ -260,6 +260,7 @@ def _unit(name: str, table: UnitTable, directory: Path) -> Unit:
         serial=table.serial,
         naa=table.naa,
         rotation_rate=table.rotation_rate,
+        sanitize_s=table.sanitize_seconds,
     )
 
 

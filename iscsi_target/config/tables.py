@@ -199,6 +199,7 @@ class UnitTable(Table):
     serial: str | None = Field(default=None, min_length=1, max_length=252, pattern=ASCII)
     naa: Naa | None = None
     rotation_rate: int = Field(default=1, ge=0, le=0xFFFE)
+    sanitize_seconds: float = Field(default=0.0, ge=0, le=86400)
 
 
 class AccountTable(Table):

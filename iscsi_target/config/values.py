@@ -94,6 +94,7 @@ class Unit(NamedTuple):
     vendor, product, revision    for INQUIRY, ASCII of at most 8, 16 and 4 characters; None: the personality's
     serial, naa             None: made once and kept in the state directory
     rotation_rate           1 for non-rotating, else revolutions per minute
+    sanitize_s              how long a sanitize operation lasts at least, in seconds, so that a laboratory can see it
     Source: SPC4r37 6.6.2, SBC3r36 6.5.2
     """
 
@@ -114,6 +115,7 @@ class Unit(NamedTuple):
     serial: str | None = None
     naa: bytes | None = None
     rotation_rate: int = 1
+    sanitize_s: float = 0.0
 
 
 class TargetEntry(NamedTuple):

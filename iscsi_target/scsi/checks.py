@@ -1,5 +1,6 @@
 """What every command has to pass when it starts, in this order: a unit attention of a reset or a lost nexus, the
-reservations, any other unit attention, the medium. It is done once; a reservation that is made later does not matter.
+reservations, any other unit attention, a sanitize operation, the medium. It is done once; a reservation that is made
+later does not matter.
 
 Of a command with a shortcut the answer depends on the nexus, its attentions and the state of the device only, so that
 it is kept with the nexus until one of them changes: `lane` needs one look-up then, whatever is registered.
@@ -15,6 +16,7 @@ from iscsi_target.scsi.nexus_table import NexusTable
 from iscsi_target.scsi.personality import Quirk
 from iscsi_target.scsi.primary import sense_data
 from iscsi_target.scsi.rules import Rule
+from iscsi_target.scsi.sanitization import Sanitization
 from iscsi_target.scsi.status import MediumNotPresent, NotReadyInitialisingRequired, UnitAttention
 from iscsi_target.scsi.task import Done
 from iscsi_target.wire.layout import Layout
@@ -45,6 +47,8 @@ def examine(nexus: Nexus, command: Command, cdb: Layout, device: Device, nexuses
         raise device.personality.refusal(conflict)
     if device.reservations.lost and Access.LOST not in access:
         raise device.personality.refusal(Rule.INFORMATION_LOST)
+    if device.sanitization is not None:
+        _check_sanitizing(device.sanitization, command, cdb)
     if command.medium_access and not device.loaded:
         raise MediumNotPresent
     if command.medium_access and device.stopped:
@@ -52,6 +56,15 @@ def examine(nexus: Nexus, command: Command, cdb: Layout, device: Device, nexuses
     if command.shortcut is not None:
         nexuses.admit(nexus, command, device)
     return None
+
+
+def _check_sanitizing(under_way: Sanitization, command: Command, cdb: Layout) -> None:
+    """Refuses what is not processed while the medium is being sanitized, or after that has failed.
+
+    Source: SBC3r36 4.11.2, 4.11.3, SBC4r22 4.11.2
+    """
+    if not command.row.sanitizing(cdb) and not (under_way.failed and command.row.mends):
+        raise under_way.refusal
 
 
 def _precedes_conflict(code: int, device: Device) -> bool:

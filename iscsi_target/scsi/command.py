@@ -31,6 +31,9 @@ class Row(NamedTuple):
     exclusive       True when it may change what the state file keeps or the reservations: one at a time
     service_action  which of those that share the layout; None takes the layout's own, if it has one
     available       False for a device that does not have the command
+    head_of_queue   True when it goes there whatever its task attribute
+    sanitizing      says of a CDB that it is processed although the medium is being sanitized
+    mends           True when it is processed although the medium could not be sanitized
     Source: SPC4r37 6.1, SBC3r36 5.1
     """
 
@@ -43,6 +46,9 @@ class Row(NamedTuple):
     exclusive: bool = False
     service_action: int | None = None
     available: Callable[[Device], bool] = lambda device: True
+    head_of_queue: bool = False
+    sanitizing: Callable[..., bool] = lambda cdb: False
+    mends: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

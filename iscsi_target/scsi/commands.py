@@ -10,22 +10,49 @@ from iscsi_target.scsi import block, logs, media, modes, primary, provisioning
 from iscsi_target.scsi import block_cdb as sbc
 from iscsi_target.scsi import cdb as spc
 from iscsi_target.scsi.access import Access
-from iscsi_target.scsi.command import Command, Row, command, shortened
+from iscsi_target.scsi.command import Command, Row, command
 from iscsi_target.scsi.copy_cdb import ExtendedCopyLid1, ReceiveCopyOperatingParameters, ReceiveCopyStatusLid1
 from iscsi_target.scsi.copy_results import receive_copy_operating_parameters, receive_copy_status
 from iscsi_target.scsi.defect_data import ReadDefectData10, ReadDefectData12, read_defect_data
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.extended_copy import extended_copy, wanted_by_extended_copy
 from iscsi_target.scsi.inquiry import absent_inquiry, inquiry
-from iscsi_target.scsi.persistent_reserve_in import persistent_reserve_in
 from iscsi_target.scsi.persistent_reserve_out import (
     command_name,
     overruling,
-    persistent_reserve_out,
     wanted_by_persistent_reserve_out,
 )
 from iscsi_target.scsi.personality import InAction, OutAction
-from iscsi_target.scsi.shortcut import read_shortcut, write_shortcut
+from iscsi_target.scsi.rows import (
+    ALWAYS,
+    AS_READ,
+    AS_WRITE,
+    EVERYBODY,
+    RESERVE_6_UNSUPPORTED,
+    RESERVE_10_UNSUPPORTED,
+    UNCONDITIONALLY,
+    long_read,
+    long_write,
+    medium_row,
+    reservation_row,
+    reserve_in,
+    reserve_out,
+    sanitize_row,
+    verify_row,
+    write_row,
+)
+from iscsi_target.scsi.sanitization import Method
+from iscsi_target.scsi.sanitize import (
+    EXIT_FAILURE_MODE,
+    Sanitize,
+    always,
+    asks_for_readable_page,
+    asks_for_temperature,
+    erase,
+    exit_failure_mode,
+    overwrite,
+    wanted_by_overwrite,
+)
 from iscsi_target.scsi.status import InvalidFieldInCdb, InvalidOperationCode, LogicalUnitNotSupported
 from iscsi_target.scsi.supported import (
     report_supported_operation_codes,
@@ -42,81 +69,9 @@ from iscsi_target.scsi.timestamp import (
 from iscsi_target.scsi.write_atomic import WriteAtomic16, wanted_by_write_atomic, write_atomic
 from iscsi_target.wire.layout import LayoutError
 
-EVERYBODY = Access.SPC2 | Access.ALWAYS
-UNCONDITIONALLY = EVERYBODY | Access.LOST
-ALWAYS, AS_READ, AS_WRITE = Access.ALWAYS, Access.AS_READ, Access.AS_WRITE
-RESERVE_10_UNSUPPORTED = ("third_party", "long_id", "extent", "third_party_device_id", "parameter_list_length")
-RESERVE_6_UNSUPPORTED = ("third_party", "third_party_device_id", "extent")
-
 
 def _report_supported_operation_codes(device: Device, cdb: spc.ReportSupportedOperationCodes, call: Call) -> Done:
     return report_supported_operation_codes((row for row in TABLE if row.available(device)), cdb)
-
-
-def _read(name: str, clause: str) -> Row:
-    """The row of a command that reads the medium and has RDPROTECT."""
-    return Row(name=name, access=AS_READ, clause=clause, medium_access=True, unsupported=("rdprotect",))
-
-
-def _verify(name: str, clause: str) -> Row:
-    """The row of a command that reads the medium and has VRPROTECT."""
-    return Row(name=name, access=AS_READ, clause=clause, medium_access=True, unsupported=("vrprotect",))
-
-
-def _write(name: str, clause: str, *unsupported: str) -> Row:
-    """The row of a command that writes the medium and has WRPROTECT."""
-    return Row(
-        name=name,
-        access=AS_WRITE,
-        clause=clause,
-        medium_access=True,
-        unsupported=("wrprotect", *unsupported),
-    )
-
-
-def _long_read(name: str, clause: str, layout: type[block.LongRead]) -> Command:
-    """The row of a READ that is used all the time."""
-    return shortened(command(_read(name, clause), layout, block.read), read_shortcut)
-
-
-def _long_write(name: str, clause: str, layout: type[block.LongWrite]) -> Command:
-    """The row of a WRITE that is used all the time."""
-    return shortened(command(_write(name, clause), layout, block.write, block.wanted_by_write), write_shortcut)
-
-
-def _medium(name: str, clause: str, access: Access) -> Row:
-    """The row of another command that needs the medium."""
-    return Row(name=name, access=access, clause=clause, medium_access=True)
-
-
-def _reservation(name: str, clause: str, access: Access, *unsupported: str) -> Row:
-    """The row of a command that makes or ends an SPC-2 reservation."""
-    return Row(name=name, access=access, clause=clause, exclusive=True, unsupported=unsupported)
-
-
-def _reserve_in(action: InAction) -> Command:
-    """The row of a service action of PERSISTENT RESERVE IN."""
-    row = Row(
-        name=f"PERSISTENT RESERVE IN, {action}",
-        access=ALWAYS,
-        clause="SPC4r37 6.15",
-        service_action=action,
-        available=lambda device: action in device.personality.in_actions,
-    )
-    return command(row, spc.PersistentReserveIn, persistent_reserve_in)
-
-
-def _reserve_out(action: OutAction, access: Access) -> Command:
-    """The row of a service action of PERSISTENT RESERVE OUT."""
-    row = Row(
-        name=command_name(action),
-        access=access,
-        clause="SPC4r37 6.16",
-        exclusive=True,
-        service_action=action,
-        available=lambda device: action in device.personality.out_actions,
-    )
-    return command(row, spc.PersistentReserveOut, persistent_reserve_out, wanted_by_persistent_reserve_out)
 
 
 # What an operator may do without being a nexus; no initiator can send it. Source: none, it is ours
@@ -129,6 +84,7 @@ OVERRULING: Mapping[OutAction, Command] = {
             attention=False,
             exclusive=True,
             service_action=action,
+            sanitizing=always,
         ),
         spc.PersistentReserveOut,
         overruling,
@@ -144,13 +100,23 @@ TABLE: tuple[Command, ...] = (
         primary.test_unit_ready,
     ),
     command(
-        Row(name="REQUEST SENSE", access=UNCONDITIONALLY, clause="SPC4r37 6.39", attention=False),
+        Row(
+            name="REQUEST SENSE",
+            access=UNCONDITIONALLY,
+            clause="SPC4r37 6.39",
+            attention=False,
+            sanitizing=always,
+        ),
         spc.RequestSense,
         primary.request_sense,
     ),
-    command(_medium("READ(6)", "SBC2r16 5.5", AS_READ), sbc.Read6, block.read_6),
-    command(_medium("WRITE(6)", "SBC2r16 5.24", AS_WRITE), sbc.Write6, block.write_6, block.wanted_by_write_6),
-    command(Row(name="INQUIRY", access=UNCONDITIONALLY, clause="SPC4r37 6.6", attention=False), spc.Inquiry, inquiry),
+    command(medium_row("READ(6)", "SBC2r16 5.5", AS_READ), sbc.Read6, block.read_6),
+    command(medium_row("WRITE(6)", "SBC2r16 5.24", AS_WRITE), sbc.Write6, block.write_6, block.wanted_by_write_6),
+    command(
+        Row(name="INQUIRY", access=UNCONDITIONALLY, clause="SPC4r37 6.6", attention=False, sanitizing=always),
+        spc.Inquiry,
+        inquiry,
+    ),
     command(
         Row(name="MODE SELECT(6)", access=AS_WRITE, clause="SPC4r37 6.11", exclusive=True),
         spc.ModeSelect6,
@@ -158,16 +124,20 @@ TABLE: tuple[Command, ...] = (
         modes.parameter_list_length,
     ),
     command(
-        _reservation("RESERVE(6)", "SPC2r20 7.22", ALWAYS, *RESERVE_6_UNSUPPORTED, "extent_list_length"),
+        reservation_row("RESERVE(6)", "SPC2r20 7.22", ALWAYS, *RESERVE_6_UNSUPPORTED, "extent_list_length"),
         spc.Reserve6,
         primary.reserve,
     ),
     command(
-        _reservation("RELEASE(6)", "SPC2r20 7.17", EVERYBODY, *RESERVE_6_UNSUPPORTED),
+        reservation_row("RELEASE(6)", "SPC2r20 7.17", EVERYBODY, *RESERVE_6_UNSUPPORTED),
         spc.Release6,
         primary.release,
     ),
-    command(Row(name="MODE SENSE(6)", access=AS_READ, clause="SPC4r37 6.13"), spc.ModeSense6, modes.mode_sense_6),
+    command(
+        Row(name="MODE SENSE(6)", access=AS_READ, clause="SPC4r37 6.13", sanitizing=asks_for_readable_page),
+        spc.ModeSense6,
+        modes.mode_sense_6,
+    ),
     command(
         Row(name="START STOP UNIT", access=AS_WRITE, clause="SBC3r36 5.25"),
         sbc.StartStopUnit,
@@ -180,25 +150,29 @@ TABLE: tuple[Command, ...] = (
         media.prevent_allow_medium_removal,
         relaxed=media.prevent_access,
     ),
-    command(_medium("READ CAPACITY(10)", "SBC3r36 5.15", EVERYBODY), sbc.ReadCapacity10, media.read_capacity_10),
-    _long_read("READ(10)", "SBC3r36 5.11", sbc.Read10),
-    _long_write("WRITE(10)", "SBC3r36 5.33", sbc.Write10),
     command(
-        _write("WRITE AND VERIFY(10)", "SBC3r36 5.37"),
+        medium_row("READ CAPACITY(10)", "SBC3r36 5.15", EVERYBODY)._replace(sanitizing=always),
+        sbc.ReadCapacity10,
+        media.read_capacity_10,
+    ),
+    long_read("READ(10)", "SBC3r36 5.11", sbc.Read10),
+    long_write("WRITE(10)", "SBC3r36 5.33", sbc.Write10),
+    command(
+        write_row("WRITE AND VERIFY(10)", "SBC3r36 5.37"),
         sbc.WriteAndVerify10,
         block.write_and_verify,
         block.wanted_by_write,
     ),
-    command(_verify("VERIFY(10)", "SBC3r36 5.29"), sbc.Verify10, block.verify, block.wanted_by_verify),
-    command(_medium("PRE-FETCH(10)", "SBC3r36 5.8", AS_READ), sbc.PreFetch10, media.pre_fetch),
+    command(verify_row("VERIFY(10)", "SBC3r36 5.29"), sbc.Verify10, block.verify, block.wanted_by_verify),
+    command(medium_row("PRE-FETCH(10)", "SBC3r36 5.8", AS_READ), sbc.PreFetch10, media.pre_fetch),
     command(
-        _medium("SYNCHRONIZE CACHE(10)", "SBC3r36 5.26", AS_WRITE),
+        medium_row("SYNCHRONIZE CACHE(10)", "SBC3r36 5.26", AS_WRITE),
         sbc.SynchronizeCache10,
         media.synchronize_cache,
     ),
-    command(_medium("READ DEFECT DATA(10)", "SBC3r36 5.17", AS_READ), ReadDefectData10, read_defect_data),
+    command(medium_row("READ DEFECT DATA(10)", "SBC3r36 5.17", AS_READ), ReadDefectData10, read_defect_data),
     command(
-        _write("WRITE SAME(10)", "SBC3r36 5.43", "anchor"),
+        write_row("WRITE SAME(10)", "SBC3r36 5.43", "anchor"),
         sbc.WriteSame10,
         provisioning.write_same_10,
         provisioning.wanted_by_write_same_10,
@@ -216,13 +190,21 @@ TABLE: tuple[Command, ...] = (
         provisioning.unmap,
         provisioning.wanted_by_unmap,
     ),
+    command(sanitize_row(Method.OVERWRITE), Sanitize, overwrite, wanted_by_overwrite),
+    command(sanitize_row(Method.BLOCK_ERASE, "parameter_list_length"), Sanitize, erase),
+    command(sanitize_row(Method.CRYPTOGRAPHIC_ERASE, "parameter_list_length"), Sanitize, erase),
+    command(sanitize_row(EXIT_FAILURE_MODE, "parameter_list_length"), Sanitize, exit_failure_mode),
     command(
         Row(name="LOG SELECT", access=AS_WRITE, clause="SPC4r37 6.7"),
         spc.LogSelect,
         logs.log_select,
         logs.parameter_list_length,
     ),
-    command(Row(name="LOG SENSE", access=ALWAYS, clause="SPC4r37 6.8"), spc.LogSense, logs.log_sense),
+    command(
+        Row(name="LOG SENSE", access=ALWAYS, clause="SPC4r37 6.8", sanitizing=asks_for_temperature),
+        spc.LogSense,
+        logs.log_sense,
+    ),
     command(
         Row(name="MODE SELECT(10)", access=AS_WRITE, clause="SPC4r37 6.12", exclusive=True),
         spc.ModeSelect10,
@@ -230,30 +212,30 @@ TABLE: tuple[Command, ...] = (
         modes.parameter_list_length,
     ),
     command(
-        _reservation("RESERVE(10)", "SPC2r20 7.21", ALWAYS, *RESERVE_10_UNSUPPORTED),
+        reservation_row("RESERVE(10)", "SPC2r20 7.21", ALWAYS, *RESERVE_10_UNSUPPORTED),
         spc.Reserve10,
         primary.reserve,
     ),
     command(
-        _reservation("RELEASE(10)", "SPC2r20 7.16", EVERYBODY, *RESERVE_10_UNSUPPORTED),
+        reservation_row("RELEASE(10)", "SPC2r20 7.16", EVERYBODY, *RESERVE_10_UNSUPPORTED),
         spc.Release10,
         primary.release,
     ),
     command(
-        Row(name="MODE SENSE(10)", access=AS_READ, clause="SPC4r37 6.14"),
+        Row(name="MODE SENSE(10)", access=AS_READ, clause="SPC4r37 6.14", sanitizing=asks_for_readable_page),
         spc.ModeSense10,
         modes.mode_sense_10,
     ),
-    *map(_reserve_in, InAction),
-    _reserve_out(OutAction.REGISTER, ALWAYS),
-    _reserve_out(OutAction.RESERVE, Access.HOLDER),
-    _reserve_out(OutAction.RELEASE, Access.AS_REGISTRANT),
-    _reserve_out(OutAction.CLEAR, Access.AS_REGISTRANT),
-    _reserve_out(OutAction.PREEMPT, Access.AS_REGISTRANT),
-    _reserve_out(OutAction.PREEMPT_AND_ABORT, Access.AS_REGISTRANT),
-    _reserve_out(OutAction.REGISTER_AND_IGNORE_EXISTING_KEY, ALWAYS),
-    _reserve_out(OutAction.REGISTER_AND_MOVE, Access.HOLDER),
-    _reserve_out(OutAction.REPLACE_LOST_RESERVATION, Access.AS_REGISTRANT | Access.LOST),
+    *map(reserve_in, InAction),
+    reserve_out(OutAction.REGISTER, ALWAYS),
+    reserve_out(OutAction.RESERVE, Access.HOLDER),
+    reserve_out(OutAction.RELEASE, Access.AS_REGISTRANT),
+    reserve_out(OutAction.CLEAR, Access.AS_REGISTRANT),
+    reserve_out(OutAction.PREEMPT, Access.AS_REGISTRANT),
+    reserve_out(OutAction.PREEMPT_AND_ABORT, Access.AS_REGISTRANT),
+    reserve_out(OutAction.REGISTER_AND_IGNORE_EXISTING_KEY, ALWAYS),
+    reserve_out(OutAction.REGISTER_AND_MOVE, Access.HOLDER),
+    reserve_out(OutAction.REPLACE_LOST_RESERVATION, Access.AS_REGISTRANT | Access.LOST),
     command(
         Row(name="EXTENDED COPY(LID1)", access=AS_WRITE, clause="SPC4r37 6.5", medium_access=True),
         ExtendedCopyLid1,
@@ -270,14 +252,14 @@ TABLE: tuple[Command, ...] = (
         ReceiveCopyOperatingParameters,
         receive_copy_operating_parameters,
     ),
-    _long_read("READ(16)", "SBC3r36 5.13", sbc.Read16),
+    long_read("READ(16)", "SBC3r36 5.13", sbc.Read16),
     command(
-        _write("COMPARE AND WRITE", "SBC3r36 5.2"),
+        write_row("COMPARE AND WRITE", "SBC3r36 5.2"),
         sbc.CompareAndWrite,
         block.compare_and_write,
         block.wanted_by_compare_and_write,
     ),
-    _long_write("WRITE(16)", "SBC3r36 5.35", sbc.Write16),
+    long_write("WRITE(16)", "SBC3r36 5.35", sbc.Write16),
     command(
         Row(name="ORWRITE(16)", access=AS_WRITE, clause="SBC3r36 5.5", medium_access=True, unsupported=("orprotect",)),
         sbc.OrWrite16,
@@ -298,38 +280,47 @@ TABLE: tuple[Command, ...] = (
         wanted_by_write_atomic,
     ),
     command(
-        _write("WRITE AND VERIFY(16)", "SBC3r36 5.39"),
+        write_row("WRITE AND VERIFY(16)", "SBC3r36 5.39"),
         sbc.WriteAndVerify16,
         block.write_and_verify,
         block.wanted_by_write,
     ),
-    command(_verify("VERIFY(16)", "SBC3r36 5.31"), sbc.Verify16, block.verify, block.wanted_by_verify),
-    command(_medium("PRE-FETCH(16)", "SBC3r36 5.9", AS_READ), sbc.PreFetch16, media.pre_fetch),
+    command(verify_row("VERIFY(16)", "SBC3r36 5.31"), sbc.Verify16, block.verify, block.wanted_by_verify),
+    command(medium_row("PRE-FETCH(16)", "SBC3r36 5.9", AS_READ), sbc.PreFetch16, media.pre_fetch),
     command(
-        _medium("SYNCHRONIZE CACHE(16)", "SBC3r36 5.27", AS_WRITE),
+        medium_row("SYNCHRONIZE CACHE(16)", "SBC3r36 5.27", AS_WRITE),
         sbc.SynchronizeCache16,
         media.synchronize_cache,
     ),
     command(
-        _write("WRITE SAME(16)", "SBC3r36 5.44", "anchor"),
+        write_row("WRITE SAME(16)", "SBC3r36 5.44", "anchor"),
         sbc.WriteSame16,
         provisioning.write_same_16,
         provisioning.wanted_by_write_same_16,
     ),
-    command(_medium("READ CAPACITY(16)", "SBC3r36 5.16", EVERYBODY), sbc.ReadCapacity16, media.read_capacity_16),
-    command(_medium("GET LBA STATUS", "SBC3r36 5.4", AS_READ), sbc.GetLbaStatus, provisioning.get_lba_status),
     command(
-        Row(name="REPORT LUNS", access=UNCONDITIONALLY, clause="SPC4r37 6.33", attention=False),
+        medium_row("READ CAPACITY(16)", "SBC3r36 5.16", EVERYBODY)._replace(sanitizing=always),
+        sbc.ReadCapacity16,
+        media.read_capacity_16,
+    ),
+    command(medium_row("GET LBA STATUS", "SBC3r36 5.4", AS_READ), sbc.GetLbaStatus, provisioning.get_lba_status),
+    command(
+        Row(name="REPORT LUNS", access=UNCONDITIONALLY, clause="SPC4r37 6.33", attention=False, sanitizing=always),
         spc.ReportLuns,
         primary.report_luns,
     ),
     command(
-        Row(name="REPORT SUPPORTED OPERATION CODES", access=AS_READ, clause="SPC4r37 6.35"),
+        Row(name="REPORT SUPPORTED OPERATION CODES", access=AS_READ, clause="SPC4r37 6.35", sanitizing=always),
         spc.ReportSupportedOperationCodes,
         _report_supported_operation_codes,
     ),
     command(
-        Row(name="REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", access=AS_READ, clause="SPC4r37 6.36"),
+        Row(
+            name="REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS",
+            access=AS_READ,
+            clause="SPC4r37 6.36",
+            sanitizing=always,
+        ),
         spc.ReportSupportedTaskManagementFunctions,
         report_supported_task_management_functions,
     ),
@@ -344,16 +335,16 @@ TABLE: tuple[Command, ...] = (
         set_timestamp,
         wanted_by_set_timestamp,
     ),
-    _long_read("READ(12)", "SBC3r36 5.12", sbc.Read12),
-    _long_write("WRITE(12)", "SBC3r36 5.34", sbc.Write12),
+    long_read("READ(12)", "SBC3r36 5.12", sbc.Read12),
+    long_write("WRITE(12)", "SBC3r36 5.34", sbc.Write12),
     command(
-        _write("WRITE AND VERIFY(12)", "SBC3r36 5.38"),
+        write_row("WRITE AND VERIFY(12)", "SBC3r36 5.38"),
         sbc.WriteAndVerify12,
         block.write_and_verify,
         block.wanted_by_write,
     ),
-    command(_verify("VERIFY(12)", "SBC3r36 5.30"), sbc.Verify12, block.verify, block.wanted_by_verify),
-    command(_medium("READ DEFECT DATA(12)", "SBC3r36 5.18", AS_READ), ReadDefectData12, read_defect_data),
+    command(verify_row("VERIFY(12)", "SBC3r36 5.30"), sbc.Verify12, block.verify, block.wanted_by_verify),
+    command(medium_row("READ DEFECT DATA(12)", "SBC3r36 5.18", AS_READ), ReadDefectData12, read_defect_data),
 )
 
 _ROWS: Mapping[tuple[int, int | None], Command] = {(row.operation_code, row.service_action): row for row in TABLE}

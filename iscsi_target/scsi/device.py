@@ -12,6 +12,7 @@ from iscsi_target.scsi.copy_log import CopyLog
 from iscsi_target.scsi.nexus import Nexus, TargetPort
 from iscsi_target.scsi.personality import STRICT, Personality, Quirk
 from iscsi_target.scsi.reservations import Reservations, Spc2Reservation
+from iscsi_target.scsi.sanitization import Sanitization
 from iscsi_target.scsi.statistics import Statistics
 from iscsi_target.scsi.status import CheckCondition, StatusError
 from iscsi_target.scsi.task import UnitState
@@ -84,6 +85,7 @@ class Features(NamedTuple):
     thin            True for logical block provisioning: UNMAP and WRITE SAME with UNMAP
     unmaps_any_pattern   True when WRITE SAME with UNMAP deallocates whatever block came with it
     rotation_rate   MEDIUM ROTATION RATE of VPD page B1h; 1 is non-rotating
+    sanitize_s      how long a sanitize operation lasts at least, in seconds, so that a laboratory can see it
     Source: SBC3r36 4.7, 6.5.2
     """
 
@@ -93,6 +95,7 @@ class Features(NamedTuple):
     thin: bool = True
     unmaps_any_pattern: bool = False
     rotation_rate: int = 1
+    sanitize_s: float = 0.0
 
 
 class PortIdentity(NamedTuple):
@@ -121,6 +124,7 @@ class Device:
     clock_ahead_ms     how far the unit's clock was set ahead of the host's, or None when it never was
     spc2_reservation   the SPC-2 reservation
     reservations  the persistent reservations
+    sanitization  a sanitize operation that has not ended or has failed, or None
     copies        what became of copies, as of statistics
     statistics    what the unit has done; counting is no assignment, so the epoch stays
     epoch         another object after every assignment to any of these; what was found out in another may not hold
@@ -139,6 +143,7 @@ class Device:
     clock_ahead_ms: int | None = None
     spc2_reservation: Spc2Reservation = field(default_factory=Spc2Reservation)
     reservations: Reservations = field(default_factory=Reservations)
+    sanitization: Sanitization | None = None
     statistics: Statistics = field(default_factory=Statistics)
     copies: CopyLog = field(default_factory=CopyLog)
     epoch: object = field(default=None, init=False, repr=False, compare=False)
@@ -174,6 +179,7 @@ class Device:
         return UnitState(
             mode_pages=(modes or self.modes).saved,
             reservations=(reservations or self.reservations).stored,
+            sanitization=self.sanitization,
         )
 
     def spc2_excludes(self, nexus: Nexus) -> bool:

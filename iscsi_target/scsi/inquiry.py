@@ -33,6 +33,7 @@ BINARY, ASCII, UTF8 = 1, 2, 3  # CODE SET. Source: SPC4r37 7.8.6.1
 LOGICAL_UNIT, TARGET_PORT, TARGET_DEVICE = 0, 1, 2  # ASSOCIATION
 T10, NAA, RELATIVE_TARGET_PORT, TARGET_PORT_GROUP, SCSI_NAME = 1, 3, 4, 5, 8  # DESIGNATOR TYPE
 MAX_DESIGNATOR_BYTES = 255  # DESIGNATOR LENGTH is one byte
+READABLE = 0b01  # WABEREQ and WACEREQ: reads complete with GOOD. Source: SBC3r36 6.5.2
 THIN_PROVISIONED = 2  # PROVISIONING TYPE. Source: SBC3r36 6.5.4
 NO_UNIT = Identity(vendor="NONE", product="NO LOGICAL UNIT", revision="0", serial="", naa=b"")
 
@@ -199,9 +200,14 @@ def _block_limits(device: Device, nexus: Nexus) -> bytes:
 
 
 def _block_device_characteristics(device: Device, nexus: Nexus) -> bytes:
-    """Says VBULS too: a deallocated block is compared as the zeros that it reads as. Source: SBC3r36 6.5.2"""
+    """Says that what was erased can be read without being written, and that a deallocated block is compared as zeros.
+
+    Source: SBC3r36 6.5.2
+    """
     features = device.features
-    return BlockDeviceCharacteristics(medium_rotation_rate=features.rotation_rate, vbuls=features.thin).pack()
+    return BlockDeviceCharacteristics(
+        medium_rotation_rate=features.rotation_rate, wabereq=READABLE, wacereq=READABLE, vbuls=features.thin
+    ).pack()
 
 
 def _logical_block_provisioning(device: Device, nexus: Nexus) -> bytes:

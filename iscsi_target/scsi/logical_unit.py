@@ -13,6 +13,8 @@ check until the save before it is over, so it starts from what was adopted. A ta
 adopts what is on disk all the same, and only its status stays away; as what was saved is then current too, a reset in
 between makes no difference. The same commands are those that change reservations, so that no two changes overlap.
 
+A sanitize operation belongs to no task: `sanitizer` carries it out, which is asked for its next step after every input.
+
 PERSISTENT RESERVE OUT is over when every task that it aborts is. It waits for tasks that were there before it only, so
 two of them cannot wait for each other.
 """
@@ -26,50 +28,54 @@ from iscsi_target.scsi.checks import examine
 from iscsi_target.scsi.chronicle import Chronicle
 from iscsi_target.scsi.command import Command
 from iscsi_target.scsi.device import Device
+from iscsi_target.scsi.endings import Endings
 from iscsi_target.scsi.lane import Lane
 from iscsi_target.scsi.log_pages import RESETTABLE
 from iscsi_target.scsi.medium_faults import condition
-from iscsi_target.scsi.nexus import OPERATOR, Nexus
+from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.nexus_table import NexusTable
 from iscsi_target.scsi.open_task import (
     COLLECTING,
     FENCING,
     READY,
+    SANITIZING,
     Collecting,
     Fate,
     Fence,
-    Fencing,
     OpenTask,
     Over,
     Performing,
     Ready,
     Saving,
     Waiting,
-    WaitingToSave,
 )
 from iscsi_target.scsi.open_tasks import OpenTasks
 from iscsi_target.scsi.operations import BLOCKS, Attempt, Buffer, MediumError, Outcome, attempt_nothing
 from iscsi_target.scsi.reservation_request import TasksAborted, Told, ToldAll, Transition
+from iscsi_target.scsi.sanitization import Sanitization
+from iscsi_target.scsi.sanitizer import Sanitizer
 from iscsi_target.scsi.status import (
     InvalidTaskAttribute,
     ParameterListLengthError,
-    Status,
     StatusError,
     TaskSetFull,
     UnitAttention,
 )
 from iscsi_target.scsi.task import (
-    Aborted,
+    Adopted,
+    Begin,
     Call,
     Change,
     Collect,
-    Completed,
     Done,
     Function,
+    Leave,
     Managed,
     ManagementRequest,
+    Milestone,
     Perform,
     Persist,
+    Reached,
     Reply,
     Save,
     Task,
@@ -81,9 +87,6 @@ from iscsi_target.scsi.task import (
 from iscsi_target.scsi.task_set import Turn
 from iscsi_target.scsi.timeline import Entry
 from iscsi_target.wire.layout import LayoutError
-
-QERR_ABORT_ALL = 1  # QERR = 01b
-QERR_ABORT_NEXUS = 3  # QERR = 11b
 
 RESETS = {
     Function.LOGICAL_UNIT_RESET: AttentionCode.BUS_DEVICE_RESET_FUNCTION_OCCURRED,
@@ -108,8 +111,10 @@ class LogicalUnit:
         self.nexuses = NexusTable()
         self._tasks = OpenTasks()
         self._chronicle = Chronicle(device)
+        self._sanitizer = Sanitizer(name, device)
         self._saving = False
         self._outbox: list[UnitAction] = []
+        self._endings = Endings(device, self.nexuses, self._tasks, self._chronicle, self._outbox)
 
     @property
     def open_tasks(self) -> int:
@@ -161,7 +166,7 @@ class LogicalUnit:
         if self._tasks.order.has_room(task.nexus):
             self._admit(task)
         else:
-            self._refuse(task, TaskSetFull())
+            self._endings.refuse(task, TaskSetFull())
         return self._run()
 
     def data_received(self, task: Task, data_out: Buffer) -> list[UnitAction]:
@@ -189,6 +194,9 @@ class LogicalUnit:
 
     def finished(self, ticket: Ticket, result: Outcome | MediumError) -> list[UnitAction]:
         """Takes in what became of a Perform or a Persist."""
+        if ticket is self._sanitizer:
+            self._sanitized(result)
+            return self._run()
         entry = self._tasks.redeem(ticket)
         match entry.phase:
             case Performing(turn, work):
@@ -201,6 +209,19 @@ class LogicalUnit:
                 self._tasks.retry_savers()
         return self._run()
 
+    def rested(self) -> list[UnitAction]:
+        """Takes in that the time of a Rest is over."""
+        self._sanitized(None)
+        return self._run()
+
+    def resume(self) -> list[UnitAction]:
+        """Goes on with what a former life of the unit has left unfinished; any other input does so too."""
+        return self._run()
+
+    def halt(self) -> None:
+        """Goes no further with what belongs to no task, because the medium is to be closed."""
+        self._sanitizer.halt()
+
     def manage(self, request: ManagementRequest) -> list[UnitAction]:
         """Performs a task management function; exactly one Managed tells when all tasks in its scope are over.
 
@@ -210,7 +231,7 @@ class LogicalUnit:
         scope = self._tasks.in_scope(request)
         found = bool(scope) or request.function is not Function.ABORT_TASK
         fence = Fence.around(scope, lambda: self._outbox.append(Managed(request.number, found)))
-        self._abort_all(scope, request.nexus, tell_others=request.function is Function.CLEAR_TASK_SET)
+        self._endings.abort_all(scope, request.nexus, tell_others=request.function is Function.CLEAR_TASK_SET)
         if request.function in RESETS:
             self._reset(RESETS[request.function])
         fence.lower()
@@ -232,18 +253,14 @@ class LogicalUnit:
             code = self.nexuses.take(task.nexus, interlocked=interlocked) if subject_to_attention else None
             refusal = error if code is None else UnitAttention(code)
             if command is not None:
-                self._note_refusal(task, command, refusal)
-            self._refuse(task, refusal)
+                self._endings.note_refusal(task, command, refusal)
+            self._endings.refuse(task, refusal)
             return
         collects = wanted > 0 and task.expects_data and task.data_out is None
         if collects:
             self._outbox.append(Collect(task, wanted))
         data_out = (task.data_out or b"")[:wanted]
         self._tasks.enter(OpenTask(task, command, cdb, wanted, COLLECTING if collects else READY, data_out))
-
-    def _refuse(self, task: Task, error: StatusError) -> None:
-        self._outbox.append(Completed(task, error.status, self.device.sense_data(error)))
-        self._after_error(task.nexus, error)
 
     # From the start of a task to its end
 
@@ -261,7 +278,10 @@ class LogicalUnit:
                     pass
                 case _:
                     raise AssertionError(f"{entry.phase} cannot go on by itself")
-        actions, self._outbox = self._outbox, []
+        if self.device.sanitization is not None:
+            self._sanitize()
+        actions = self._outbox.copy()
+        self._outbox.clear()
         return actions
 
     def _start(self, entry: OpenTask) -> Reply:
@@ -280,33 +300,33 @@ class LogicalUnit:
         try:
             reply = step(entry, *arguments)
         except LayoutError:
-            self._fail(entry, ParameterListLengthError())
+            self._endings.fail(entry, ParameterListLengthError())
         except StatusError as error:
-            self._fail(entry, error)
+            self._endings.fail(entry, error)
         else:
             self._proceed(entry, reply)
 
     def _proceed(self, entry: OpenTask, reply: Reply) -> None:
         match reply:
             case Done():
-                self._complete(entry, reply)
+                self._endings.complete(entry, reply)
             case Work(operation):
-                self._tell_others(entry, reply)
+                self._endings.tell_others(entry, reply)
                 turn = Turn(entry.task, operation)
                 entry.phase = Waiting(turn, reply)
                 if self._tasks.turns.enter(turn):
                     self._take_turn(entry, turn, reply)
             case Change(transition):
                 self._change(entry, transition)
+            case Begin():
+                self._begin(entry, reply)
+            case Leave(failed):
+                self._leave_failure(entry, failed)
             case Save(state):
                 assert not self._saving
                 self._saving = True
                 entry.phase = Saving(reply)
                 self._outbox.append(Persist(entry, state, self.name))
-
-    def _tell_others(self, entry: OpenTask, reply: Done | Work) -> None:
-        if reply.attention is not None:
-            self.nexuses.establish(reply.attention, except_nexus=entry.task.nexus)
 
     # At the medium
 
@@ -327,7 +347,7 @@ class LogicalUnit:
         if entry.fate is Fate.ITS_OWN:
             self._settle(entry, self._finish, work, result)
         else:
-            self._end_aborted(entry)
+            self._endings.end_aborted(entry)
 
     def _finish(self, _: OpenTask, work: Work, result: Outcome | MediumError) -> Done:
         if isinstance(result, MediumError):
@@ -341,54 +361,78 @@ class LogicalUnit:
         if entry.fate is Fate.ITS_OWN:
             self._settle(entry, self._adopt, save, result)
         elif isinstance(result, MediumError):
-            self._end_aborted(entry)
+            self._endings.end_aborted(entry)
         else:
             self._adopt_aborted(entry, save.finish())
 
-    def _adopt(self, _: OpenTask, save: Save, result: Outcome | MediumError) -> Done | Work | Change:
+    def _adopt(self, _: OpenTask, save: Save, result: Outcome | MediumError) -> Adopted:
         if isinstance(result, MediumError):
             raise save.failure()
         return save.finish()
 
-    def _adopt_aborted(self, entry: OpenTask, reply: Done | Work | Change) -> None:
+    def _adopt_aborted(self, entry: OpenTask, reply: Adopted) -> None:
         """Lets what is on disk hold, although the command that wanted it was aborted meanwhile."""
-        if isinstance(reply, Change):
-            self._change(entry, reply.transition)
-        else:
-            self._tell_others(entry, reply)
-            self._end_aborted(entry)
+        match reply:
+            case Change(transition):
+                self._change(entry, transition)
+            case Begin():
+                self._begin(entry, reply)
+            case Leave(failed):
+                self._leave_failure(entry, failed)
+            case _:
+                self._endings.tell_others(entry, reply)
+                self._endings.end_aborted(entry)
 
-    def _complete(self, entry: OpenTask, done: Done) -> None:
-        self._outbox.append(Completed(entry.task, done.status, b"", done.data_in, entry.wanted))
-        self._tell_others(entry, done)
-        self._leave(entry)
+    # Sanitize operations
 
-    def _fail(self, entry: OpenTask, error: StatusError) -> None:
-        self._note_refusal(entry.task, entry.command, error)
-        self._outbox.append(Completed(entry.task, error.status, self.device.sense_data(error), wanted=entry.wanted))
-        self._leave(entry)
-        self._after_error(entry.task.nexus, error)
+    def _begin(self, entry: OpenTask, begin: Begin) -> None:
+        """Lets a sanitize operation begin; its command holds up no other any more.
 
-    def _after_error(self, nexus: Nexus, error: StatusError) -> None:
-        """Does what QERR wants done to the other tasks after CHECK CONDITION, and UA_INTLCK_CTRL after refusals.
-
-        Source: SPC4r37 7.5.8
+        Source: SBC3r36 4.11.2, 5.24.1
         """
-        if nexus == OPERATOR:
-            return
-        if self.device.modes.attends_to_refusals:
-            self.nexuses.establish_refused(nexus, error.status)
-        if error.status is not Status.CHECK_CONDITION:
-            return
-        if self.device.qerr == QERR_ABORT_ALL:
-            self._abort_all(self._tasks.all(), nexus, tell_others=True)
-        elif self.device.qerr == QERR_ABORT_NEXUS:
-            self._abort_all(self._tasks.of(nexus), nexus, tell_others=False)
+        self.device.sanitization = begin.sanitization
+        self._sanitizer.begin()
+        self._outbox.append(Reached(Milestone.BEGUN, begin.sanitization, entry.task.nexus))
+        self._endings.make_way(entry)
+        self._tasks.stand_back(entry)
+        if entry.fate is not Fate.ITS_OWN:
+            self._endings.end_aborted(entry)
+        elif begin.immediate:
+            self._endings.complete(entry, Done())
+        else:
+            entry.phase = SANITIZING
 
-    def _leave(self, entry: OpenTask) -> None:
-        self._tasks.leave(entry)
-        for fence in entry.fences:
-            fence.lower()
+    def _leave_failure(self, entry: OpenTask, failed: Sanitization) -> None:
+        self.device.sanitization = None
+        self._outbox.append(Reached(Milestone.FAILURE_LEFT, failed, entry.task.nexus))
+        if entry.fate is Fate.ITS_OWN:
+            self._endings.complete(entry, Done())
+        else:
+            self._endings.end_aborted(entry)
+
+    def _sanitize(self) -> None:
+        """Has the next step of the sanitize operation done, when there is one and nothing is in its way."""
+        action = self._sanitizer.step(quiet=not self._tasks.turns, storing=self._saving)
+        if action is not None:
+            self._saving = self._saving or isinstance(action, Persist)
+            self._outbox.append(action)
+
+    def _sanitized(self, result: Outcome | MediumError) -> None:
+        """Takes in what became of a step; with the last one, the command ends that waits for it."""
+        if self._sanitizer.stores:
+            self._saving = False
+            self._tasks.retry_savers()
+        before = self.device.sanitization
+        self._sanitizer.finished(result)
+        now = self.device.sanitization
+        if before is None or before.failed or (now is not None and not now.failed):
+            return
+        self._outbox.append(Reached(Milestone.ENDED if now is None else Milestone.FAILED, before))
+        for entry in self._tasks.sanitizing():
+            if now is None:
+                self._endings.complete(entry, Done())
+            else:
+                self._endings.fail(entry, now.refusal)
 
     # Reservations
 
@@ -413,62 +457,14 @@ class LogicalUnit:
         scope = [other for other in self._tasks.of(*victims) if other is not entry]
         entry.phase = FENCING
         fence = Fence.around(scope, lambda: self._fenced(entry))
-        self._abort_all(scope, entry.task.nexus, tell_others=True)
+        self._endings.abort_all(scope, entry.task.nexus, tell_others=True)
         fence.lower()
 
     def _fenced(self, entry: OpenTask) -> None:
         if entry.fate is Fate.ITS_OWN:
-            self._complete(entry, Done())
+            self._endings.complete(entry, Done())
         else:
-            self._end_aborted(entry)
-
-    def _note_refusal(self, task: Task, command: Command, error: StatusError) -> None:
-        noted = self._chronicle.refused(task, command, error)
-        if noted is not None:
-            self._outbox.append(noted)
-
-    # Aborting
-
-    def _abort_all(self, scope: list[OpenTask], cause: Nexus, *, tell_others: bool) -> None:
-        """Aborts tasks on account of a nexus.
-
-        cause         its own tasks end in silence, those of others as TAS says
-        tell_others   True gives a unit attention to the others whose tasks end in silence
-        Source: SAM5r21 5.7, SPC4r37 7.5.8 (TAS)
-        """
-        others = Fate.TASK_ABORTED if self.device.task_aborted_status else Fate.SILENCE
-        hushed: dict[Nexus, None] = {}
-        for entry in scope:
-            foreign = entry.task.nexus != cause
-            if foreign and entry.fate is Fate.ITS_OWN and others is Fate.SILENCE:
-                hushed[entry.task.nexus] = None
-            self._abort(entry, others if foreign else Fate.SILENCE)
-        if tell_others:
-            for nexus in hushed:
-                self.nexuses.establish_for(nexus, AttentionCode.COMMANDS_CLEARED_BY_ANOTHER_INITIATOR)
-
-    def _abort(self, entry: OpenTask, fate: Fate) -> None:
-        if entry.fate is not Fate.SILENCE:
-            entry.fate = fate
-        match entry.phase:
-            case Performing() | Saving() | Fencing():
-                pass
-            case Waiting(turn):
-                self._tasks.leave_turn(turn)
-                self._end_aborted(entry)
-            case Collecting() | Ready() | WaitingToSave():
-                self._end_aborted(entry)
-            case Over():
-                raise AssertionError("a task that has ended cannot be aborted")
-
-    def _end_aborted(self, entry: OpenTask) -> None:
-        if isinstance(entry.phase, Waiting | Performing):
-            entry.phase.work.abandon()
-        if entry.fate is Fate.TASK_ABORTED:
-            self._outbox.append(Completed(entry.task, Status.TASK_ABORTED, wanted=entry.wanted))
-        else:
-            self._outbox.append(Aborted(entry.task))
-        self._leave(entry)
+            self._endings.end_aborted(entry)
 
     def _reset(self, code: AttentionCode) -> None:
         """Brings the unit to the state after a reset; every nexus learns of it, the one that asked for it too.

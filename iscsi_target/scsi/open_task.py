@@ -17,6 +17,7 @@ class Fate(Enum):
 
     ITS_OWN = "as its command comes out"
     TASK_ABORTED = "TASK ABORTED status"
+    SANITIZED = "CHECK CONDITION, as a sanitize operation has begun"
     SILENCE = "no status"
 
 
@@ -64,16 +65,22 @@ class Fencing:
     __slots__ = ()
 
 
+class Sanitizing:
+    """It has begun a sanitize operation and ends with it."""
+
+    __slots__ = ()
+
+
 class Over:
     """It has ended."""
 
     __slots__ = ()
 
 
-COLLECTING, READY, FENCING, OVER = Collecting(), Ready(), Fencing(), Over()
+COLLECTING, READY, FENCING, SANITIZING, OVER = Collecting(), Ready(), Fencing(), Sanitizing(), Over()
 """These hold nothing, so one of each serves all tasks."""
 
-Phase = Collecting | Ready | Waiting | Performing | WaitingToSave | Saving | Fencing | Over
+Phase = Collecting | Ready | Waiting | Performing | WaitingToSave | Saving | Fencing | Sanitizing | Over
 
 
 class Fence:

@@ -6,7 +6,7 @@ It keeps the books and decides nothing of commands: no handlers, no statuses, no
 from collections import deque
 
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
-from iscsi_target.scsi.open_task import OVER, READY, OpenTask, Performing, Ready, Saving, WaitingToSave
+from iscsi_target.scsi.open_task import OVER, READY, OpenTask, Performing, Ready, Sanitizing, Saving, WaitingToSave
 from iscsi_target.scsi.task import Function, ManagementRequest, Task, Ticket
 from iscsi_target.scsi.task_set import TaskSet, Turn, Turns
 
@@ -46,7 +46,7 @@ class OpenTasks:
         Source: SAM5r21 8.5, 8.6
         """
         self.entries[entry.task] = entry
-        if self.order.enter(entry.task):
+        if self.order.enter(entry.task, first=entry.command.row.head_of_queue):
             self._enable(entry)
 
     def leave(self, entry: OpenTask) -> None:
@@ -57,6 +57,11 @@ class OpenTasks:
         entry.phase = OVER
         del self.entries[entry.task]
         for task in self.order.leave(entry.task):
+            self._enable(self.entries[task])
+
+    def stand_back(self, entry: OpenTask) -> None:
+        """Lets a task that is not over hold up no other; those that are enabled by that become startable."""
+        for task in self.order.stand_back(entry.task):
             self._enable(self.entries[task])
 
     def _enable(self, entry: OpenTask) -> None:
@@ -98,6 +103,10 @@ class OpenTasks:
         return ticket
 
     # Scopes
+
+    def sanitizing(self) -> list[OpenTask]:
+        """Returns the tasks that end with the sanitize operation."""
+        return [entry for entry in self.entries.values() if isinstance(entry.phase, Sanitizing)]
 
     def all(self) -> list[OpenTask]:
         """Returns every open task of a nexus, oldest first; orders of the operator are out of everybody's reach."""

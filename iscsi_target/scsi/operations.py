@@ -15,7 +15,7 @@ from iscsi_target.wire.bits import either
 
 COMPARE_CHUNK_BYTES = 1 << 20  # bounds the memory of a verify of a long range
 COPY_CHUNK_BYTES = 1 << 20  # bounds the memory of a copy
-FILL_CHUNK_BYTES = 1 << 20  # bounds the memory of WRITE SAME
+FILL_CHUNK_BYTES = 1 << 20  # bounds the memory of WRITE SAME and of an erase
 MAX_EXTENTS = 4096  # of one allocation map; the caller asks again for the rest
 
 Buffer = bytes | bytearray | memoryview
@@ -294,6 +294,38 @@ class Unmap(NamedTuple):
             store.flush()
 
 
+class Erase(NamedTuple):
+    """Overwrites with zeros what is allocated of a range and brings them to stable storage; the outcome is None.
+
+    deallocate   True deallocates the range then, which is on stable storage too
+    Source: SBC3r36 4.11.1
+    """
+
+    offset_bytes: int
+    length_bytes: int
+    deallocate: bool
+
+    def perform(self, store: Store) -> None:
+        """Runs on the store; may block; raises MediumError."""
+        position, end = self.offset_bytes, self.offset_bytes + self.length_bytes
+        while position < end:
+            for extent in store.allocation(position, end - position):
+                position = extent.offset_bytes + extent.length_bytes
+                if extent.allocated:
+                    _write_zeros(store, extent)
+        store.flush()
+        if self.deallocate:
+            store.discard(self.offset_bytes, self.length_bytes)
+            store.flush()
+
+
+def _write_zeros(store: Store, extent: Extent) -> None:
+    zeros = memoryview(bytes(min(FILL_CHUNK_BYTES, extent.length_bytes)))
+    for start in range(0, extent.length_bytes, FILL_CHUNK_BYTES):
+        length = min(FILL_CHUNK_BYTES, extent.length_bytes - start)
+        store.write(extent.offset_bytes + start, zeros[:length])
+
+
 class CopyRange(NamedTuple):
     """From where, to where, and how much."""
 
@@ -383,6 +415,7 @@ Operation = (
     | WriteSame
     | Copy
     | Unmap
+    | Erase
     | Flush
     | ReadAllocation
 )
@@ -396,7 +429,7 @@ def attempt_nothing(_: Operation) -> Literal[WouldBlock.BLOCKS]:
     return BLOCKS
 
 
-_WRITING = (Write, WriteAtomic, CompareAndWrite, OrWrite, WriteAndVerify, WriteSame, Copy, Unmap)
+_WRITING = (Write, WriteAtomic, CompareAndWrite, OrWrite, WriteAndVerify, WriteSame, Copy, Unmap, Erase)
 
 
 def extents(operation: Operation) -> tuple[tuple[int, int], ...]:

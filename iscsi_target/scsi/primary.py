@@ -54,7 +54,9 @@ def request_sense(device: Device, cdb: RequestSense, call: Call) -> Done:
     Source: SPC4r37 6.39
     """
     sense = NO_SENSE
-    if not device.loaded:
+    if device.sanitization is not None:
+        sense = device.sanitization.refusal.sense
+    elif not device.loaded:
         sense = MediumNotPresent().sense
     elif device.stopped:
         sense = NotReadyInitialisingRequired().sense

@@ -314,6 +314,27 @@ class NotReadyInitialisingRequired(CheckCondition):
         super().__init__(Sense(SenseKey.NOT_READY, 0x0402))
 
 
+class SanitizeInProgress(CheckCondition):
+    """The medium is being sanitized: 2/04/1B.
+
+    progress   0..65535 parts of 65536
+    Source: SBC3r36 4.11.2
+    """
+
+    def __init__(self, progress: int) -> None:
+        super().__init__(Sense(SenseKey.NOT_READY, 0x041B, progress=progress))
+
+
+class SanitizeCommandFailed(CheckCondition):
+    """The medium could not be sanitized: 3/31/03.
+
+    Source: SBC3r36 4.11.3
+    """
+
+    def __init__(self) -> None:
+        super().__init__(Sense(SenseKey.MEDIUM_ERROR, 0x3103))
+
+
 class ManualInterventionRequired(CheckCondition):
     """The medium is gone and only an operator can bring it back: 2/04/03.
 

@@ -15,6 +15,7 @@ from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.operations import Buffer, Operation, Outcome
 from iscsi_target.scsi.reservation_request import Transition
 from iscsi_target.scsi.reservations import Reservations
+from iscsi_target.scsi.sanitization import Sanitization
 from iscsi_target.scsi.status import InternalTargetFailure, Status, StatusError
 from iscsi_target.scsi.timeline import Entry
 
@@ -75,10 +76,12 @@ class UnitState(NamedTuple):
 
     mode_pages     saved mode pages, (page code, subpage code) -> whole page as MODE SENSE would return it
     reservations   persistent reservations that are to survive a power loss, or None
+    sanitization   a sanitize operation that has not ended or has failed, or None
     """
 
     mode_pages: Mapping[tuple[int, int], bytes] = MappingProxyType({})
     reservations: Reservations | None = None
+    sanitization: Sanitization | None = None
 
 
 # What a handler is given and what it may return
@@ -144,6 +147,22 @@ class Change(NamedTuple):
     transition: Transition
 
 
+class Begin(NamedTuple):
+    """The command has begun a sanitize operation, which is on disk and goes on whatever becomes of the command.
+
+    immediate   True when the command is over already (IMMED), False when it is with the operation
+    """
+
+    sanitization: Sanitization
+    immediate: bool
+
+
+class Leave(NamedTuple):
+    """The command lets the unit be used again, which is on disk, although a sanitize operation has failed."""
+
+    failed: Sanitization
+
+
 class Save(NamedTuple):
     """The command needs the state file.
 
@@ -152,11 +171,12 @@ class Save(NamedTuple):
     """
 
     state: UnitState
-    finish: Callable[[], Done | Work | Change]
+    finish: Callable[[], "Adopted"]
     failure: Callable[[], StatusError] = InternalTargetFailure
 
 
-Reply = Done | Work | Change | Save
+Adopted = Done | Work | Change | Begin | Leave
+Reply = Adopted | Save
 
 
 # What a logical unit tells the target to do
@@ -183,6 +203,12 @@ class Persist(NamedTuple):
     ticket: Ticket
     state: UnitState
     unit: str
+
+
+class Rest(NamedTuple):
+    """The unit wants rested() to be called that many seconds later; it has one rest at a time."""
+
+    seconds: float
 
 
 @dataclass(slots=True)
@@ -253,4 +279,24 @@ class Noted(NamedTuple):
     entry: Entry
 
 
-UnitAction = Collect | Perform | Persist | Completed | Aborted | Managed | Noted
+class Milestone(Enum):
+    """What happened to a sanitize operation; the value goes into the log."""
+
+    BEGUN = "has begun"
+    ENDED = "has ended"
+    FAILED = "has failed"
+    FAILURE_LEFT = "has failed, and an initiator takes the unit as it is"
+
+
+class Reached(NamedTuple):
+    """A sanitize operation of the unit has come to a milestone.
+
+    nexus   who asked for it, or None when it came by itself
+    """
+
+    milestone: Milestone
+    sanitization: Sanitization
+    nexus: Nexus | None = None
+
+
+UnitAction = Collect | Perform | Persist | Rest | Completed | Aborted | Managed | Noted | Reached

@@ -78,16 +78,17 @@ class TaskSet:
             return True
         return len(self._stretches) == 1 and not self._stretches[0].ordered and attribute is not TaskAttribute.ORDERED
 
-    def enter(self, task: Task) -> bool:
+    def enter(self, task: Task, *, first: bool = False) -> bool:
         """Takes in a task for which there is room and returns True when it is enabled at once.
 
         UNTAGGED is SIMPLE here. The ACA attribute never gets this far.
+        first    True for a command that goes to the head of the queue whatever its attribute
         Source: SAM5r21 8.5, 8.6
         """
         assert task.attribute is not TaskAttribute.ACA
         assert task not in self._places
         self._nexuses[task.nexus] = self._nexuses.get(task.nexus, 0) + 1
-        if task.attribute is TaskAttribute.HEAD_OF_QUEUE:
+        if first or task.attribute is TaskAttribute.HEAD_OF_QUEUE:
             self._places[task] = None
             if task.nexus != OPERATOR:
                 self._heads.add(task)
@@ -121,8 +122,13 @@ class TaskSet:
                 stretch.dormant.pop(task, None)
             if stretch.open:
                 return []
-        elif task.nexus != OPERATOR:
-            self._heads.remove(task)
+        else:
+            self._heads.discard(task)
+        return self._enable()
+
+    def stand_back(self, task: Task) -> list[Task]:
+        """Lets a task at the head of the queue hold up nobody although it is open; returns as `leave`."""
+        self._heads.discard(task)
         return self._enable()
 
     def _enable(self) -> list[Task]:

@@ -37,6 +37,7 @@ from iscsi_target.target import (
     Perform,
     Persist,
     ReservationNoted,
+    SanitizeNoted,
     Send,
     SessionEnded,
     SessionStarted,
@@ -306,7 +307,7 @@ class Driver:
             self._pending.pop(event.connection, None)
         if isinstance(event, ReservationNoted):
             self._note(event)
-        number = None if isinstance(event, SessionEnded) else event.connection
+        number = None if isinstance(event, SessionEnded | SanitizeNoted) else event.connection
         channel = None if number is None else self._channels.get(number)
         announce(event, str(channel.peer) if channel is not None else "")
 
@@ -371,6 +372,7 @@ class Driver:
     def end(self) -> None:
         """Cuts every connection; operations that are at a medium still finish."""
         self._ended = True
+        self._target.halt()
         for number in list(self._channels):
             self._sever(number)
         for number, channel in list(self._closing.items()):

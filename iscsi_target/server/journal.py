@@ -12,10 +12,14 @@ from datetime import UTC, datetime
 from functools import cache
 
 from iscsi_target.scsi.status import Status
+from iscsi_target.scsi.task import Milestone
 from iscsi_target.scsi.timeline import entry_record
-from iscsi_target.target import Event, ReservationNoted, SessionEnded, SessionStarted
+from iscsi_target.target import Event, ReservationNoted, SanitizeNoted, SessionEnded, SessionStarted
 
 log = logging.getLogger(__name__)
+
+# A unit that could not be sanitized refuses commands until somebody sanitizes it again.
+_SANITIZE_LEVELS = {Milestone.FAILED: logging.ERROR, Milestone.FAILURE_LEFT: logging.WARNING}
 
 
 def announce(event: Event, peer: str) -> None:
@@ -26,20 +30,34 @@ def announce(event: Event, peer: str) -> None:
     level = _level(event)
     if log.isEnabledFor(level):
         fields = _fields(event)
-        text = f"unit {event.unit}: {event.entry}" if isinstance(event, ReservationNoted) else ""
-        record(level, _words(type(event).__name__), fields | {"peer": peer} if peer else fields, text)
+        record(level, _words(type(event).__name__), fields | {"peer": peer} if peer else fields, _text(event))
 
 
 def _level(event: Event) -> int:
     if isinstance(event, ReservationNoted):
         return logging.INFO if event.entry.told.status is Status.GOOD else logging.DEBUG
+    if isinstance(event, SanitizeNoted):
+        return _SANITIZE_LEVELS.get(event.milestone, logging.INFO)
     return logging.INFO if isinstance(event, SessionStarted | SessionEnded) else logging.WARNING
 
 
 def _fields(event: Event) -> dict[str, object]:
     if isinstance(event, ReservationNoted):
         return {"unit": event.unit, "entry": entry_record(event.entry)}
+    if isinstance(event, SanitizeNoted):
+        said = {"milestone": event.milestone.name, "method": str(event.sanitization.method)}
+        return {"unit": event.unit, **said, "initiator": event.initiator}
     return event._asdict()
+
+
+def _text(event: Event) -> str:
+    """Returns a sentence for people where the words and fields are none."""
+    if isinstance(event, ReservationNoted):
+        return f"unit {event.unit}: {event.entry}"
+    if isinstance(event, SanitizeNoted):
+        by = f", asked for by {event.initiator}" if event.initiator else ""
+        return f"unit {event.unit}: sanitize by {event.sanitization.method} {event.milestone.value}{by}"
+    return ""
 
 
 def record(level: int, words: str, fields: Mapping[str, object], text: str = "") -> None:

@@ -156,6 +156,7 @@ class Server:
         tasks = await self._cleanup.enter_async_context(asyncio.TaskGroup())
         self._driver = Driver(self._target, tasks, self._save, trace, self.configuration.busy_poll_us)
         self._driver.media.update((name, opened.medium) for name, opened in self._units.items())
+        self._driver.input(self._target.elapsed)  # what units have left unfinished goes on
         self._cleanup.callback(self._driver.end)
         self._cleanup.callback(self._close_listeners)
         await self._open_control(tasks)

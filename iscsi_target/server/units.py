@@ -20,6 +20,7 @@ from iscsi_target.scsi.operations import MediumError
 from iscsi_target.scsi.personalities import PERSONALITIES
 from iscsi_target.scsi.personality import Personality
 from iscsi_target.scsi.reservations import Reservations
+from iscsi_target.scsi.sanitization import Sanitization
 from iscsi_target.scsi.task import UnitState
 from iscsi_target.storage.medium import Backend, Medium
 from iscsi_target.storage.state import StateFile
@@ -69,7 +70,7 @@ def open_unit(
     created: list[Unit] = []
 
     def creating() -> None:
-        state.forget_reservations(unit.name)
+        state.forget_medium(unit.name)
         created.append(unit)
 
     backend = open_backend(unit, state.directory, creating)
@@ -87,6 +88,7 @@ def open_unit(
             ports=ports,
             personality=personality_of(unit),
             reservations=_restored(unit, saved) if former is None else _kept(former, saved, state),
+            sanitization=_left_unfinished(unit, saved, geometry),
         )
     except BaseException:
         backend.close()
@@ -98,10 +100,10 @@ def open_unit(
 def open_backend(unit: Unit, directory: Path, creating: Callable[[], None]) -> Backend:
     """Opens what a unit keeps its blocks in; raises StorageError.
 
-    A file that does not exist is a new unit, which inherits no reservations of an earlier one of its name; `creating`
-    is called before the file is there. RAM is always new, and keeps them: with it a laboratory tries what a restart
-    does. Otherwise a unit is its name: what was stored for it holds with another image too, since a fence that falls by
-    mistake is worse than one that the operator has to clear.
+    A file that does not exist is a new unit, which inherits no reservations of an earlier one of its name and no
+    sanitize operation; `creating` is called before the file is there. RAM is always new, and keeps them: with it a
+    laboratory tries what a restart does. Otherwise a unit is its name: what was stored for it holds with another image
+    too, since a fence that falls by mistake is worse than one that the operator has to clear.
     """
     if unit.backing is Backing.RAM:
         from iscsi_target.storage.ram import RamStore  # many a server has none in RAM, and many have nothing else
@@ -143,6 +145,25 @@ def _restored(unit: Unit, saved: UnitState) -> Reservations:
             unit.name,
         )
     return saved.reservations
+
+
+def _left_unfinished(unit: Unit, saved: UnitState, geometry: Geometry) -> Sanitization | None:
+    """Returns the sanitize operation that has to go on, or has failed, as it has to be for the medium of now.
+
+    Source: SBC3r36 4.11.2
+    """
+    if saved.sanitization is None:
+        return None
+    found = saved.sanitization.fitted(geometry.length_blocks * geometry.block_length_bytes)
+    if found.failed:
+        log.error(
+            "unit %s: it could not be sanitized, and commands are refused until an initiator sanitizes it again%s",
+            unit.name,
+            ", or leaves that failure mode" if found.unrestricted else "",
+        )
+    else:
+        log.warning("unit %s: it is still being sanitized, by %s", unit.name, found.method)
+    return found
 
 
 def all_ports(configuration: Configuration) -> list[TargetPort]:
@@ -244,4 +265,5 @@ def _features(unit: Unit, geometry: Geometry, backend: Backend) -> Features:
         thin=unit.thin,
         unmaps_any_pattern=unit.unmaps_any_pattern,
         rotation_rate=unit.rotation_rate,
+        sanitize_s=unit.sanitize_s,
     )

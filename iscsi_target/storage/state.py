@@ -10,8 +10,9 @@ else's device.
 
 Persistent reservations are a text (JSON) with a checksum over it and the name of its unit. A text that is not what was
 saved is never believed, not even in part: the unit then has lost its reservations, and says so until they are
-replaced. What no checksum covers, such as a row that is not there any more, shows when the database is opened: every
-table that counts here is also in an index, and the two are compared.
+replaced. A sanitize operation that has not ended is kept in the same way, and a damaged one has failed. What no
+checksum covers, such as a row that is not there any more, shows when the database is opened: every table that counts
+here is also in an index, and the two are compared.
 
 A new kind of state is a step appended to `_STEPS` and a pair of functions beside `_replace_mode_pages` and
 `_mode_pages`, called in the same transaction; nothing saves in parts.
@@ -22,11 +23,12 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from iscsi_target.scsi import sanitization
 from iscsi_target.scsi.nexus import TargetPort
 from iscsi_target.scsi.operations import Fault, MediumError
 from iscsi_target.scsi.reservation_record import from_record, to_record
@@ -58,6 +60,10 @@ _STEPS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE target_port (target TEXT NOT NULL, portal_group_tag INTEGER NOT NULL,"
         f" identifier INTEGER NOT NULL UNIQUE CHECK (identifier BETWEEN 1 AND {MAX_PORT_IDENTIFIER}),"
         " PRIMARY KEY (target, portal_group_tag))",
+    ),
+    (
+        "CREATE TABLE sanitization (unit TEXT PRIMARY KEY NOT NULL REFERENCES unit (name), record TEXT NOT NULL,"
+        " checksum INTEGER NOT NULL)",
     ),
 )
 
@@ -149,24 +155,32 @@ class StateFile:
                     _ensure_unit(self._database, unit)
                     _replace_mode_pages(self._database, unit, state)
                     _replace_reservations(self._database, unit, state)
+                    _replace_sanitization(self._database, unit, state)
             except sqlite3.Error as error:
                 raise MediumError(_FAULTS.get(_code(error), Fault.WRITE_FAILED)) from error
 
     def load(self, unit: str) -> UnitState:
-        """Returns what was saved last for a unit; an empty state when nothing was, lost reservations when damaged.
+        """Returns what was saved last for a unit; an empty state when nothing was.
+
+        What is damaged is not believed: reservations are lost then, and a sanitize operation has failed.
 
         raises   StorageError
         """
         with self._calls, _refusing(self._where):
-            return UnitState(_mode_pages(self._database, unit), _reservations(self._database, unit))
+            return UnitState(
+                _mode_pages(self._database, unit),
+                _reservations(self._database, unit),
+                _sanitization(self._database, unit),
+            )
 
-    def forget_reservations(self, unit: str) -> None:
-        """Removes the reservations of a unit; on stable storage when it returns.
+    def forget_medium(self, unit: str) -> None:
+        """Removes what is kept of a unit's medium, reservations included; on stable storage when it returns.
 
         raises   StorageError
         """
         with self._calls, _refusing(self._where), _transaction(self._database):
             _replace_reservations(self._database, unit, UnitState())
+            _replace_sanitization(self._database, unit, UnitState())
 
     def close(self) -> None:
         """Closes the database and unlocks the state directory."""
@@ -211,9 +225,8 @@ def _replace_reservations(database: sqlite3.Connection, unit: str, state: UnitSt
     if state.reservations is None:
         return
     assert state.reservations == state.reservations.stored, "only what outlives a power loss is stored"
-    record = json.dumps(to_record(state.reservations), separators=(",", ":"))
-    row = (unit, record, _checksum(unit, record.encode()))
-    database.execute("INSERT INTO reservations (unit, record, checksum) VALUES (?, ?, ?)", row)
+    insert = "INSERT INTO reservations (unit, record, checksum) VALUES (?, ?, ?)"
+    database.execute(insert, _checked_row(unit, to_record(state.reservations)))
 
 
 def _reservations(database: sqlite3.Connection, unit: str) -> Reservations | None:
@@ -222,14 +235,43 @@ def _reservations(database: sqlite3.Connection, unit: str) -> Reservations | Non
     row = database.execute(select, (unit,)).fetchone()
     if row is None:
         return None
-    record, checksum = row
-    if _checksum(unit, record) != checksum:
-        return Reservations(lost=True)
     try:
-        state = from_record(json.loads(record))
-    except (ValueError, RecursionError):  # of JSON, of its encoding, or InvalidRecord
+        state = from_record(_checked(unit, row))
+    except (ValueError, RecursionError):  # of JSON, of its encoding, of its checksum, or InvalidRecord
         return Reservations(lost=True)
     return state if state == state.stored else Reservations(lost=True)
+
+
+def _replace_sanitization(database: sqlite3.Connection, unit: str, state: UnitState) -> None:
+    database.execute("DELETE FROM sanitization WHERE unit = ?", (unit,))
+    if state.sanitization is not None:
+        insert = "INSERT INTO sanitization (unit, record, checksum) VALUES (?, ?, ?)"
+        database.execute(insert, _checked_row(unit, sanitization.to_record(state.sanitization)))
+
+
+def _sanitization(database: sqlite3.Connection, unit: str) -> sanitization.Sanitization | None:
+    select = "SELECT CAST(record AS BLOB), checksum FROM sanitization WHERE unit = ?"
+    row = database.execute(select, (unit,)).fetchone()
+    if row is None:
+        return None
+    try:
+        return sanitization.from_record(_checked(unit, row))
+    except (ValueError, RecursionError):
+        return sanitization.LOST
+
+
+def _checked_row(unit: str, record: Mapping[str, object]) -> tuple[str, str, int]:
+    text = json.dumps(record, separators=(",", ":"))
+    return unit, text, _checksum(unit, text.encode())
+
+
+def _checked(unit: str, row: tuple[bytes, int]) -> object:
+    """Returns the record in a row; raises ValueError for a text that is not what was saved."""
+    text, checksum = row
+    if _checksum(unit, text) != checksum:
+        raise ValueError("the checksum is another one")
+    found: object = json.loads(text)
+    return found
 
 
 def _checksum(unit: str, record: bytes) -> int:

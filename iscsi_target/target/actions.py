@@ -6,7 +6,8 @@ from typing import NamedTuple
 from iscsi_target.iscsi.connection import Remark
 from iscsi_target.iscsi.framing import Buffer
 from iscsi_target.scsi.personality import OutAction
-from iscsi_target.scsi.task import Perform, Persist
+from iscsi_target.scsi.sanitization import Sanitization
+from iscsi_target.scsi.task import Milestone, Perform, Persist
 from iscsi_target.scsi.timeline import Entry
 
 # Events: what happened
@@ -68,7 +69,27 @@ class ReservationNoted(NamedTuple):
     entry: Entry
 
 
-Event = SessionStarted | SessionEnded | LoginFailed | ProtocolViolated | ConnectionTimedOut | ReservationNoted
+class SanitizeNoted(NamedTuple):
+    """A sanitize operation of a unit has come to a milestone.
+
+    initiator   who asked for it, or empty when it came by itself
+    """
+
+    unit: str
+    milestone: Milestone
+    sanitization: Sanitization
+    initiator: str
+
+
+Event = (
+    SessionStarted
+    | SessionEnded
+    | LoginFailed
+    | ProtocolViolated
+    | ConnectionTimedOut
+    | ReservationNoted
+    | SanitizeNoted
+)
 
 # Actions: do it
 

@@ -34,13 +34,15 @@ from iscsi_target.scsi.task import (
     Noted,
     Perform,
     Persist,
+    Reached,
+    Rest,
     Task,
     TaskAttribute,
     Ticket,
     UnitAction,
 )
 from iscsi_target.scsi.timeline import Entry
-from iscsi_target.target.actions import Action, Announce, Operated, Order, ReservationNoted
+from iscsi_target.target.actions import Action, Announce, Operated, Order, ReservationNoted, SanitizeNoted
 from iscsi_target.target.active import ActiveSession
 from iscsi_target.target.management import (
     FUNCTIONS,
@@ -48,6 +50,7 @@ from iscsi_target.target.management import (
     WHOLE_TARGET,
     ManagementDesk,
 )
+from iscsi_target.target.rests import Rests
 
 # RFC7143 11.4.7.2: the iSCSI conditions as sense data
 CONDITIONS = {
@@ -78,6 +81,7 @@ class Dispatcher:
         self._actions = actions
         self._desk = ManagementDesk(self.execute)
         self._performing: dict[Ticket, LogicalUnit] = {}
+        self._rests = Rests()
         self._orders: dict[Task, int] = {}
         self._noted_of: dict[Task, Entry] = {}  # what the response of a task is to be remarked with, or an order
 
@@ -240,6 +244,31 @@ class Dispatcher:
         self._orders[new] = number
         self.execute(unit, unit.operate(new, commands.OVERRULING[order.action], parameters))
 
+    # Units and what they do by themselves
+
+    def adopt(self, before: Iterable[LogicalUnit], units: Iterable[LogicalUnit]) -> None:
+        """Takes other units: halts those that are gone, and lets the new ones go on with what was left unfinished."""
+        had, has = dict.fromkeys(before), dict.fromkeys(units)
+        self.halt(unit for unit in had if unit not in has)
+        for unit in has:
+            if unit not in had and unit.device.sanitization is not None:
+                self._rests.add(unit, unit.resume, self.now)
+
+    def halt(self, units: Iterable[LogicalUnit]) -> None:
+        """Lets units do nothing more by themselves, because their media are to be closed."""
+        for unit in units:
+            unit.halt()
+
+    @property
+    def deadline(self) -> float:
+        """When elapsed() must be called at the latest, or NEVER."""
+        return self._rests.next
+
+    def elapsed(self) -> None:
+        """Lets the units go on whose rest is over."""
+        for unit, go_on in self._rests.take(self.now):
+            self.execute(unit, go_on())
+
     # From the driver
 
     def finished(self, ticket: Ticket, result: Outcome | MediumError) -> None:
@@ -270,6 +299,11 @@ class Dispatcher:
                     self._desk.reported(action)
                 case Noted(noted, entry):
                     self._noted(unit, noted, entry)
+                case Rest(seconds):
+                    self._rests.add(unit, unit.rested, self.now + seconds)
+                case Reached(milestone, sanitization, nexus):
+                    initiator = "" if nexus is None else nexus.initiator_port.name
+                    self._actions.append(Announce(SanitizeNoted(unit.name, milestone, sanitization, initiator)))
                 case _:
                     assert_never(action)
 

@@ -90,6 +90,7 @@ class Target:
         self._alarms = Alarms()
         self._tsihs = Tsihs()
         self._draining = False
+        self._units: dict[str, LogicalUnit] = {}
         self._adopt(nodes, units, portals, discovery)
 
     def _adopt(
@@ -100,6 +101,7 @@ class Target:
         discovery: Authentication,
     ) -> None:
         self._nodes = {node.name: node for node in nodes}
+        self._dispatcher.adopt(self._units.values(), units)
         self._units = {unit.name: unit for unit in units}
         self._portals = portals
         targets = {node.name: node.login_target for node in nodes}
@@ -181,8 +183,9 @@ class Target:
         return self._take_actions()
 
     def elapsed(self, now: float) -> list[Action]:
-        """Takes in that time has passed: pings and cuts what is due."""
+        """Takes in that time has passed: pings and cuts what is due, and lets units go on that have rested."""
         self._dispatcher.now = now
+        self._dispatcher.elapsed()
         links = [self._links[number] for number in self._alarms.take(now)]
         for link in links:
             due = link.due(now)
@@ -199,18 +202,23 @@ class Target:
 
     def deadline(self) -> float:
         """Returns when elapsed() must be called at the latest, or NEVER; it does no harm to call it earlier."""
-        return self._alarms.next
+        return min(self._alarms.next, self._dispatcher.deadline)
 
     def drain(self, now: float) -> list[Action]:
-        """Asks every initiator to log out and lets no new one in; after the time limit they are cut.
+        """Asks every initiator to log out and lets no new one in; after the time limit they are cut. Units halt.
 
         Source: RFC7143 11.9.1
         """
         self._dispatcher.now = now
         self._draining = True
+        self.halt()
         for link in self._links.values():
             self._send_off(link)
         return self._take_actions()
+
+    def halt(self) -> None:
+        """Lets the units do nothing more by themselves: what goes on when they are opened again ends with its step."""
+        self._dispatcher.halt(self._units.values())
 
     @property
     def drained(self) -> bool:

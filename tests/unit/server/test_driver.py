@@ -73,6 +73,9 @@ class Machine:
     def congested(self, connection):
         self.calls.append(("congested", connection))
 
+    def halt(self):
+        self.calls.append(("halt",))
+
     def sent(self, connection, now):
         return self._answer("sent", "sent", connection)
 

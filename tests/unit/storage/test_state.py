@@ -296,8 +296,8 @@ def test_what_does_not_outlive_a_power_loss_is_not_for_the_state_file(state):
 def test_forgetting_reservations_leaves_the_mode_pages(state):
     state.save("unit0", UnitState({CACHING: b"x"}, a_state()))
     state.save("unit1", UnitState({}, a_state()))
-    state.forget_reservations("unit0")
-    state.forget_reservations("never heard of")
+    state.forget_medium("unit0")
+    state.forget_medium("never heard of")
     assert state.load("unit0") == UnitState({CACHING: b"x"})
     assert state.load("unit1").reservations == a_state()
 
@@ -451,7 +451,7 @@ def test_reservations_in_a_read_only_database_are_read_only_and_change_nothing(s
             state.save("unit0", after)
         assert caught.value.fault is Fault.READ_ONLY
         assert state.load("unit0") == before
-    for change in (lambda: state.forget_reservations("unit0"), lambda: state.port_identifiers([P])):
+    for change in (lambda: state.forget_medium("unit0"), lambda: state.port_identifiers([P])):
         with pytest.raises(StorageError, match="cannot be written"):
             change()
 

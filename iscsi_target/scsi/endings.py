@@ -1,0 +1,160 @@
+"""How the tasks of a logical unit end: with what they came to, refused, or aborted; and what the others learn of it.
+
+A task that is aborted while its operation is at the medium, or while something is stored for it, only gets its fate
+here. It ends when that is over.
+"""
+
+from iscsi_target.scsi.attention import AttentionCode
+from iscsi_target.scsi.chronicle import Chronicle
+from iscsi_target.scsi.command import Command
+from iscsi_target.scsi.device import Device
+from iscsi_target.scsi.nexus import OPERATOR, Nexus
+from iscsi_target.scsi.nexus_table import NexusTable
+from iscsi_target.scsi.open_task import (
+    Collecting,
+    Fate,
+    Fencing,
+    OpenTask,
+    Over,
+    Performing,
+    Ready,
+    Sanitizing,
+    Saving,
+    Waiting,
+    WaitingToSave,
+)
+from iscsi_target.scsi.open_tasks import OpenTasks
+from iscsi_target.scsi.status import SanitizeInProgress, Status, StatusError
+from iscsi_target.scsi.task import Aborted, Completed, Done, Task, UnitAction, Work
+
+QERR_ABORT_ALL = 1  # QERR = 01b
+QERR_ABORT_NEXUS = 3  # QERR = 11b
+
+
+class Endings:
+    """Ends the tasks of one logical unit.
+
+    device, nexuses, tasks, chronicle   of the unit
+    outbox                              where the actions go
+    """
+
+    def __init__(
+        self, device: Device, nexuses: NexusTable, tasks: OpenTasks, chronicle: Chronicle, outbox: list[UnitAction]
+    ) -> None:
+        self._device = device
+        self._nexuses = nexuses
+        self._tasks = tasks
+        self._chronicle = chronicle
+        self._outbox = outbox
+
+    # By themselves
+
+    def complete(self, entry: OpenTask, done: Done) -> None:
+        """Ends a task with what its command came to."""
+        self._outbox.append(Completed(entry.task, done.status, b"", done.data_in, entry.wanted))
+        self.tell_others(entry, done)
+        self._leave(entry)
+
+    def tell_others(self, entry: OpenTask, reply: Done | Work) -> None:
+        """Gives every other nexus the unit attention that a reply has for them."""
+        if reply.attention is not None:
+            self._nexuses.establish(reply.attention, except_nexus=entry.task.nexus)
+
+    def fail(self, entry: OpenTask, error: StatusError) -> None:
+        """Ends a task with what its command raised."""
+        self.note_refusal(entry.task, entry.command, error)
+        self._outbox.append(Completed(entry.task, error.status, self._device.sense_data(error), wanted=entry.wanted))
+        self._leave(entry)
+        self._after_error(entry.task.nexus, error)
+
+    def refuse(self, task: Task, error: StatusError) -> None:
+        """Ends a task that was never taken in."""
+        self._outbox.append(Completed(task, error.status, self._device.sense_data(error)))
+        self._after_error(task.nexus, error)
+
+    def note_refusal(self, task: Task, command: Command, error: StatusError) -> None:
+        """Adds a refusal that concerns the reservations to their timeline."""
+        noted = self._chronicle.refused(task, command, error)
+        if noted is not None:
+            self._outbox.append(noted)
+
+    def _after_error(self, nexus: Nexus, error: StatusError) -> None:
+        """Does what QERR wants done to the other tasks after CHECK CONDITION, and UA_INTLCK_CTRL after refusals.
+
+        Source: SPC4r37 7.5.8
+        """
+        if nexus == OPERATOR:
+            return
+        if self._device.modes.attends_to_refusals:
+            self._nexuses.establish_refused(nexus, error.status)
+        if error.status is not Status.CHECK_CONDITION:
+            return
+        if self._device.qerr == QERR_ABORT_ALL:
+            self.abort_all(self._tasks.all(), nexus, tell_others=True)
+        elif self._device.qerr == QERR_ABORT_NEXUS:
+            self.abort_all(self._tasks.of(nexus), nexus, tell_others=False)
+
+    def _leave(self, entry: OpenTask) -> None:
+        self._tasks.leave(entry)
+        for fence in entry.fences:
+            fence.lower()
+
+    # Aborted
+
+    def abort_all(self, scope: list[OpenTask], cause: Nexus, *, tell_others: bool) -> None:
+        """Aborts tasks on account of a nexus.
+
+        cause         its own tasks end in silence, those of others as TAS says
+        tell_others   True gives a unit attention to the others whose tasks end in silence
+        Source: SAM5r21 5.7, SPC4r37 7.5.8 (TAS)
+        """
+        others = Fate.TASK_ABORTED if self._device.task_aborted_status else Fate.SILENCE
+        hushed: dict[Nexus, None] = {}
+        for entry in scope:
+            foreign = entry.task.nexus != cause
+            if foreign and entry.fate is Fate.ITS_OWN and others is Fate.SILENCE:
+                hushed[entry.task.nexus] = None
+            self._abort(entry, others if foreign else Fate.SILENCE)
+        if tell_others:
+            for nexus in hushed:
+                self._nexuses.establish_for(nexus, AttentionCode.COMMANDS_CLEARED_BY_ANOTHER_INITIATOR)
+
+    def make_way(self, sanitizing: OpenTask) -> None:
+        """Ends every command that is not processed while the medium is sanitized, but the one that began that.
+
+        A PERSISTENT RESERVE OUT that has done its work, and only waits for others, is left to its end.
+        Source: SBC3r36 4.11.2, SBC4r22 4.11.2
+        """
+        for other in self._tasks.all():
+            is_left = isinstance(other.phase, Fencing) or other.command.row.sanitizing(other.cdb)
+            if other is not sanitizing and other.fate is Fate.ITS_OWN and not is_left:
+                self._abort(other, Fate.SANITIZED)
+
+    def _abort(self, entry: OpenTask, fate: Fate) -> None:
+        if entry.fate is not Fate.SILENCE:
+            entry.fate = fate
+        match entry.phase:
+            case Performing() | Saving() | Fencing():
+                pass
+            case Waiting(turn):
+                self._tasks.leave_turn(turn)
+                self.end_aborted(entry)
+            case Collecting() | Ready() | WaitingToSave() | Sanitizing():
+                self.end_aborted(entry)
+            case Over():
+                raise AssertionError("a task that has ended cannot be aborted")
+
+    def end_aborted(self, entry: OpenTask) -> None:
+        """Ends an aborted task that nothing is under way for any more."""
+        if isinstance(entry.phase, Waiting | Performing):
+            entry.phase.work.abandon()
+        match entry.fate:
+            case Fate.TASK_ABORTED:
+                self._outbox.append(Completed(entry.task, Status.TASK_ABORTED, wanted=entry.wanted))
+            case Fate.SANITIZED:
+                error = SanitizeInProgress(0)
+                sense = self._device.sense_data(error)
+                self._outbox.append(Completed(entry.task, error.status, sense, wanted=entry.wanted))
+            case _:
+                self._outbox.append(Aborted(entry.task))
+        self._leave(entry)
