@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from iscsi_target.scsi.nexus import OPERATOR, InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.personality import ReservationType
 from iscsi_target.scsi.reservations import Cause, Reservation, Reservations
+from iscsi_target.scsi.sanitization import LOST as NOTHING_KNOWN
+from iscsi_target.scsi.sanitization import Method, Sanitization
 from iscsi_target.scsi.task import UnitState
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.state import StateFile
@@ -29,6 +31,7 @@ HELD = Reservations(
 )
 LOST = Reservations(lost=True)
 PAGES = {(0x08, 0x00): b"\x08\x12"}
+UNDER_WAY = Sanitization(Method.OVERWRITE, 1 << 20, pattern=b"x" * 512, passes=2, done_bytes=1 << 16)
 SEED = 20261105
 
 
@@ -66,7 +69,27 @@ def stored_states(draw: st.DrawFn) -> Reservations | None:
 
 
 MODE_PAGES = st.dictionaries(st.tuples(st.integers(0, 0x3F), st.integers(0, 0xFF)), st.binary(max_size=40), max_size=3)
-UNIT_STATES = st.builds(UnitState, MODE_PAGES, stored_states())
+
+
+@st.composite
+def sanitizations(draw: st.DrawFn) -> Sanitization | None:
+    if draw(st.booleans()):
+        return None
+    method, blocks, passes = draw(st.sampled_from(Method)), draw(st.integers(0, 1 << 40)), draw(st.integers(1, 31))
+    done = draw(st.integers(0, blocks * passes))
+    return Sanitization(
+        method=method,
+        length_bytes=blocks * 512,
+        unrestricted=draw(st.booleans()),
+        pattern=draw(st.binary(min_size=512, max_size=512)) if method is Method.OVERWRITE else b"",
+        passes=passes,
+        invert=draw(st.booleans()),
+        done_bytes=done * 512,
+        failed=draw(st.booleans()),
+    )
+
+
+UNIT_STATES = st.builds(UnitState, MODE_PAGES, stored_states(), sanitizations())
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +122,10 @@ def test_what_is_loaded_is_what_was_saved_last(state, saved, other):
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A state file in which unit 0 is reserved."""
+    """A state file in which unit 0 is reserved and being sanitized."""
     path = tmp_path_factory.mktemp("sound") / "state.sqlite"
     state = StateFile.open(path)
-    state.save("unit0", UnitState(PAGES, HELD))
+    state.save("unit0", UnitState(PAGES, HELD, UNDER_WAY))
     state.save("unit1", UnitState())
     state.port_identifiers([PORT])
     state.close()
@@ -111,6 +134,12 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def found_in(image: bytes, folder: Path) -> Reservations | StorageError | None:
     """Returns what becomes of the reservations of unit 0 when the state file is this."""
+    found = loaded_from(image, folder)
+    return found if isinstance(found, StorageError) else found.reservations
+
+
+def loaded_from(image: bytes, folder: Path) -> UnitState | StorageError:
+    """Returns what becomes of unit 0 when the state file is this."""
     for stale in folder.glob("state.sqlite*"):
         stale.unlink()
     path = folder / "state.sqlite"
@@ -118,7 +147,7 @@ def found_in(image: bytes, folder: Path) -> Reservations | StorageError | None:
     try:
         state = StateFile.open(path)
         try:
-            return state.load("unit0").reservations
+            return state.load("unit0")
         finally:
             state.close()
     except StorageError as error:
@@ -157,6 +186,20 @@ def test_a_changed_bit_of_the_record_loses_the_reservations_and_stops_no_server(
     end = sound.index(b'"time":1.25', begin)
     for at in range(begin, end, 7):
         assert found_in(changed(sound, at, chance.randrange(8)), tmp_path) == LOST, f"byte {at}"
+
+
+def test_a_changed_bit_never_ends_a_sanitize_operation(sound, tmp_path):
+    """Law: the server refuses the file, or the unit cannot be used, or the operation goes on as it was; in no case is
+    it another, and in no case none."""
+    begin = sound.index(b'{"method"')
+    end = begin + len(sound[begin:].split(b"\0")[0])
+    chance = random.Random(SEED)
+    places = [*range(begin - 24, begin + 40), *range(begin + 40, end - 80, 101), *range(end - 80, end)]
+    for at in places:
+        found = loaded_from(changed(sound, at, chance.randrange(8)), tmp_path)
+        if not isinstance(found, StorageError):
+            assert found.sanitization in (UNDER_WAY, NOTHING_KNOWN), f"byte {at}: {found.sanitization}"
+            assert at < begin or found.sanitization == NOTHING_KNOWN, f"byte {at}"
 
 
 def test_a_truncated_file_is_refused(sound, tmp_path):

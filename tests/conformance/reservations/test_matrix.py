@@ -20,6 +20,7 @@ from iscsi_target.scsi.defect_data import ReadDefectData10, ReadDefectData12
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.pages import ModeHeader6, ModeHeader10, UnmapBlockDescriptor, UnmapHeader
 from iscsi_target.scsi.personality import STRICT, OutAction
+from iscsi_target.scsi.sanitize import OverwriteHeader, Sanitize
 from iscsi_target.scsi.task import Done
 from iscsi_target.scsi.timestamp import ReportTimestamp, SetTimestamp
 from iscsi_target.scsi.write_atomic import WriteAtomic16
@@ -100,6 +101,7 @@ SAMPLES: tuple[Sample, ...] = (
     (ReceiveCopyOperatingParameters(allocation_length=255), b""),
     *((layout(allocation_length=8), b"") for layout in (ReadDefectData10, ReadDefectData12)),
     (WriteAtomic16(transfer_length=1), ONE_BLOCK),
+    (Sanitize(), b""),
     (sbc.ReadCapacity16(allocation_length=32), b""),
 )
 BY_LAYOUT = {type(cdb): (cdb, data) for cdb, data in SAMPLES}
@@ -115,6 +117,12 @@ VARIANTS = {
         sbc.StartStopUnit(start=True, power_condition=2),
         sbc.StartStopUnit(power_condition=3),
     ),
+}
+# Service actions that want another CDB and Data-Out than the others of their layout
+OF_ACTION: dict[Code, Sample] = {
+    (0x48, 0x01): _with_list(
+        Sanitize, OverwriteHeader(overwrite_count=1, initialization_pattern_length=1).pack() + b"x"
+    )
 }
 PERSONALITIES = {"CRH=0": STRICT._replace(compatible_handling=False)}
 
@@ -180,7 +188,7 @@ def probes(line: Line, table: Iterable[Command]) -> Iterator[Probe]:
         if line.variant in VARIANTS:
             yield from (Probe(line, row, cdb, b"") for cdb in VARIANTS[line.variant])
         else:
-            cdb, data = BY_LAYOUT.get(row.layout, (row.layout(), b""))
+            cdb, data = OF_ACTION.get(code_of(row)) or BY_LAYOUT.get(row.layout, (row.layout(), b""))
             action = {} if row.service_action is None else {"service_action": int(row.service_action)}
             yield Probe(line, row, cdb.replace(**action), data)
 
@@ -324,7 +332,7 @@ def test_every_command_that_the_target_has_is_known_to_be_good_where_it_is_allow
 
 
 def test_every_line_has_a_letter_for_every_type_and_role():
-    assert len(MATRIX) == 82
+    assert len(MATRIX) == 83
     for line in MATRIX:
         groups = line.cells.split()
         assert [len(group) for group in groups] == [len(ROLES)] * len(TYPES)
