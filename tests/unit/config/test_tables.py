@@ -51,6 +51,19 @@ def test_target_name_is_normalised(document, name):
     assert found[0].name == name.lower()
 
 
+@pytest.mark.parametrize("written, seconds", [("0", 0), ("12", 12), ("0.5", 0.5), ("86400", 86400)])
+def test_sanitize_seconds_is_a_number(document, written, seconds):
+    found = document(f"[units.a]\nsanitize_seconds = {written}\n").named(UnitTable, "units")
+    assert found["a"].sanitize_seconds == seconds
+
+
+@pytest.mark.parametrize("written", ["-1", "86401", '"12"', "true", "nan", "inf"])
+def test_what_is_no_number_of_seconds_is_a_mistake(document, written):
+    found = document(f"[units.a]\nsanitize_seconds = {written}\n")
+    assert found.named(UnitTable, "units") == {}
+    assert [mistake.key for mistake in found.mistakes] == [("units", "a", "sanitize_seconds")]
+
+
 def test_table_that_is_wrong_does_not_hide_the_others(document):
     found = document("[units.a]\nram = 1\n[units.b]\nram = true\n")
     assert list(found.named(UnitTable, "units")) == ["b"]

@@ -11,7 +11,7 @@ from iscsi_target.scsi.mode_pages import ModePages
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.operations import Extent
 from iscsi_target.scsi.status import CheckCondition
-from iscsi_target.scsi.task import Call, Change, Done, Save, Work
+from iscsi_target.scsi.task import Begin, Call, Change, Done, Leave, Save, Work
 from iscsi_target.wire.layout import Layout
 
 P = TargetPort("iqn.2025-01.org.example:disks", 1)
@@ -95,6 +95,8 @@ def run(
     if isinstance(reply, Work):
         done = reply.finish(reply.operation.perform(Bytes() if store is None else store))
         return done._replace(attention=done.attention or reply.attention)
+    if isinstance(reply, Begin | Leave):
+        return Done()
     if isinstance(reply, Change):
         unit.reservations = reply.transition.state
         return Done()

@@ -14,6 +14,8 @@ from iscsi_target.scsi.nexus_table import NexusTable
 from iscsi_target.scsi.personality import STRICT, OutAction, Quirk, ReservationType
 from iscsi_target.scsi.reservations import Cause, Reservation, Reservations, Spc2Reservation
 from iscsi_target.scsi.rules import Rule, rule_of
+from iscsi_target.scsi.sanitization import Method, Sanitization
+from iscsi_target.scsi.sanitize import Sanitize
 from iscsi_target.scsi.status import CheckCondition, ReservationConflict, StatusError
 from iscsi_target.scsi.task import Done
 from iscsi_target.wire.layout import Layout
@@ -192,6 +194,37 @@ def test_an_attention_is_told_before_lost_reservations(unit: Device, nexuses: Ne
     nexuses.establish_for(B, CHANGED)
     assert code_of(refused(unit, nexuses, READ)) == CHANGED
     assert code_of(refused(unit, nexuses, READ)) == 0x4401
+
+
+# A sanitize operation
+
+
+@pytest.mark.clause("SBC3r36 4.11.2")
+def test_a_sanitize_operation_refuses_what_is_not_processed_meanwhile(unit: Device, nexuses: NexusTable):
+    unit.sanitization = Sanitization(Method.BLOCK_ERASE, 1 << 20)
+    for cdb in (READ, WRITE, READY, Sanitize(service_action=Method.BLOCK_ERASE)):
+        assert code_of(refused(unit, nexuses, cdb)) == 0x041B
+    for processed in (SENSE, ReadCapacity10(), spc.Inquiry()):
+        assert start(unit, nexuses, processed) is None
+
+
+@pytest.mark.clause("SBC3r36 4.11.3")
+def test_after_its_failure_sanitize_is_processed_too(unit: Device, nexuses: NexusTable):
+    unit.sanitization = Sanitization(Method.BLOCK_ERASE, 1 << 20, failed=True)
+    for cdb in (READ, WRITE, READY):
+        assert code_of(refused(unit, nexuses, cdb)) == 0x3103
+    for processed in (SENSE, ReadCapacity10(), Sanitize(service_action=Method.BLOCK_ERASE)):
+        assert start(unit, nexuses, processed) is None
+
+
+@pytest.mark.clause("SAM5r21 5.3.3")
+def test_conflicts_and_attentions_come_before_a_sanitize_operation(unit: Device, nexuses: NexusTable):
+    unit.sanitization = Sanitization(Method.BLOCK_ERASE, 1 << 20)
+    reserve(unit)
+    assert isinstance(refused(unit, nexuses, READ), ReservationConflict)
+    nexuses.establish_for(A, CHANGED)
+    assert code_of(refused(unit, nexuses, READ, A)) == CHANGED
+    assert code_of(refused(unit, nexuses, READ, A)) == 0x041B
 
 
 # The medium

@@ -127,6 +127,13 @@ def test_page_b1_says_that_deallocated_blocks_can_be_verified(thin):
     assert BlockDeviceCharacteristics.unpack(vpd(device(thin=thin), 0xB1)).vbuls is thin
 
 
+@pytest.mark.clause("SBC3r36 6.5.2")
+@pytest.mark.parametrize("thin", (False, True))
+def test_page_b1_says_that_what_was_erased_can_be_read(thin):
+    page = BlockDeviceCharacteristics.unpack(vpd(device(thin=thin), 0xB1))
+    assert (page.wabereq, page.wacereq) == (0b01, 0b01)
+
+
 @pytest.mark.clause("SBC3r36 6.5.4")
 def test_page_b2_tells_thin_from_full_provisioning():
     thin = LogicalBlockProvisioning.unpack(vpd(device(), 0xB2))

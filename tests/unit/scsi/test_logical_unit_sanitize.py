@@ -77,9 +77,9 @@ class SanitizeBench(Bench):
             self.persist()
         return task
 
-    def overwrite(self, **bits: bool) -> Task:
+    def overwrite(self) -> Task:
         header = OverwriteHeader(overwrite_count=1, initialization_pattern_length=1).pack()
-        return self.sanitize(action=Method.OVERWRITE, data=header + b"x", **bits)
+        return self.sanitize(action=Method.OVERWRITE, data=header + b"x")
 
     def carry_on(self, steps: int = STEPS) -> None:
         for _ in range(steps):

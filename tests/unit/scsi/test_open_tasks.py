@@ -7,6 +7,7 @@ from iscsi_target.scsi.block_cdb import Write10
 from iscsi_target.scsi.commands import find
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.open_task import (
+    SANITIZING,
     Collecting,
     OpenTask,
     Over,
@@ -202,3 +203,17 @@ def test_functions_of_a_nexus_mean_all_its_tasks(tasks: OpenTasks, function: Fun
 def test_functions_of_the_unit_mean_the_tasks_of_everybody(tasks: OpenTasks, function: Function):
     entries = [enter(tasks, 1), enter(tasks, 1, B), enter(tasks, 2, attribute=ORDERED)]
     assert scope(tasks, function) == entries
+
+
+def test_a_task_that_stands_back_lets_others_start(tasks: OpenTasks):
+    head, waiting = enter(tasks, 1, attribute=HEAD), enter(tasks, 2, B)
+    assert startable(tasks) == [head]
+    tasks.stand_back(head)
+    assert startable(tasks) == [waiting]
+    assert tasks.find(head.task) is head
+
+
+def test_those_that_end_with_the_sanitize_operation_are_told_apart(tasks: OpenTasks):
+    enter(tasks, 1)
+    waiting = enter(tasks, 2, phase=SANITIZING)
+    assert tasks.sanitizing() == [waiting]

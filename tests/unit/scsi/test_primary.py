@@ -4,6 +4,7 @@ import pytest
 
 from iscsi_target.scsi import cdb as spc
 from iscsi_target.scsi.primary import report_luns
+from iscsi_target.scsi.sanitization import Method, Sanitization
 from iscsi_target.scsi.status import ReservationConflict
 from iscsi_target.scsi.task import Call
 from tests.unit.scsi.command_bench import INVALID_FIELD_IN_CDB, MEDIUM_NOT_PRESENT, A, B, device, refusal, run
@@ -43,6 +44,16 @@ def test_request_sense_says_why_the_unit_is_not_ready():
     assert run(unit, spc.RequestSense(desc=True, allocation_length=4)).data_in == b"\x72\x02\x04\x02"
     unit.loaded = False
     assert run(unit, spc.RequestSense(desc=True, allocation_length=4)).data_in == b"\x72\x02\x3a\x00"
+
+
+@pytest.mark.clause("SBC3r36 4.11.2")
+def test_request_sense_says_how_far_a_sanitize_operation_is():
+    unit = device()
+    unit.sanitization = Sanitization(Method.BLOCK_ERASE, 1 << 20, done_bytes=1 << 19)
+    fixed = run(unit, spc.RequestSense(allocation_length=18)).data_in
+    assert (fixed[2], fixed[12:14], fixed[15:18]) == (2, b"\x04\x1b", b"\x80\x80\0")
+    descriptor = run(unit, spc.RequestSense(desc=True, allocation_length=32)).data_in
+    assert bytes(descriptor) == b"\x72\x02\x04\x1b\0\0\0\x08" + b"\x02\x06\0\0\x80\x80\0\0"
 
 
 @pytest.mark.clause("SPC4r37 6.33")

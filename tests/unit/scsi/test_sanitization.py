@@ -1,4 +1,4 @@
-"""Sanitize operations as values: their steps, what commands are told, and their records. A unit of 1 MiB, blocks of 512."""
+"""Sanitize operations as values: their steps, what commands are told, their records. 1 MiB in blocks of 512."""
 
 import json
 

@@ -29,8 +29,10 @@ FAILED = Sanitization(BLOCK_ERASE, LENGTH, failed=True)
 MORE = FAILED._replace(unrestricted=True)
 
 
-def header(pattern_length: int = 4, count: int = 1, **fields: int) -> bytes:
-    return OverwriteHeader(overwrite_count=count, initialization_pattern_length=pattern_length, **fields).pack()
+def header(pattern_length: int = 4, count: int = 1, *, test: int = 0, invert: bool = False) -> bytes:
+    return OverwriteHeader(
+        invert=invert, test=test, overwrite_count=count, initialization_pattern_length=pattern_length
+    ).pack()
 
 
 def answer(unit: Device, cdb: Sanitize, data: bytes = b"") -> Reply:

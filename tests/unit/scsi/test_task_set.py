@@ -27,6 +27,28 @@ def test_simple_tasks_are_enabled_at_once():
     assert tasks.enter(second)
 
 
+@pytest.mark.parametrize("attribute", [SIMPLE, ORDERED, HEAD])
+def test_a_command_may_go_to_the_head_of_the_queue_whatever_its_attribute(attribute: TaskAttribute):
+    tasks = TaskSet()
+    older, first, younger = task(ORDERED), task(attribute), task()
+    tasks.enter(older)
+    assert tasks.enter(first, first=True)
+    assert not tasks.enter(younger)
+    assert tasks.leave(older) == []
+    assert tasks.leave(first) == [younger]
+
+
+def test_a_task_that_stands_back_is_open_and_holds_up_nobody():
+    tasks = TaskSet()
+    first, waiting = task(HEAD), task(nexus=B)
+    tasks.enter(first), tasks.enter(waiting)
+    assert tasks.stand_back(first) == [waiting]
+    assert (len(tasks), tasks.open_tasks(A)) == (2, 1)
+    assert tasks.enables(SIMPLE)
+    assert tasks.leave(first) == []
+    assert tasks.open_tasks(A) == 0
+
+
 @pytest.mark.clause("SAM5r21 8.6.3")
 def test_ordered_task_waits_for_all_older_tasks():
     tasks = TaskSet()

@@ -13,7 +13,8 @@ from iscsi_target.scsi.nexus import OPERATOR
 from iscsi_target.scsi.operations import Fault, Flush, MediumError, Read
 from iscsi_target.scsi.personality import OutAction
 from iscsi_target.scsi.rules import Rule
-from iscsi_target.scsi.task import Ticket, UnitState
+from iscsi_target.scsi.sanitization import Method, Sanitization
+from iscsi_target.scsi.task import Milestone, Ticket, UnitState
 from iscsi_target.scsi.timeline import GOOD, Entry, Explanation
 from iscsi_target.server import driver as driver_module
 from iscsi_target.server.driver import Driver
@@ -27,6 +28,7 @@ from iscsi_target.target import (
     Perform,
     Persist,
     ReservationNoted,
+    SanitizeNoted,
     Send,
     SessionStarted,
 )
@@ -441,3 +443,17 @@ async def test_observers_are_told_of_new_entries(setting):
     setting.driver.observers.discard(told.append)
     setting.driver.input(setting.machine.drain)
     assert told == [event]
+
+
+async def test_units_are_halted_before_anything_else_ends(setting):
+    setting.connect()
+    setting.driver.end()
+    names = [call[0] for call in setting.machine.calls]
+    assert names.index("halt") < names.index("disconnected")
+
+
+async def test_what_happens_to_a_sanitize_operation_is_logged(setting, caplog):
+    caplog.set_level(logging.INFO)
+    noted = SanitizeNoted("disk0", Milestone.ENDED, Sanitization(Method.BLOCK_ERASE, 512), "")
+    setting.driver.input(lambda now: [Announce(noted)])
+    assert "unit disk0: sanitize by block erase has ended" in caplog.text

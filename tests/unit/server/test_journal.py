@@ -8,11 +8,13 @@ import pytest
 
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.rules import Rule
+from iscsi_target.scsi.sanitization import Method, Sanitization
 from iscsi_target.scsi.status import Status
+from iscsi_target.scsi.task import Milestone
 from iscsi_target.scsi.timeline import GOOD, Answered, Entry, Explanation, entry_record
 from iscsi_target.server import journal
 from iscsi_target.server.journal import JsonFormatter, TextFormatter, announce, record
-from iscsi_target.target import ProtocolViolated, ReservationNoted, SessionEnded
+from iscsi_target.target import ProtocolViolated, ReservationNoted, SanitizeNoted, SessionEnded
 
 VIOLATED = ProtocolViolated(connection=3, reason="no Login Request")
 NEXUS = Nexus(InitiatorPort("iqn.a", bytes(6)), TargetPort("iqn.b", 1))
@@ -91,3 +93,31 @@ def test_json_line_of_a_reservation_has_the_entry_of_the_timeline(caplog):
     assert found["entry"] == entry_record(CHANGE.entry)
     assert found["time"].endswith("+00:00")
     assert found["message"] == f"unit disk0: {CHANGE.entry}"
+
+
+@pytest.mark.parametrize(
+    "milestone, level",
+    [
+        (Milestone.BEGUN, logging.INFO),
+        (Milestone.ENDED, logging.INFO),
+        (Milestone.FAILED, logging.ERROR),
+        (Milestone.FAILURE_LEFT, logging.WARNING),
+    ],
+)
+def test_a_sanitize_operation_is_told_of_and_its_pattern_is_not(caplog, milestone, level):
+    caplog.set_level(logging.INFO)
+    pattern = b"secret" + bytes(506)
+    announce(SanitizeNoted("disk0", milestone, Sanitization(Method.OVERWRITE, 512, pattern=pattern), "iqn.a"), "")
+    [logged] = caplog.records
+    assert logged.levelno == level
+    assert logged.message == f"unit disk0: sanitize by overwrite {milestone.value}, asked for by iqn.a"
+    found = json.loads(JsonFormatter().format(logged))
+    assert (found["event"], found["milestone"]) == ("sanitize_noted", milestone.name)
+    assert (found["unit"], found["method"], found["initiator"]) == ("disk0", "overwrite", "iqn.a")
+    assert b"secret".hex() not in json.dumps(found)
+
+
+def test_a_sanitize_operation_that_went_on_by_itself_was_asked_for_by_nobody(caplog):
+    caplog.set_level(logging.INFO)
+    announce(SanitizeNoted("disk0", Milestone.ENDED, Sanitization(Method.BLOCK_ERASE, 512), ""), "")
+    assert caplog.records[0].message == "unit disk0: sanitize by block erase has ended"

@@ -15,6 +15,7 @@ from iscsi_target.scsi.device import Identity
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.personality import STRICT
 from iscsi_target.scsi.reservations import Reservations
+from iscsi_target.scsi.sanitization import Method, Sanitization
 from iscsi_target.scsi.task import UnitState
 from iscsi_target.server.units import all_ports, become, can_become, open_unit, ports_of
 from iscsi_target.storage.faults import StorageError
@@ -23,6 +24,7 @@ from iscsi_target.storage.state import StateFile
 RAM = Unit("r", Backing.RAM, None, 1 << 20)
 A = Nexus(InitiatorPort("iqn.2026-01.org.example:a", bytes(6)), TargetPort("iqn.2026-01.org.example:p", 1))
 REGISTERED = Reservations({A: 0xABC}, aptpl=True)
+UNDER_WAY = Sanitization(Method.BLOCK_ERASE, 1 << 20, done_bytes=1 << 16)
 
 
 @pytest.fixture
@@ -108,6 +110,47 @@ def test_damaged_reservations_are_lost_and_reported(opened, state, tmp_path, cap
     [record] = caplog.records
     assert record.levelno == logging.ERROR
     assert "unit r: its stored persistent reservations are damaged" in record.message
+
+
+# A sanitize operation that was left unfinished
+
+
+@pytest.mark.clause("SBC3r36 4.11.2")
+def test_a_sanitize_operation_goes_on_where_it_was_and_that_is_logged(opened, state, caplog):
+    state.save("r", UnitState(sanitization=UNDER_WAY))
+    assert opened(RAM).device.sanitization == UNDER_WAY
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.message == "unit r: it is still being sanitized, by block erase"
+
+
+def test_on_a_medium_of_another_length_it_begins_anew(opened, state):
+    state.save("r", UnitState(sanitization=UNDER_WAY))
+    device = opened(RAM._replace(size_bytes=2 << 20)).device
+    assert device.sanitization == UNDER_WAY._replace(length_bytes=2 << 20, done_bytes=0)
+
+
+@pytest.mark.clause("SBC3r36 4.11.3")
+@pytest.mark.parametrize("ause", [True, False])
+def test_a_failure_stays_and_the_log_says_what_to_do(opened, state, caplog, ause):
+    failed = UNDER_WAY._replace(failed=True, unrestricted=ause)
+    state.save("r", UnitState(sanitization=failed))
+    assert opened(RAM).device.sanitization == failed
+    [record] = caplog.records
+    assert record.levelno == logging.ERROR
+    assert "until an initiator sanitizes it again" in record.message
+    assert ("leaves that failure mode" in record.message) == ause
+
+
+def test_a_file_that_is_created_inherits_no_sanitize_operation(opened, state, image):
+    state.save("f", UnitState(sanitization=UNDER_WAY))
+    assert opened(image).device.sanitization is None
+    assert state.load("f") == UnitState()
+
+
+def test_a_unit_can_be_told_how_long_it_is_to_last(opened):
+    assert opened(RAM._replace(sanitize_s=12.0)).device.features.sanitize_s == 12.0
+    assert opened(RAM).device.features.sanitize_s == 0.0
 
 
 # A unit that is deleted and made again

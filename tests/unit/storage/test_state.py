@@ -17,6 +17,7 @@ from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.operations import Fault, MediumError
 from iscsi_target.scsi.personality import ReservationType
 from iscsi_target.scsi.reservations import Cause, Reservation, Reservations
+from iscsi_target.scsi.sanitization import Method, Sanitization
 from iscsi_target.scsi.task import UnitState
 from iscsi_target.scsi.transitions import MAX_REGISTRATIONS
 from iscsi_target.storage.faults import StorageError
@@ -293,8 +294,8 @@ def test_what_does_not_outlive_a_power_loss_is_not_for_the_state_file(state):
     assert state.load("unit0") == UnitState()
 
 
-def test_forgetting_reservations_leaves_the_mode_pages(state):
-    state.save("unit0", UnitState({CACHING: b"x"}, a_state()))
+def test_forgetting_a_medium_leaves_the_mode_pages(state):
+    state.save("unit0", UnitState({CACHING: b"x"}, a_state(), Sanitization(Method.BLOCK_ERASE, 1 << 20)))
     state.save("unit1", UnitState({}, a_state()))
     state.forget_medium("unit0")
     state.forget_medium("never heard of")

@@ -5,23 +5,31 @@ import pytest
 from iscsi_target.iscsi.connection import MAX_QUEUED_BYTES
 from iscsi_target.iscsi.errors import LoginStatus
 from iscsi_target.iscsi.header import Opcode
+from iscsi_target.iscsi.parameters import Preferences
 from iscsi_target.iscsi.requests import NopOut, ScsiCommand
 from iscsi_target.iscsi.responses import DataIn, NopIn
 from iscsi_target.scsi.block_cdb import Read10, Write10
+from iscsi_target.scsi.logical_unit import LogicalUnit
+from iscsi_target.scsi.operations import Fault, MediumError
+from iscsi_target.scsi.sanitization import Method, Sanitization
+from iscsi_target.scsi.sanitize import Sanitize
+from iscsi_target.scsi.task import Milestone
 from iscsi_target.target import (
     NEVER,
     Announce,
     Close,
     LoginFailed,
     ProtocolViolated,
+    SanitizeNoted,
     Send,
     SessionEnded,
     SessionStarted,
+    Target,
     Timeouts,
     machine,
 )
 from tests.initiator import ADDRESS, NODE, Host, Lab, disk_node
-from tests.unit.scsi.unit_bench import BLOCK
+from tests.unit.scsi.unit_bench import BLOCK, BLOCKS
 
 ONES = bytes([1]) * BLOCK
 
@@ -343,3 +351,81 @@ def test_session_that_is_ending_is_answered_nothing():
             a.command(Read10(transfer_length=1), read=BLOCK, attributes=1)
         assert bool(a.received) is not is_ending
         a.received.clear()
+
+
+# What units do by themselves
+
+
+def unfinished(lab: Lab, name: str = "disk0", seconds: float = 0.0) -> Target:
+    """Returns a target that has just started, one of whose units was left unfinished."""
+    device = lab.units[name].device
+    device.features = device.features._replace(sanitize_s=seconds)
+    device.sanitization = Sanitization(Method.BLOCK_ERASE, BLOCKS * BLOCK)
+    lab.units[name] = LogicalUnit(name, device)
+    lab.target = Target(
+        nodes=[disk_node(portal_group_tags=(1, 2))],
+        units=list(lab.units.values()),
+        portals=lab.portals,
+        discovery=lab.discovery,
+        preferences=Preferences(),
+        timeouts=Timeouts(),
+        entropy=bytes,
+    )
+    return lab.target
+
+
+def test_a_unit_that_was_left_unfinished_goes_on_before_anybody_comes(lab: Lab):
+    target = unfinished(lab)
+    assert target.deadline() <= lab.now
+    lab.run(target.elapsed(lab.now))
+    assert {action.unit for action in lab.performed} == {"disk0"}
+    lab.persist()
+    [noted] = lab.announced(SanitizeNoted)
+    assert (noted.unit, noted.milestone, noted.initiator) == ("disk0", Milestone.ENDED, "")
+    assert target.deadline() == NEVER
+
+
+def test_a_unit_that_rests_is_woken_in_time(lab: Lab):
+    target = unfinished(lab, seconds=8.0)
+    lab.run(target.elapsed(lab.now))
+    assert target.deadline() == lab.now + 1.0
+    lab.wait(7.5)
+    assert len(lab.performed) == 7
+    lab.wait(0.5)
+    assert len(lab.performed) == 8
+
+
+def test_a_unit_that_is_added_unfinished_goes_on(lab: Lab):
+    lab.units["disk1"].device.sanitization = Sanitization(Method.BLOCK_ERASE, BLOCKS * BLOCK)
+    lab.units["disk1"] = LogicalUnit("disk1", lab.units["disk1"].device)
+    lab.reconfigure(disk_node(portal_group_tags=(1, 2)))
+    assert not lab.performed
+    lab.wait(0.0)
+    assert len(lab.performed) == 8
+
+
+def begin(lab: Lab, a: Host) -> None:
+    lab.slow = True
+    a.command(Sanitize(service_action=Method.BLOCK_ERASE, immed=True))
+    lab.persist()
+    assert len(lab.at_medium) == 1
+
+
+def test_a_unit_that_is_taken_away_is_halted(lab: Lab, a: Host):
+    begin(lab, a)
+    del lab.units["disk0"]
+    lab.reconfigure(disk_node(portal_group_tags=(1, 2)))
+    lab.finish(error=MediumError(Fault.GONE))
+    assert not lab.at_medium
+    assert not lab.saving
+    assert [noted.milestone for noted in lab.announced(SanitizeNoted)] == [Milestone.BEGUN]
+
+
+def test_draining_does_not_wait_for_what_units_do_by_themselves(lab: Lab, a: Host):
+    begin(lab, a)
+    lab.run(lab.target.drain(lab.now))
+    a.cut()
+    assert not lab.target.drained
+    lab.finish()
+    assert lab.target.drained
+    assert not lab.at_medium
