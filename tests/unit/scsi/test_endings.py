@@ -153,7 +153,8 @@ def test_all_make_way_but_what_is_processed_meanwhile_and_what_only_waits(ward: 
 
 
 def test_a_task_that_is_being_aborted_keeps_its_fate(ward: Ward):
+    ward.device.modes = ward.device.modes.select(ControlPage(ps=False, tas=True).pack(), 0)
     own, aborted = ward.open(A), ward.at_medium(B)
-    ward.endings.abort_all([aborted], B, tell_others=False)
+    ward.endings.abort_all([aborted], A, tell_others=False)
     ward.endings.make_way(own)
-    assert aborted.fate is Fate.SILENCE
+    assert aborted.fate is Fate.TASK_ABORTED
