@@ -10,6 +10,8 @@ from iscsi_target.scsi.mode_pages import CachingPage, ControlPage
 from iscsi_target.scsi.nexus import InitiatorPort
 from iscsi_target.scsi.pages import ModeHeader6, ModeHeader10, UnmapBlockDescriptor, UnmapHeader
 from iscsi_target.scsi.personality import InAction, OutAction
+from iscsi_target.scsi.sanitization import Method
+from iscsi_target.scsi.sanitize import EXIT_FAILURE_MODE, OverwriteHeader, Sanitize
 from iscsi_target.wire.layout import Layout
 from tests.conformance.reservations.world import TYPES
 from tests.reservation_data import basic, moving
@@ -251,6 +253,13 @@ class Mix:
     def _log_select(self) -> tuple[Layout, bytes, int]:
         return spc.LogSelect(page_code=self.random.choice((0x00, 0x03, 0x3E)), **self._bits("pcr")), b"", 0
 
+    def _sanitize(self) -> tuple[Layout, bytes, int]:
+        action = self.random.choice((*Method, EXIT_FAILURE_MODE))
+        data = b""
+        if action == Method.OVERWRITE:
+            data = OverwriteHeader(overwrite_count=1, initialization_pattern_length=3).pack() + b"abc"
+        return Sanitize(service_action=action, parameter_list_length=len(data), **self._bits("immed", "ause")), data, 0
+
     def _start_stop(self) -> tuple[Layout, bytes, int]:
         start = self.random.random() < 0.8
         return sbc.StartStopUnit(start=start, **self._bits("loej", "no_flush", "immed")), b"", 0
@@ -299,6 +308,7 @@ OTHERS = (
     Mix._mode_select,
     Mix._log_sense,
     Mix._log_select,
+    Mix._sanitize,
     Mix._start_stop,
     Mix._start_stop,
     Mix._prevent,

@@ -178,7 +178,7 @@ class Side(Lab):
             unit, device = self.units[name], self.units[name].device
             assert not unit.open_tasks
             found += [device.geometry, device.modes, device.loaded, device.stopped, device.preventing]
-            found += [device.spc2_reservation, device.reservations, unit.timeline]
+            found += [device.spc2_reservation, device.reservations, device.sanitization, unit.timeline]
             found += [(nexus, unit.nexuses.standing(nexus).attentions) for nexus in unit.nexuses]
             found += [self.stores[name].read(0, (HOT_BLOCKS + 4) * BLOCK)]
         return found
