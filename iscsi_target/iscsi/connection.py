@@ -17,7 +17,7 @@ from iscsi_target.iscsi.requests import REQUEST_HEADERS, LoginRequest
 from iscsi_target.iscsi.responses import LoginResponse, NopIn, Reject, Response
 from iscsi_target.wire.serial import advance
 
-MAX_QUEUED_BYTES = 2 << 20  # of data; bounds what a batch of reads holds in memory, and how long it lasts: 0.7 ms
+MAX_QUEUED_BYTES = 2 << 20  # of data; bounds what a batch holds in memory, and of large reads how long it lasts: 0.7 ms
 
 
 class Remark(NamedTuple):

@@ -39,7 +39,7 @@ class Lane:
         self._statistics = device.statistics
 
     def answer(self, cdb: bytes, expected: int, data_out: Buffer) -> Buffer | None:
-        """Does a command with the attribute SIMPLE or none.
+        """Does a command with the attribute SIMPLE.
 
         cdb        at least 16 bytes
         expected   how many bytes the initiator expects to be transferred

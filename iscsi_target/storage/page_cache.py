@@ -65,7 +65,8 @@ class PageCache:
         self._descriptor = descriptor
         self._pace = pace
         self._clock = pace.clock
-        self._misses = 0  # in a row
+        self._misses = 0  # in a row, of different places
+        self._missed_bytes = -1  # the place of the last one
         self._missing_until = -math.inf
         self._has_fixed_end = is_device
         self._unit_bytes = 1 if in_memory else max(os.sysconf("SC_PAGE_SIZE"), found.st_blksize)
@@ -108,12 +109,14 @@ class PageCache:
         buffer = bytearray(length_bytes)
         try:
             if os.preadv(self._descriptor, (buffer,), offset_bytes, os.RWF_NOWAIT) == length_bytes:
-                self._misses = 0
+                self._misses, self._missed_bytes = 0, -1
                 return buffer
         except OSError as error:
             if error.errno in _UNSUPPORTED:
                 self._read = _refuse_read
-        self._misses += 1
+        if offset_bytes == self._missed_bytes:
+            return BLOCKS  # the same command, which the express way, the lane and the unit may each try
+        self._misses, self._missed_bytes = self._misses + 1, offset_bytes
         if self._misses >= MISSES_IN_A_ROW:
             now = self._clock()
             self._missing_until = now + MISS_REST * (now - begun)

@@ -124,7 +124,21 @@ def test_a_miss_among_hits_leaves_the_next_read_where_it_is(make, monkeypatch):
 
     monkeypatch.setattr(os, "preadv", sometimes)
     for _ in range(5):
-        assert [cache.attempt(Read(0, 4)) for _ in range(3)] == [BLOCKS, BLOCKS, b"cccc"]
+        assert [cache.attempt(Read(place, 4)) for place in (0, 4, 8)] == [BLOCKS, BLOCKS, b"cccc"]
+
+
+def test_a_read_that_is_tried_again_has_missed_once(make, monkeypatch):
+    cache = make(EXT4)
+    preadv = os.preadv
+
+    def miss(*_: object) -> int:
+        raise BlockingIOError(errno.EAGAIN, "not cached")
+
+    monkeypatch.setattr(os, "preadv", miss)
+    for place in (0, 0, 0, 512, 512, 512):
+        assert cache.attempt(Read(place, 512)) is BLOCKS
+    monkeypatch.setattr(os, "preadv", preadv)
+    assert cache.attempt(Read(1024, 512)) == b"c" * 512
 
 
 def test_after_misses_in_a_row_threads_read_for_a_multiple_of_what_one_took(make, clock, monkeypatch):
@@ -137,8 +151,9 @@ def test_after_misses_in_a_row_threads_read_for_a_multiple_of_what_one_took(make
         raise BlockingIOError(errno.EAGAIN, "not cached")
 
     monkeypatch.setattr(os, "preadv", preadv)
+    places = itertools.cycle(range(0, SIZE, 512))
     while clock.now < 0.1:
-        assert cache.attempt(Read(0, 512)) is BLOCKS
+        assert cache.attempt(Read(next(places), 512)) is BLOCKS
         clock.now += 0.0001
     between = [after - before for before, after in itertools.pairwise(asked[MISSES_IN_A_ROW - 1 :])]
     assert between == pytest.approx([0.001 * (1 + MISS_REST)] * len(between), abs=0.0002)
