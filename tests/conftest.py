@@ -1,4 +1,4 @@
-"""What all tests share: the profiles of the property tests, and the external tools that some need."""
+"""What all tests share: the profiles of the property tests, the external tools that some need, and hosts of a lab."""
 
 import os
 import shutil
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.initiator import Host, Lab
 
 IN_CI = bool(os.environ.get("CI"))
 
@@ -39,3 +41,15 @@ def find_tool(name: str) -> Path:
 def tool() -> Tool:
     """Returns `find_tool`: `tool("iscsi-ls")` is the path of the program."""
     return find_tool
+
+
+@pytest.fixture
+def a(lab: Lab) -> Host:
+    """Returns host A in a session with the `lab` of the test's file."""
+    return lab.session("a")
+
+
+@pytest.fixture
+def b(lab: Lab) -> Host:
+    """Returns host B in a session with the `lab` of the test's file."""
+    return lab.session("b")

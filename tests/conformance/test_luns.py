@@ -23,11 +23,6 @@ def lab() -> Lab:
     return Lab([disk_node()], timeouts=Timeouts(logout_s=7))
 
 
-@pytest.fixture
-def a(lab: Lab) -> Host:
-    return lab.session("a")
-
-
 def reported(host: Host, lun: int = 0) -> list[int]:
     data = host.outcome(host.command(ReportLuns(allocation_length=256), lun, read=256)).data
     return [entry[1] for entry in (data[start : start + 8] for start in range(8, len(data), 8))]

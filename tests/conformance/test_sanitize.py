@@ -42,16 +42,6 @@ def lab() -> Lab:
     return made
 
 
-@pytest.fixture
-def a(lab: Lab) -> Host:
-    return lab.session("a")
-
-
-@pytest.fixture
-def b(lab: Lab) -> Host:
-    return lab.session("b")
-
-
 def sanitize(lab: Lab, host: Host, action: int = Method.BLOCK_ERASE, **bits: bool) -> int:
     """Sends SANITIZE, and has stored what it begins."""
     tag = host.command(Sanitize(service_action=action, **bits))

@@ -20,11 +20,6 @@ def lab() -> Lab:
     return Lab(timeouts=TIMEOUTS)
 
 
-@pytest.fixture
-def a(lab: Lab) -> Host:
-    return lab.session("a")
-
-
 @pytest.mark.clause("RFC7143 11.15")
 @pytest.mark.parametrize("reason", [0, 1])
 def test_logout_is_answered_and_closes(lab: Lab, a: Host, reason: int):

@@ -30,16 +30,6 @@ def lab() -> Lab:
     return Lab()
 
 
-@pytest.fixture
-def a(lab: Lab) -> Host:
-    return lab.session("a")
-
-
-@pytest.fixture
-def b(lab: Lab) -> Host:
-    return lab.session("b")
-
-
 def collected(host: Host) -> ReadyToTransfer:
     [pdu] = [pdu for pdu in host.received if isinstance(pdu.header, ReadyToTransfer)]
     assert isinstance(pdu.header, ReadyToTransfer)

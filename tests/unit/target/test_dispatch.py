@@ -30,16 +30,6 @@ def lab() -> Lab:
     return Lab()
 
 
-@pytest.fixture
-def a(lab: Lab) -> Host:
-    return lab.session("a")
-
-
-@pytest.fixture
-def b(lab: Lab) -> Host:
-    return lab.session("b")
-
-
 def select_control(host: Host, save: bool = False, **fields) -> int:
     parameters = ModeHeader10().pack() + ControlPage(ps=False, **fields).pack()
     cdb = ModeSelect10(pf=True, sp=save, parameter_list_length=len(parameters))

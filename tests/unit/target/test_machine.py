@@ -39,11 +39,6 @@ def lab() -> Lab:
     return Lab()
 
 
-@pytest.fixture
-def a(lab: Lab) -> Host:
-    return lab.session("a")
-
-
 def test_one_batch_leaves_in_one_send(lab: Lab, a: Host):
     pings = [NopOut(immediate=True, initiator_task_tag=tag, cmd_sn=a.cmd_sn) for tag in (1, 2, 3)]
     actions = lab.target.received(a.number, [b"".join(a.pack(ping) for ping in pings)], lab.now)
