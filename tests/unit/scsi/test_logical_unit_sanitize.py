@@ -85,14 +85,6 @@ class SanitizeBench(Bench):
         for _ in range(steps):
             self.perform()
 
-    def end(self) -> None:
-        """Lets the medium and the state file do all that is left."""
-        while self.at_medium or self.saving:
-            if self.at_medium:
-                self.perform()
-            else:
-                self.persist()
-
     def fail(self, *, ause: bool = False) -> Task:
         """Lets an operation fail in its second step."""
         task = self.sanitize(ause=ause)

@@ -180,6 +180,14 @@ class Bench:
         del self.saving[ticket]
         return self.record(self.unit.finished(ticket, error))
 
+    def end(self) -> None:
+        """Lets the medium and the state file do all that is left."""
+        while self.at_medium or self.saving:
+            if self.at_medium:
+                self.perform()
+            else:
+                self.persist()
+
     def manage(self, function: Function, nexus: Nexus, tag: int | None = None) -> list[UnitAction]:
         self._next += 1
         return self.record(self.unit.manage(ManagementRequest(self._next, function, nexus, tag)))
