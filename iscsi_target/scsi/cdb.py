@@ -3,7 +3,7 @@
 Fields that the target does not evaluate are declared all the same: the row of `commands` names them as
 unsupported, so that a value in them is refused with a field pointer and RSOC says that they are not used.
 Bits that the standard reserves or has made obsolete have names with an underscore. The CONTROL byte is one
-field: NACA, its only bit, is not supported.
+field, as all commands have it: `Control` says what is in it.
 """
 
 from iscsi_target.wire.layout import (
@@ -31,6 +31,17 @@ class ServiceActionCdb(Layout):
     operation_code: U8 = 0
     _1: B3 = 0
     service_action: B5 = 0
+
+
+class Control(Layout):
+    """The CONTROL byte; its first two bits are vendor specific, its last two obsolete.
+
+    Source: SAM5r21 5.2
+    """
+
+    _1: B5 = 0
+    naca: Bit = False
+    _2: B2 = 0
 
 
 class TestUnitReady(Layout):

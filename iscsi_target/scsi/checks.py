@@ -53,7 +53,7 @@ def examine(nexus: Nexus, command: Command, cdb: Layout, device: Device, nexuses
         raise MediumNotPresent
     if command.medium_access and device.stopped:
         raise NotReadyInitialisingRequired
-    if command.shortcut is not None:
+    if command.shortcut is not None and not device.faulted:
         nexuses.admit(nexus, command, device)
     return None
 

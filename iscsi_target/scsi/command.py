@@ -9,13 +9,15 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 from iscsi_target.scsi.access import Access
+from iscsi_target.scsi.cdb import Control
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.shortcut import Shortcut
 from iscsi_target.scsi.status import InvalidFieldInCdb, ReservedBitInCdb
 from iscsi_target.scsi.task import Call, Reply
-from iscsi_target.wire.layout import Layout, LayoutError
+from iscsi_target.wire.layout import FieldPointer, Layout, LayoutError
 
 CdbT = TypeVar("CdbT", bound=Layout)
+CONTROL_BITS = Control.mask("naca")  # what is evaluated of CONTROL
 
 
 class Row(NamedTuple):
@@ -27,7 +29,7 @@ class Row(NamedTuple):
     clause          where the standard describes it
     attention       True when a pending unit attention pre-empts it
     medium_access   True when it needs a loaded and started medium
-    unsupported     fields that must be zero, CONTROL besides
+    unsupported     fields that must be zero, and all of CONTROL but NACA besides
     exclusive       True when it may change what the state file keeps or the reservations: one at a time
     service_action  which of those that share the layout; None takes the layout's own, if it has one
     available       False for a device that does not have the command
@@ -105,11 +107,6 @@ class Command:
         """True when the command needs a loaded and started medium."""
         return self.row.medium_access
 
-    @property
-    def unsupported(self) -> tuple[str, ...]:
-        """The fields that must be zero."""
-        return _unsupported(self.row)
-
     def unpack(self, cdb: bytes) -> Layout:
         """Returns the fields of a CDB.
 
@@ -130,7 +127,13 @@ class Command:
         reserved = self.layout.reserved_bit(cdb)
         if reserved:
             return ReservedBitInCdb(reserved)
-        return InvalidFieldInCdb(self.layout, next(name for name in self.unsupported if getattr(value, name)))
+        for name in self.row.unsupported:
+            if getattr(value, name):
+                return InvalidFieldInCdb(self.layout, name)
+        control = self.layout.location("control")
+        wrong = Control.reserved_bit(cdb[control.byte :])
+        assert wrong is not None
+        return ReservedBitInCdb(FieldPointer(control.byte, wrong.bit))
 
     def usage(self) -> bytes:
         """Returns the CDB USAGE DATA: the code itself, and ones for every bit that is evaluated.
@@ -141,11 +144,14 @@ class Command:
         codes = {"operation_code": self.operation_code}
         if self.service_action is not None:
             codes["service_action"] = self.service_action
-        return ones.replace(**dict.fromkeys(self.unsupported, 0) | codes).pack()
+        return ones.replace(**dict.fromkeys(self.row.unsupported, 0) | codes | {"control": CONTROL_BITS}).pack()
 
 
-def _unsupported(row: Row) -> tuple[str, ...]:
-    return ("control", *row.unsupported)
+def _zeros(row: Row, layout: type[Layout]) -> int:
+    """Returns a mask of the bits that must be zero."""
+    after_control = layout.size - layout.location("control").byte - Control.size
+    naca = CONTROL_BITS << after_control * 8
+    return layout.mask("_", "control", *row.unsupported) & ~naca
 
 
 def _no_data(_device: Device, _cdb: Layout) -> int:
@@ -176,7 +182,7 @@ def command(
         handler,  # type: ignore[arg-type]  # `Command.unpack` makes a value of the layout that the handler takes
         data_out,  # type: ignore[arg-type]  # likewise
         relaxed,  # type: ignore[arg-type]  # likewise
-        layout.mask("_", *_unsupported(row)),
+        _zeros(row, layout),
         bytes([operation_code]),
     )
 

@@ -125,6 +125,7 @@ class Device:
     spc2_reservation   the SPC-2 reservation
     reservations  the persistent reservations
     sanitization  a sanitize operation that has not ended or has failed, or None
+    faulted       the nexuses with whose commands an ACA condition began that is not cleared
     copies        what became of copies, as of statistics
     statistics    what the unit has done; counting is no assignment, so the epoch stays
     epoch         another object after every assignment to any of these; what was found out in another may not hold
@@ -144,6 +145,7 @@ class Device:
     spc2_reservation: Spc2Reservation = field(default_factory=Spc2Reservation)
     reservations: Reservations = field(default_factory=Reservations)
     sanitization: Sanitization | None = None
+    faulted: frozenset[Nexus] = frozenset()
     statistics: Statistics = field(default_factory=Statistics)
     copies: CopyLog = field(default_factory=CopyLog)
     epoch: object = field(default=None, init=False, repr=False, compare=False)
@@ -153,10 +155,11 @@ class Device:
         object.__setattr__(self, "epoch", object())
 
     def forget(self, nexus: Nexus) -> None:
-        """Ends what a nexus has here that goes with it: prevention, SPC-2 reservation, results of copies.
+        """Ends what a nexus has here that goes with it: prevention, SPC-2 reservation, ACA, results of copies.
 
-        Source: SAM5r21 6.3.4, SBC3r36 5.10, SPC4r37 5.17.4.5
+        Source: SAM5r21 6.3.4, 5.9.5, SBC3r36 5.10, SPC4r37 5.17.4.5
         """
+        self.relieve(nexus)
         self.preventing.discard(nexus)
         self.spc2_reservation = self.spc2_reservation.release(nexus)
         self.copies.leave(nexus)
@@ -170,9 +173,31 @@ class Device:
         self.copies.clear()
         self.spc2_reservation = Spc2Reservation()
         self.modes = self.modes.reset()
+        self.faulted = frozenset()
         self.stopped = False
         if hard:
             self.clock_ahead_ms = None
+
+    def relieve(self, *nexuses: Nexus) -> None:
+        """Clears the ACA conditions of nexuses.
+
+        Source: SAM5r21 5.9.5
+        """
+        self.faulted -= frozenset(nexuses)
+
+    def blocks(self, nexus: Nexus) -> bool:
+        """Returns True when an ACA condition is in effect in the task set of a nexus.
+
+        Source: SAM5r21 5.9
+        """
+        return nexus in self.faulted if self.modes.separates_task_sets else bool(self.faulted)
+
+    def task_set_owner(self, nexus: Nexus) -> Nexus | None:
+        """Returns whose task set new tasks of a nexus enter, or None for the one that all nexuses share (TST).
+
+        Source: SPC4r37 7.5.8
+        """
+        return nexus if self.modes.separates_task_sets else None
 
     def kept(self, *, modes: "ModePages | None" = None, reservations: Reservations | None = None) -> UnitState:
         """Returns what has to outlive the process when these values are adopted; without a value, the current one."""

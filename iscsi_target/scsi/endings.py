@@ -1,9 +1,10 @@
 """How the tasks of a logical unit end: with what they came to, refused, or aborted; and what the others learn of it.
 
 A task that is aborted while its operation is at the medium, or while something is stored for it, only gets its fate
-here. It ends when that is over.
+here. It ends when that is over. One whose end comes while an ACA condition holds it up keeps that until `conclude`.
 """
 
+from iscsi_target.scsi import allegiance
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.chronicle import Chronicle
 from iscsi_target.scsi.command import Command
@@ -11,9 +12,11 @@ from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.nexus_table import NexusTable
 from iscsi_target.scsi.open_task import (
+    Blocked,
     Collecting,
     Fate,
     Fencing,
+    Held,
     OpenTask,
     Over,
     Performing,
@@ -24,6 +27,7 @@ from iscsi_target.scsi.open_task import (
     WaitingToSave,
 )
 from iscsi_target.scsi.open_tasks import OpenTasks
+from iscsi_target.scsi.reservation_request import Transition
 from iscsi_target.scsi.status import SanitizeInProgress, Status, StatusError
 from iscsi_target.scsi.task import Aborted, Completed, Done, Task, UnitAction, Work
 
@@ -51,9 +55,8 @@ class Endings:
 
     def complete(self, entry: OpenTask, done: Done) -> None:
         """Ends a task with what its command came to."""
-        self._outbox.append(Completed(entry.task, done.status, b"", done.data_in, entry.wanted))
         self.tell_others(entry, done)
-        self._leave(entry)
+        self._end(entry, Completed(entry.task, done.status, b"", done.data_in, entry.wanted))
 
     def tell_others(self, entry: OpenTask, reply: Done | Work) -> None:
         """Gives every other nexus the unit attention that a reply has for them."""
@@ -63,14 +66,34 @@ class Endings:
     def fail(self, entry: OpenTask, error: StatusError) -> None:
         """Ends a task with what its command raised."""
         self.note_refusal(entry.task, entry.command, error)
-        self._outbox.append(Completed(entry.task, error.status, self._device.sense_data(error), wanted=entry.wanted))
+        sense = self._device.sense_data(error)
+        self._end(entry, Completed(entry.task, error.status, sense, wanted=entry.wanted), error)
+
+    def _end(self, entry: OpenTask, completed: Completed, error: StatusError | None = None) -> None:
+        if self._device.faulted and self.is_blocked(entry):
+            entry.phase = Held(completed, error)
+        else:
+            self.conclude(entry, completed, error)
+
+    def is_blocked(self, entry: OpenTask) -> bool:
+        """Returns True when an ACA condition holds a task up.
+
+        Source: SAM5r21 5.9.2
+        """
+        nexus = entry.task.nexus
+        return not entry.permitted and nexus != OPERATOR and self._device.blocks(nexus)
+
+    def conclude(self, entry: OpenTask, completed: Completed, error: StatusError | None) -> None:
+        """Sends off how a task ended."""
+        self._outbox.append(completed)
         self._leave(entry)
-        self._after_error(entry.task.nexus, error)
+        if error is not None:
+            self._after_error(entry.task, error)
 
     def refuse(self, task: Task, error: StatusError) -> None:
         """Ends a task that was never taken in."""
         self._outbox.append(Completed(task, error.status, self._device.sense_data(error)))
-        self._after_error(task.nexus, error)
+        self._after_error(task, error)
 
     def note_refusal(self, task: Task, command: Command, error: StatusError) -> None:
         """Adds a refusal that concerns the reservations to their timeline."""
@@ -78,20 +101,27 @@ class Endings:
         if noted is not None:
             self._outbox.append(noted)
 
-    def _after_error(self, nexus: Nexus, error: StatusError) -> None:
-        """Does what QERR wants done to the other tasks after CHECK CONDITION, and UA_INTLCK_CTRL after refusals.
+    def note_change(self, entry: OpenTask, transition: Transition) -> None:
+        """Adds a change of the reservations to their timeline."""
+        self._outbox.append(self._chronicle.changed(entry.task, entry.command, transition))
 
-        Source: SPC4r37 7.5.8
+    def _after_error(self, task: Task, error: StatusError) -> None:
+        """Does what NACA and QERR want done after CHECK CONDITION, and UA_INTLCK_CTRL after refusals.
+
+        Source: SPC4r37 7.5.8, SAM5r21 5.8, 5.9.2
         """
+        nexus = task.nexus
         if nexus == OPERATOR:
             return
         if self._device.modes.attends_to_refusals:
             self._nexuses.establish_refused(nexus, error.status)
         if error.status is not Status.CHECK_CONDITION:
             return
-        if self._device.qerr == QERR_ABORT_ALL:
+        allegiance.failed(task, self._device)
+        self._tasks.unblock()
+        if self._device.qerr == QERR_ABORT_ALL and not self._device.modes.separates_task_sets:
             self.abort_all(self._tasks.all(), nexus, tell_others=True)
-        elif self._device.qerr == QERR_ABORT_NEXUS:
+        elif self._device.qerr in (QERR_ABORT_ALL, QERR_ABORT_NEXUS):
             self.abort_all(self._tasks.of(nexus), nexus, tell_others=False)
 
     def _leave(self, entry: OpenTask) -> None:
@@ -139,7 +169,10 @@ class Endings:
             case Waiting(turn):
                 self._tasks.leave_turn(turn)
                 self.end_aborted(entry)
-            case Collecting() | Ready() | WaitingToSave() | Sanitizing():
+            case Blocked(before):
+                entry.phase = before
+                self._abort(entry, fate)
+            case Collecting() | Ready() | WaitingToSave() | Sanitizing() | Held():
                 self.end_aborted(entry)
             case Over():
                 raise AssertionError("a task that has ended cannot be aborted")

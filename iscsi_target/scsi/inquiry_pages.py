@@ -40,7 +40,7 @@ class StandardInquiryData(Layout):
     _1: B6 = 0
     version: U8 = 0x05
     _2: B2 = 0
-    normaca: Bit = False
+    normaca: Bit = True
     hisup: Bit = True
     response_data_format: B4 = 2
     additional_length: U8 = 91

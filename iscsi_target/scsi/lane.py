@@ -69,4 +69,5 @@ class Lane:
     def _is_clear(self, operation: Operation) -> bool:
         """Returns True when no open task is in the way of an operation."""
         order, turns = self._tasks.order, self._tasks.turns
-        return len(order) < MAX_TASKS_PER_NEXUS and order.enables(TaskAttribute.SIMPLE) and turns.are_quiet(operation)
+        is_next = order.enables(TaskAttribute.SIMPLE, self._standing.owner)
+        return len(order) < MAX_TASKS_PER_NEXUS and is_next and turns.are_quiet(operation)

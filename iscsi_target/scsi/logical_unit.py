@@ -15,13 +15,13 @@ between makes no difference. The same commands are those that change reservation
 
 A sanitize operation belongs to no task: `sanitizer` carries it out, which is asked for its next step after every input.
 
-PERSISTENT RESERVE OUT is over when every task that it aborts is. It waits for tasks that were there before it only, so
-two of them cannot wait for each other.
+While an ACA condition is in effect, what it holds up waits where it is: see `allegiance`.
 """
 
 from collections.abc import Callable
 
 from iscsi_target.scsi import commands
+from iscsi_target.scsi.allegiance import permits
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.cdb import ReportLuns
 from iscsi_target.scsi.checks import examine
@@ -30,18 +30,16 @@ from iscsi_target.scsi.command import Command
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.endings import Endings
 from iscsi_target.scsi.lane import Lane
-from iscsi_target.scsi.log_pages import RESETTABLE
 from iscsi_target.scsi.medium_faults import condition
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.nexus_table import NexusTable
 from iscsi_target.scsi.open_task import (
     COLLECTING,
-    FENCING,
     READY,
     SANITIZING,
     Collecting,
     Fate,
-    Fence,
+    Held,
     OpenTask,
     Over,
     Performing,
@@ -51,7 +49,6 @@ from iscsi_target.scsi.open_task import (
 )
 from iscsi_target.scsi.open_tasks import OpenTasks
 from iscsi_target.scsi.operations import BLOCKS, Attempt, Buffer, MediumError, Outcome, attempt_nothing
-from iscsi_target.scsi.reservation_request import TasksAborted, Told, ToldAll, Transition
 from iscsi_target.scsi.sanitization import Sanitization
 from iscsi_target.scsi.sanitizer import Sanitizer
 from iscsi_target.scsi.status import (
@@ -68,9 +65,7 @@ from iscsi_target.scsi.task import (
     Change,
     Collect,
     Done,
-    Function,
     Leave,
-    Managed,
     ManagementRequest,
     Milestone,
     Perform,
@@ -84,14 +79,10 @@ from iscsi_target.scsi.task import (
     UnitAction,
     Work,
 )
+from iscsi_target.scsi.task_manager import TaskManager
 from iscsi_target.scsi.task_set import Turn
 from iscsi_target.scsi.timeline import Entry
 from iscsi_target.wire.layout import LayoutError
-
-RESETS = {
-    Function.LOGICAL_UNIT_RESET: AttentionCode.BUS_DEVICE_RESET_FUNCTION_OCCURRED,
-    Function.TARGET_RESET: AttentionCode.SCSI_BUS_RESET_OCCURRED,
-}
 
 
 class LogicalUnit:
@@ -115,6 +106,7 @@ class LogicalUnit:
         self._saving = False
         self._outbox: list[UnitAction] = []
         self._endings = Endings(device, self.nexuses, self._tasks, self._chronicle, self._outbox)
+        self._manager = TaskManager(device, self.nexuses, self._tasks, self._endings, self._outbox)
 
     @property
     def open_tasks(self) -> int:
@@ -163,10 +155,14 @@ class LogicalUnit:
 
         Source: SAM5r21 5.1, 8
         """
-        if self._tasks.order.has_room(task.nexus):
-            self._admit(task)
+        try:
+            permitted = bool(self.device.faulted) and permits(task, self.device, self._tasks)
+            if not self._tasks.order.has_room(task.nexus):
+                raise TaskSetFull
+        except StatusError as error:
+            self._endings.refuse(task, error)
         else:
-            self._endings.refuse(task, TaskSetFull())
+            self._admit(task, permitted=permitted)
         return self._run()
 
     def data_received(self, task: Task, data_out: Buffer) -> list[UnitAction]:
@@ -223,26 +219,16 @@ class LogicalUnit:
         self._sanitizer.halt()
 
     def manage(self, request: ManagementRequest) -> list[UnitAction]:
-        """Performs a task management function; exactly one Managed tells when all tasks in its scope are over.
-
-        Tasks that arrive later are not in its scope. A reset takes effect at once, on everybody's attentions too.
-        Source: SAM5r21 7, 6.3.3, RFC7143 4.2.3
-        """
-        scope = self._tasks.in_scope(request)
-        found = bool(scope) or request.function is not Function.ABORT_TASK
-        fence = Fence.around(scope, lambda: self._outbox.append(Managed(request.number, found)))
-        self._endings.abort_all(scope, request.nexus, tell_others=request.function is Function.CLEAR_TASK_SET)
-        if request.function in RESETS:
-            self._reset(RESETS[request.function])
-        fence.lower()
+        """Performs a task management function, as `TaskManager` does."""
+        self._manager.manage(request)
         return self._run()
 
     # Admission
 
-    def _admit(self, task: Task) -> None:
+    def _admit(self, task: Task, *, permitted: bool) -> None:
         command: Command | None = None
         try:
-            if task.attribute is TaskAttribute.ACA:
+            if task.attribute is TaskAttribute.ACA and not permitted:
                 raise InvalidTaskAttribute
             command = commands.find_available(task.cdb, self.device)
             cdb = command.unpack(task.cdb)
@@ -260,13 +246,18 @@ class LogicalUnit:
         if collects:
             self._outbox.append(Collect(task, wanted))
         data_out = (task.data_out or b"")[:wanted]
-        self._tasks.enter(OpenTask(task, command, cdb, wanted, COLLECTING if collects else READY, data_out))
+        phase = COLLECTING if collects else READY
+        entry = OpenTask(task, command, cdb, wanted, phase, data_out, permitted)
+        self._tasks.enter(entry, self.device.task_set_owner(task.nexus))
 
     # From the start of a task to its end
 
     def _run(self) -> list[UnitAction]:
         while self._tasks.startable:
             entry = self._tasks.startable.popleft()
+            if self.device.faulted and self._endings.is_blocked(entry):
+                self._tasks.block(entry)
+                continue
             match entry.phase:
                 case Ready() if self._saving and entry.command.row.exclusive:
                     self._tasks.wait_to_save(entry)
@@ -274,6 +265,8 @@ class LogicalUnit:
                     self._settle(entry, self._start)
                 case Waiting(turn, work):
                     self._take_turn(entry, turn, work)
+                case Held(completed, error):
+                    self._endings.conclude(entry, completed, error)
                 case Over():
                     pass
                 case _:
@@ -317,7 +310,7 @@ class LogicalUnit:
                 if self._tasks.turns.enter(turn):
                     self._take_turn(entry, turn, reply)
             case Change(transition):
-                self._change(entry, transition)
+                self._manager.change(entry, transition)
             case Begin():
                 self._begin(entry, reply)
             case Leave(failed):
@@ -374,7 +367,7 @@ class LogicalUnit:
         """Lets what is on disk hold, although the command that wanted it was aborted meanwhile."""
         match reply:
             case Change(transition):
-                self._change(entry, transition)
+                self._manager.change(entry, transition)
             case Begin():
                 self._begin(entry, reply)
             case Leave(failed):
@@ -433,44 +426,3 @@ class LogicalUnit:
                 self._endings.complete(entry, Done())
             else:
                 self._endings.fail(entry, now.refusal)
-
-    # Reservations
-
-    def _change(self, entry: OpenTask, transition: Transition) -> None:
-        """Lets a change of the reservations hold; the command is over when all tasks that it aborts are.
-
-        Source: SPC4r37 5.13.11.2.6
-        """
-        self.device.reservations = transition.state
-        self._outbox.append(self._chronicle.changed(entry.task, entry.command, transition))
-        victims = []
-        for consequence in transition.consequences:
-            match consequence:
-                case Told(nexus, code):
-                    if nexus in self.nexuses:
-                        self.nexuses.establish_for(nexus, code)
-                case ToldAll(code, except_nexus):
-                    self.nexuses.establish(code, except_nexus=except_nexus)
-                case TasksAborted(nexus):
-                    self.device.preventing.discard(nexus)
-                    victims.append(nexus)
-        scope = [other for other in self._tasks.of(*victims) if other is not entry]
-        entry.phase = FENCING
-        fence = Fence.around(scope, lambda: self._fenced(entry))
-        self._endings.abort_all(scope, entry.task.nexus, tell_others=True)
-        fence.lower()
-
-    def _fenced(self, entry: OpenTask) -> None:
-        if entry.fate is Fate.ITS_OWN:
-            self._endings.complete(entry, Done())
-        else:
-            self._endings.end_aborted(entry)
-
-    def _reset(self, code: AttentionCode) -> None:
-        """Brings the unit to the state after a reset; every nexus learns of it, the one that asked for it too.
-
-        Source: SAM5r21 6.3.3, SBC3r36 5.10, 4.20
-        """
-        self.device.reset(hard=code is AttentionCode.SCSI_BUS_RESET_OCCURRED)
-        self.device.statistics.reset(RESETTABLE)
-        self.nexuses.establish(code)

@@ -20,7 +20,12 @@ PageKey = tuple[int, int]  # page code, subpage code
 ALL_PAGES = 0x3F
 ALL_SUBPAGES = 0xFF
 BUSY_TIMEOUT_PERIOD = 100  # of 100 ms: how long BUSY may last; no medium is expected to stall for longer
-RESERVED = {("qerr", 2), ("ua_intlck_ctrl", 1)}  # values of fields. Source: SPC4r37 7.5.8
+SEPARATE_TASK_SETS = 1  # TST = 001b. Source: SPC4r37 7.5.8
+RESERVED = {  # values of fields. Source: SPC4r37 7.5.8
+    ("qerr", 2),
+    ("ua_intlck_ctrl", 1),
+    *(("tst", value) for value in range(SEPARATE_TASK_SETS + 1, 8)),
+}
 CLEARED_BY_REPORT, REFUSALS_TOO = 0b00, 0b11  # UA_INTLCK_CTRL. Source: SPC4r37 7.5.8
 
 
@@ -220,7 +225,16 @@ DEFAULTS: Mapping[PageKey, Layout] = {  # in the order in which MODE SENSE retur
 
 CHANGEABLE_FIELDS: Mapping[PageKey, Mapping[str, int]] = {  # with all ones; a page that has some can be saved
     CACHING: {"wce": 1},
-    CONTROL: {"d_sense": 1, "nuar": 1, "qerr": 3, "swp": 1, "tas": 1, "ua_intlck_ctrl": 3},
+    CONTROL: {
+        "tst": SEPARATE_TASK_SETS,
+        "tmf_only": 1,
+        "d_sense": 1,
+        "nuar": 1,
+        "qerr": 3,
+        "swp": 1,
+        "tas": 1,
+        "ua_intlck_ctrl": 3,
+    },
 }
 
 HEADER_FIELDS = frozenset((*PageHeader.fields, *SubpageHeader.fields))
@@ -294,6 +308,19 @@ class ModePages(NamedTuple):
     def qerr(self) -> int:
         """QERR of the control page: 0, 1 or 3. Source: SPC4r37 7.5.8"""
         return self._control.qerr
+
+    @property
+    def separates_task_sets(self) -> bool:
+        """True when every nexus has a task set of its own (TST). Source: SPC4r37 7.5.8"""
+        return self._control.tst == SEPARATE_TASK_SETS
+
+    @property
+    def management_only(self) -> bool:
+        """True when no command of a faulted nexus is processed until its ACA is cleared (TMF_ONLY).
+
+        Source: SPC4r37 7.5.8
+        """
+        return self._control.tmf_only
 
     @property
     def interlocks_attentions(self) -> bool:

@@ -26,14 +26,16 @@ class Standing:
     attentions   its unit attentions
     admitted     first byte of the CDB -> the shortcut
     epoch        the epoch in which they were admitted
+    owner        whose task set the tasks of the nexus enter in that epoch, as `TaskSets.enter` wants it
     """
 
-    __slots__ = ("admitted", "attentions", "epoch")
+    __slots__ = ("admitted", "attentions", "epoch", "owner")
 
     def __init__(self, attentions: Attentions) -> None:
         self.attentions = attentions
         self.admitted: dict[bytes, Shortcut] = {}
         self.epoch: object = None
+        self.owner: Nexus | None = None
 
     def change(self, attentions: Attentions) -> None:
         """Takes other attentions; what was admitted before may not be any more."""
@@ -149,6 +151,7 @@ class NexusTable:
             return
         if standing.epoch is not device.epoch:
             standing.epoch = device.epoch
+            standing.owner = device.task_set_owner(nexus)
             standing.admitted.clear()
         if command.first_byte not in standing.admitted:
             standing.admitted[command.first_byte] = command.shortcut(device)

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from iscsi_target.scsi.command import Command
 from iscsi_target.scsi.operations import Buffer
-from iscsi_target.scsi.task import Save, Task, Ticket, Work
+from iscsi_target.scsi.status import StatusError
+from iscsi_target.scsi.task import Completed, Save, Task, Ticket, Work
 from iscsi_target.scsi.task_set import Turn
 from iscsi_target.wire.layout import Layout
 
@@ -71,6 +72,25 @@ class Sanitizing:
     __slots__ = ()
 
 
+class Blocked(NamedTuple):
+    """It could go on, but an ACA condition keeps it from that.
+
+    before   what it goes on as
+    """
+
+    before: Ready | Waiting
+
+
+class Held(NamedTuple):
+    """Its command has come to its end, but an ACA condition keeps that from the initiator.
+
+    error    what the command raised, or None
+    """
+
+    completed: Completed
+    error: StatusError | None
+
+
 class Over:
     """It has ended."""
 
@@ -80,7 +100,9 @@ class Over:
 COLLECTING, READY, FENCING, SANITIZING, OVER = Collecting(), Ready(), Fencing(), Sanitizing(), Over()
 """These hold nothing, so one of each serves all tasks."""
 
-Phase = Collecting | Ready | Waiting | Performing | WaitingToSave | Saving | Fencing | Sanitizing | Over
+Phase = (
+    Collecting | Ready | Waiting | Performing | WaitingToSave | Saving | Fencing | Sanitizing | Blocked | Held | Over
+)
 
 
 class Fence:
@@ -119,6 +141,7 @@ class OpenTask(Ticket):
     wanted     bytes of Data-Out that the command asks for
     phase      what it waits for
     data_out   what came of the Data-Out
+    permitted  True when it goes on while an ACA condition holds up the others
     enabled    True when its place in the task set lets it start
     fate       how it will end
     fences     what waits for its end
@@ -131,6 +154,7 @@ class OpenTask(Ticket):
     wanted: int
     phase: Phase
     data_out: Buffer = b""
+    permitted: bool = False
     enabled: bool = False
     fate: Fate = Fate.ITS_OWN
     fences: list[Fence] = field(default_factory=list)

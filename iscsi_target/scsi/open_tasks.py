@@ -4,11 +4,24 @@ It keeps the books and decides nothing of commands: no handlers, no statuses, no
 """
 
 from collections import deque
+from collections.abc import Collection
 
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
-from iscsi_target.scsi.open_task import OVER, READY, OpenTask, Performing, Ready, Sanitizing, Saving, WaitingToSave
-from iscsi_target.scsi.task import Function, ManagementRequest, Task, Ticket
-from iscsi_target.scsi.task_set import TaskSet, Turn, Turns
+from iscsi_target.scsi.open_task import (
+    OVER,
+    READY,
+    Blocked,
+    Held,
+    OpenTask,
+    Performing,
+    Ready,
+    Sanitizing,
+    Saving,
+    Waiting,
+    WaitingToSave,
+)
+from iscsi_target.scsi.task import Function, ManagementRequest, Task, TaskAttribute, Ticket
+from iscsi_target.scsi.task_set import TaskSets, Turn, Turns
 
 _UNDER_WAY = (Performing, Saving)
 
@@ -23,7 +36,7 @@ class OpenTasks:
     """
 
     def __init__(self) -> None:
-        self.order = TaskSet()
+        self.order = TaskSets()
         self.turns = Turns()
         self.entries: dict[Task, OpenTask] = {}
         self.startable: deque[OpenTask] = deque()
@@ -40,13 +53,18 @@ class OpenTasks:
         """Returns how many tasks of a nexus are open."""
         return self.order.open_tasks(nexus)
 
-    def enter(self, entry: OpenTask) -> None:
-        """Takes in a task; those that are enabled by it become startable.
+    def has_aca_task(self, nexus: Nexus) -> bool:
+        """Returns True when a task of a nexus with the ACA attribute is open."""
+        return any(entry.task.attribute is TaskAttribute.ACA for entry in self.of(nexus))
 
+    def enter(self, entry: OpenTask, owner: Nexus | None = None) -> None:
+        """Takes in a task, which becomes startable when it is enabled at once.
+
+        owner    as in `TaskSets.enter`
         Source: SAM5r21 8.5, 8.6
         """
         self.entries[entry.task] = entry
-        if self.order.enter(entry.task, first=entry.command.row.head_of_queue):
+        if self.order.enter(entry.task, owner, first=entry.command.row.head_of_queue or entry.permitted):
             self._enable(entry)
 
     def leave(self, entry: OpenTask) -> None:
@@ -94,6 +112,20 @@ class OpenTasks:
                 entry.phase = READY
                 self.startable.append(entry)
 
+    def block(self, entry: OpenTask) -> None:
+        """Lets a startable task wait until `unblock`."""
+        if isinstance(entry.phase, Ready | Waiting):
+            entry.phase = Blocked(entry.phase)
+
+    def unblock(self) -> None:
+        """Makes those startable that were blocked, oldest first."""
+        for entry in self.entries.values():
+            if isinstance(entry.phase, Blocked):
+                entry.phase = entry.phase.before
+                self.startable.append(entry)
+            elif isinstance(entry.phase, Held):
+                self.startable.append(entry)
+
     # Tickets
 
     def redeem(self, ticket: Ticket) -> OpenTask:
@@ -117,15 +149,31 @@ class OpenTasks:
         wanted = frozenset(nexuses)
         return [entry for entry in self.entries.values() if entry.task.nexus in wanted]
 
-    def in_scope(self, request: ManagementRequest) -> list[OpenTask]:
+    def preempted(self, nexuses: Collection[Nexus], relieved: Collection[Nexus]) -> list[OpenTask]:
+        """Returns the tasks that PREEMPT AND ABORT ends, oldest first.
+
+        nexuses    that are preempted
+        relieved   whose ACA conditions end
+        Source: SPC4r37 5.13.11.2.6
+        """
+        aca = TaskAttribute.ACA
+        tasks = self.of(*nexuses, *relieved)
+        return [each for each in tasks if each.task.nexus in nexuses or each.task.attribute is aca]
+
+    def in_scope(self, request: ManagementRequest, *, separate: bool = False) -> list[OpenTask]:
         """Returns the tasks that a management request ends.
 
+        separate   True when every nexus has a task set of its own
         Source: SAM5r21 7
         """
         match request.function:
             case Function.ABORT_TASK:
                 return [entry for entry in self.of(request.nexus) if entry.task.tag == request.tag]
+            case Function.CLEAR_ACA:
+                return [entry for entry in self.of(request.nexus) if entry.task.attribute is TaskAttribute.ACA]
             case Function.ABORT_TASK_SET | Function.NEXUS_LOSS:
                 return self.of(request.nexus)
-            case Function.CLEAR_TASK_SET | Function.LOGICAL_UNIT_RESET | Function.TARGET_RESET:
+            case Function.CLEAR_TASK_SET:
+                return self.of(request.nexus) if separate else self.all()
+            case Function.LOGICAL_UNIT_RESET | Function.TARGET_RESET:
                 return self.all()

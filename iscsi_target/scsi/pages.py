@@ -244,7 +244,7 @@ class TaskManagementData(Layout):
 
     ats: Bit = True
     atss: Bit = True
-    cacas: Bit = False
+    cacas: Bit = True
     ctss: Bit = True
     lurs: Bit = True
     qts: Bit = False

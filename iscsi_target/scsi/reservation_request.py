@@ -52,12 +52,16 @@ class ToldAll(NamedTuple):
 
 
 class TasksAborted(NamedTuple):
-    """The tasks of a nexus are to be aborted, and its prevention of medium removal ends."""
+    """The tasks of a nexus are to be aborted; its prevention of medium removal and its ACA condition end."""
 
     nexus: Nexus
 
 
-Consequence = Told | ToldAll | TasksAborted
+class AllegiancesCleared(NamedTuple):
+    """Every ACA condition ends, and the tasks with the ACA attribute are to be aborted."""
+
+
+Consequence = Told | ToldAll | TasksAborted | AllegiancesCleared
 
 
 class Transition(NamedTuple):

@@ -184,6 +184,16 @@ class TaskSetFull(StatusError):
         super().__init__(Status.TASK_SET_FULL)
 
 
+class AcaActive(StatusError):
+    """An auto contingent allegiance keeps the command out.
+
+    Source: SAM5r21 5.3.1
+    """
+
+    def __init__(self) -> None:
+        super().__init__(Status.ACA_ACTIVE)
+
+
 class CheckCondition(StatusError):
     """Ends a command with CHECK CONDITION and sense data.
 

@@ -243,6 +243,7 @@ class Function(Enum):
 
     ABORT_TASK = "abort task"
     ABORT_TASK_SET = "abort task set"
+    CLEAR_ACA = "clear ACA"
     CLEAR_TASK_SET = "clear task set"
     LOGICAL_UNIT_RESET = "logical unit reset"
     TARGET_RESET = "target reset"
@@ -265,7 +266,7 @@ class ManagementRequest(NamedTuple):
 class Managed(NamedTuple):
     """Every task in the scope of the request is over, its operations at the medium included.
 
-    found   False when ABORT TASK found no such task
+    found   False when ABORT TASK found no such task, or CLEAR ACA a condition that another nexus has to clear
     """
 
     number: int

@@ -1,10 +1,10 @@
 """When a task may start and when an operation may go to the medium; no statuses, no data, no handlers.
 
-`TaskSet` orders tasks by their attributes. It keeps the ordered part as a queue of stretches: an ORDERED task is a
+`TaskSets` orders tasks by their attributes. A unit has one task set for all nexuses, or one for each (TST); a task
+stays in the one that it entered. A task set keeps its ordered part as a queue of stretches: an ORDERED task is a
 stretch of its own, neighbouring SIMPLE tasks share one, and only the first stretch is enabled. HEAD OF QUEUE tasks
 stand beside the queue; while one is open nothing else becomes enabled, and what is enabled already stays so. Orders of
-the operator stand there too and hold up nobody, since what they abort may take long. The task set is shared by all
-nexuses (TST = 000b).
+the operator stand there too and hold up nobody, since what they abort may take long.
 
 `Turns` lets operations that do not disturb each other run together and makes the others wait in the order in which they
 came, so that a COMPARE AND WRITE is atomic and nobody starves: an operation also waits behind an older one that waits.
@@ -14,6 +14,7 @@ Both do a bounded amount of work per task: nothing is searched through, except o
 
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple
 
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.operations import Operation, extents, writes
@@ -22,6 +23,7 @@ from iscsi_target.scsi.task import Task, TaskAttribute
 MAX_TASKS_PER_NEXUS = 128  # = the CmdSN window; immediate commands come on top of it and may be refused
 MAX_TASKS = 1024  # of all nexuses; bounds what they can make one unit hold
 REGION_BYTES = 1 << 16  # most operations touch one or two regions, and a region has few operations
+AT_THE_HEAD = (TaskAttribute.HEAD_OF_QUEUE, TaskAttribute.ACA)
 MAX_REGIONS = 64  # an operation that touches more is compared with all others instead
 
 
@@ -36,16 +38,68 @@ class _Stretch:
         self.dormant: dict[Task, None] = {}
 
 
-class TaskSet:
-    """The open tasks of one logical unit and the order among them.
+class _TaskSet:
+    """The open tasks among which there is an order.
 
     Source: SAM5r21 8
     """
 
+    __slots__ = ("heads", "stretches")
+
     def __init__(self) -> None:
-        self._stretches: deque[_Stretch] = deque()
-        self._heads: set[Task] = set()
-        self._places: dict[Task, _Stretch | None] = {}
+        self.stretches: deque[_Stretch] = deque()
+        self.heads: set[Task] = set()
+
+    def enables(self, attribute: TaskAttribute) -> bool:
+        """Returns True when a task with an attribute would be enabled by coming in."""
+        if attribute is TaskAttribute.HEAD_OF_QUEUE:
+            return True
+        if self.heads or attribute is TaskAttribute.ACA:
+            return False
+        if not self.stretches:
+            return True
+        return len(self.stretches) == 1 and not self.stretches[0].ordered and attribute is not TaskAttribute.ORDERED
+
+    def append(self, task: Task) -> _Stretch:
+        """Puts a task at the end of the queue."""
+        ordered = task.attribute is TaskAttribute.ORDERED
+        stretch = self.stretches[-1] if self.stretches else None
+        if stretch is None or ordered or stretch.ordered:
+            stretch = _Stretch(ordered=ordered)
+            self.stretches.append(stretch)
+        stretch.open += 1
+        if self.heads or stretch is not self.stretches[0]:
+            stretch.dormant[task] = None
+        return stretch
+
+    def enable(self) -> list[Task]:
+        """Returns the tasks that become enabled now, oldest first."""
+        while self.stretches and not self.stretches[0].open:
+            self.stretches.popleft()
+        if self.heads or not self.stretches:
+            return []
+        enabled = list(self.stretches[0].dormant)
+        self.stretches[0].dormant.clear()
+        return enabled
+
+
+class _Place(NamedTuple):
+    """Where a task stands: in a stretch, or beside the queue."""
+
+    among: _TaskSet
+    stretch: _Stretch | None
+
+
+class TaskSets:
+    """The open tasks of one logical unit and the order among those that share a task set.
+
+    Source: SAM5r21 8, SPC4r37 7.5.8 (TST)
+    """
+
+    def __init__(self) -> None:
+        self._shared = _TaskSet()
+        self._own: dict[Nexus, _TaskSet] = {}  # of nexuses that have one to themselves, while a task is in it
+        self._places: dict[Task, _Place] = {}
         self._nexuses: dict[Nexus, int] = {}
 
     def __len__(self) -> int:
@@ -65,52 +119,41 @@ class TaskSet:
         """
         return len(self._places) < MAX_TASKS and self._nexuses.get(nexus, 0) < MAX_TASKS_PER_NEXUS
 
-    def enables(self, attribute: TaskAttribute) -> bool:
-        """Returns True when a task with an attribute would be enabled by coming in; one with ACA does not get this far.
+    def enables(self, attribute: TaskAttribute, owner: Nexus | None = None) -> bool:
+        """Returns True when a task with an attribute would be enabled by coming in.
 
+        owner    as in `enter`
         Source: SAM5r21 8.5, 8.6
         """
-        if attribute is TaskAttribute.HEAD_OF_QUEUE:
-            return True
-        if self._heads or attribute is TaskAttribute.ACA:
-            return False
-        if not self._stretches:
-            return True
-        return len(self._stretches) == 1 and not self._stretches[0].ordered and attribute is not TaskAttribute.ORDERED
+        among = self._shared if owner is None else self._own.get(owner)
+        return among is None or among.enables(attribute)
 
-    def enter(self, task: Task, *, first: bool = False) -> bool:
+    def enter(self, task: Task, owner: Nexus | None = None, *, first: bool = False) -> bool:
         """Takes in a task for which there is room and returns True when it is enabled at once.
 
-        UNTAGGED is SIMPLE here. The ACA attribute never gets this far.
-        first    True for a command that goes to the head of the queue whatever its attribute
+        UNTAGGED is SIMPLE here.
+        owner    the nexus whose task set it enters, or None for the one that the nexuses share
+        first    True for a command that goes to the head of the queue whatever its attribute; ACA always does
         Source: SAM5r21 8.5, 8.6
         """
-        assert task.attribute is not TaskAttribute.ACA
         assert task not in self._places
         self._nexuses[task.nexus] = self._nexuses.get(task.nexus, 0) + 1
-        if first or task.attribute is TaskAttribute.HEAD_OF_QUEUE:
-            self._places[task] = None
+        among = self._shared if owner is None else self._own.setdefault(owner, _TaskSet())
+        if first or task.attribute in AT_THE_HEAD:
+            self._places[task] = _Place(among, None)
             if task.nexus != OPERATOR:
-                self._heads.add(task)
+                among.heads.add(task)
             return True
-        ordered = task.attribute is TaskAttribute.ORDERED
-        stretch = self._stretches[-1] if self._stretches else None
-        if stretch is None or ordered or stretch.ordered:
-            stretch = _Stretch(ordered=ordered)
-            self._stretches.append(stretch)
-        self._places[task] = stretch
-        stretch.open += 1
-        if self._heads or stretch is not self._stretches[0]:
-            stretch.dormant[task] = None
-            return False
-        return True
+        stretch = among.append(task)
+        self._places[task] = _Place(among, stretch)
+        return task not in stretch.dormant
 
     def leave(self, task: Task) -> list[Task]:
         """Takes out a task that is over and returns the tasks that are enabled by that, oldest first.
 
         Source: SAM5r21 8.5, 8.6
         """
-        stretch = self._places.pop(task)
+        among, stretch = self._places.pop(task)
         left = self._nexuses[task.nexus] - 1
         if left:
             self._nexuses[task.nexus] = left
@@ -123,22 +166,17 @@ class TaskSet:
             if stretch.open:
                 return []
         else:
-            self._heads.discard(task)
-        return self._enable()
+            among.heads.discard(task)
+        enabled = among.enable()
+        if not (among.stretches or among.heads) and self._own.get(task.nexus) is among:
+            del self._own[task.nexus]
+        return enabled
 
     def stand_back(self, task: Task) -> list[Task]:
         """Lets a task at the head of the queue hold up nobody although it is open; returns as `leave`."""
-        self._heads.discard(task)
-        return self._enable()
-
-    def _enable(self) -> list[Task]:
-        while self._stretches and not self._stretches[0].open:
-            self._stretches.popleft()
-        if self._heads or not self._stretches:
-            return []
-        enabled = list(self._stretches[0].dormant)
-        self._stretches[0].dormant.clear()
-        return enabled
+        among, _ = self._places[task]
+        among.heads.discard(task)
+        return among.enable()
 
 
 class Turn:

@@ -35,7 +35,15 @@ from typing import NamedTuple, NoReturn, assert_never
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.personality import STRICT, Audience, Event, OutAction, Personality, Quirk, ReservationType
-from iscsi_target.scsi.reservation_request import Consequence, Request, TasksAborted, Told, ToldAll, Transition
+from iscsi_target.scsi.reservation_request import (
+    AllegiancesCleared,
+    Consequence,
+    Request,
+    TasksAborted,
+    Told,
+    ToldAll,
+    Transition,
+)
 from iscsi_target.scsi.reservations import LU_SCOPE, Reservation, Reservations
 from iscsi_target.scsi.rules import Rule
 from iscsi_target.wire.layout import FieldPointer
@@ -352,9 +360,15 @@ def _removal_count(case: _Case, removed: tuple[Nexus, ...]) -> int:
 
 
 def _aborts(case: _Case, victims: Iterable[Nexus]) -> tuple[Consequence, ...]:
+    """Returns what the tasks of victims are to suffer.
+
+    Source: SPC4r37 5.13.11.2.6
+    """
     if case.request.action is not OutAction.PREEMPT_AND_ABORT:
         return ()
-    return tuple(TasksAborted(nexus) for nexus in victims)
+    aborted = tuple(TasksAborted(nexus) for nexus in victims)
+    of_all_registrants = not case.request.service_action_reservation_key
+    return (*aborted, AllegiancesCleared()) if of_all_registrants else aborted
 
 
 # Moving and replacing

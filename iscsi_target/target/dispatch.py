@@ -198,6 +198,9 @@ class Dispatcher:
             active.session.respond_management(event.cid, event.tag, response=refusal)
             return
         function = TaskManagement(event.function)
+        if function is TaskManagement.CLEAR_ACA:
+            self._clear_aca(active, event)
+            return
         aborts_one = function is TaskManagement.ABORT_TASK
         tag = event.referenced_task_tag if aborts_one else None
         whole_target = function in WHOLE_TARGET
@@ -212,6 +215,20 @@ class Dispatcher:
         self.manage(
             units, request, lambda found: self._managed(active, event, found=found or withdrawn or not aborts_one)
         )
+
+    def _clear_aca(self, active: ActiveSession, event: TaskManagementRequested) -> None:
+        """Clears the ACA condition of a nexus; the condition of another one is not for it to clear.
+
+        Source: SAM5r21 7.3
+        """
+        unit = active.unit(event.lun)
+        assert unit is not None
+
+        def respond(cleared: bool) -> None:
+            response = ManagementResponse.FUNCTION_COMPLETE if cleared else ManagementResponse.FUNCTION_REJECTED
+            active.session.respond_management(event.cid, event.tag, response=response)
+
+        self.manage([unit], ManagementRequest(0, Function.CLEAR_ACA, active.nexus), respond)
 
     def _refusal(self, active: ActiveSession, event: TaskManagementRequested) -> ManagementResponse | None:
         if event.function not in TaskManagement.__members__.values():

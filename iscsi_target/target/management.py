@@ -10,6 +10,7 @@ from iscsi_target.scsi.task import Function, Managed, ManagementRequest, UnitAct
 FUNCTIONS = {
     TaskManagement.ABORT_TASK: Function.ABORT_TASK,
     TaskManagement.ABORT_TASK_SET: Function.ABORT_TASK_SET,
+    TaskManagement.CLEAR_ACA: Function.CLEAR_ACA,
     TaskManagement.CLEAR_TASK_SET: Function.CLEAR_TASK_SET,
     TaskManagement.LOGICAL_UNIT_RESET: Function.LOGICAL_UNIT_RESET,
     TaskManagement.TARGET_WARM_RESET: Function.TARGET_RESET,
@@ -19,7 +20,6 @@ FUNCTIONS = {
 WHOLE_TARGET = (TaskManagement.TARGET_WARM_RESET, TaskManagement.TARGET_COLD_RESET)  # their LUN field is reserved
 
 REFUSALS = {
-    TaskManagement.CLEAR_ACA: ManagementResponse.FUNCTION_NOT_SUPPORTED,  # NORMACA is zero in INQUIRY
     TaskManagement.TASK_REASSIGN: ManagementResponse.REASSIGNMENT_NOT_SUPPORTED,
 }
 

@@ -112,10 +112,10 @@ def test_a_block_that_was_erased_can_be_read_as_page_b1_says(lab: Lab, a: Host):
 @pytest.mark.parametrize(
     ("action", "usage"),
     [
-        (Method.OVERWRITE, "48a10000000000ffff00"),
-        (Method.BLOCK_ERASE, "48a20000000000000000"),
-        (Method.CRYPTOGRAPHIC_ERASE, "48a30000000000000000"),
-        (EXIT_FAILURE_MODE, "48bf0000000000000000"),
+        (Method.OVERWRITE, "48a10000000000ffff04"),
+        (Method.BLOCK_ERASE, "48a20000000000000004"),
+        (Method.CRYPTOGRAPHIC_ERASE, "48a30000000000000004"),
+        (EXIT_FAILURE_MODE, "48bf0000000000000004"),
     ],
 )
 def test_report_supported_operation_codes_has_what_is_evaluated(a: Host, action: int, usage: str):

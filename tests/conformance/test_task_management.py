@@ -97,7 +97,6 @@ def test_abort_task_cannot_mean_a_command_after_it(a: Host):
 def test_unmapped_lun_is_told_unless_the_function_means_the_target(a: Host, function: TaskManagement):
     answer = a.managed(a.manage(function, 9, referenced=1))
     expected = {
-        TaskManagement.CLEAR_ACA: ManagementResponse.FUNCTION_NOT_SUPPORTED,
         TaskManagement.TASK_REASSIGN: ManagementResponse.REASSIGNMENT_NOT_SUPPORTED,
         TaskManagement.TARGET_WARM_RESET: DONE,
         TaskManagement.TARGET_COLD_RESET: DONE,

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from iscsi_target.scsi import block_cdb as sbc
 from iscsi_target.scsi import cdb as spc
+from iscsi_target.scsi.allegiance import CODES_OF_A_GROUP, CONTROL_AT, asks_for_allegiance
 from iscsi_target.scsi.mode_pages import CachingPage, ControlPage
 from iscsi_target.scsi.nexus import InitiatorPort
 from iscsi_target.scsi.pages import ModeHeader6, ModeHeader10, UnmapBlockDescriptor, UnmapHeader
@@ -20,6 +21,7 @@ from tests.unit.scsi.unit_bench import BLOCK, BLOCKS
 Kinds = Sequence[Callable[..., Layout]]
 
 HOT_BLOCKS = 6  # so few that commands meet all the time
+NACA = 0x04
 KEYS = (0, 0xA1, 0xA1, 0xB2, 0xC3)
 SIMPLE = (1, 1, 1, 1, 1, 0)
 ATTRIBUTES = (*SIMPLE * 6, 2, 3, 4)
@@ -102,6 +104,11 @@ class Mix:
         sent = bytearray(packed(cdb))
         if self.random.random() < 0.04:
             sent[self.random.randrange(16)] ^= 1 << self.random.randrange(8)
+        alone = attributes is not SIMPLE  # when an ACA condition begins among others depends on their order
+        if asks_for_allegiance(bytes(sent)) != (alone and self.random.random() < 0.02):
+            place = CONTROL_AT.get(sent[0] // CODES_OF_A_GROUP)
+            if place is not None:
+                sent[place] ^= NACA
         immediate = len(data) if self.random.random() < 0.7 else self.random.randrange(len(data) + 1)
         attribute = self.random.choice(list(attributes))
         flags, short = (bool(data), bool(read)), self.random.random() < 0.05
@@ -236,7 +243,8 @@ class Mix:
         return spc.ModeSense10(page_control=control, page_code=page, allocation_length=192), b"", 192
 
     def _mode_select(self) -> tuple[Layout, bytes, int]:
-        control = ControlPage(ps=False, qerr=self.random.choice((0, 0, 0, 1, 3)), **self._bits("d_sense", "swp", "tas"))
+        qerr, tst = self.random.choice((0, 0, 0, 1, 3)), self.random.choice((0, 0, 1))
+        control = ControlPage(ps=False, qerr=qerr, tst=tst, **self._bits("d_sense", "swp", "tas", "tmf_only"))
         page = self.random.choice((control, CachingPage(ps=False, wce=self.random.random() < 0.5))).pack()
         save = self.random.random() < 0.5
         if self.random.random() < 0.5:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from iscsi_target.scsi.cdb import PersistentReserveIn, PersistentReserveOut
 from iscsi_target.scsi.commands import OVERRULING
-from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.nexus import OPERATOR, InitiatorPort, Nexus
 from iscsi_target.scsi.open_task import Fate, OpenTask
@@ -15,6 +14,7 @@ from iscsi_target.scsi.personality import STRICT, InAction, OutAction
 from iscsi_target.scsi.reservation_request import Request, Transition
 from iscsi_target.scsi.reservations import Reservations
 from iscsi_target.scsi.task import Task, TaskAttribute, UnitState
+from iscsi_target.scsi.task_manager import TaskManager
 from iscsi_target.wire.layout import Layout
 from tests.conformance.reservations import world as drawing
 from tests.conformance.reservations.world import N1, N1Q, N2, N2Q, N3, RC, G, P, Q, Told, World
@@ -86,18 +86,18 @@ class Sent(NamedTuple):
         return bool(ignored or not request.service_action_reservation_key)
 
 
-class ObservedUnit(LogicalUnit):
-    """A logical unit that shows its world every change of the reservations while it happens."""
+class ObservedManager(TaskManager):
+    """A task manager that shows its world every change of the reservations while it happens."""
 
-    def __init__(self, world: "ObservedWorld", device: Device) -> None:
-        super().__init__("unit", device)
+    def __init__(self, world: "ObservedWorld", unit: LogicalUnit) -> None:
+        super().__init__(unit.device, unit.nexuses, unit._tasks, unit._endings, unit._outbox)
         self._world = world
 
-    def _change(self, entry: OpenTask, transition: Transition) -> None:
+    def change(self, entry: OpenTask, transition: Transition) -> None:
         world = self._world
-        before, pending = frozen(self.device.reservations), world.pending_of_all()
+        before, pending = frozen(self._device.reservations), world.pending_of_all()
         open_before = {other.task.nexus for other in self._tasks.all() if other.fate is Fate.ITS_OWN}
-        super()._change(entry, transition)
+        super().change(entry, transition)
         world.change(entry.task, before, pending, open_before)
 
 
@@ -112,7 +112,8 @@ class ObservedWorld(World):
 
     def __init__(self, stored: UnitState) -> None:
         super().__init__(nexuses=(), stored=stored)
-        self.unit = ObservedUnit(self, drawing.make_device(STRICT, (P, Q), stored))
+        self.unit = LogicalUnit("unit", drawing.make_device(STRICT, (P, Q), stored))
+        self.unit._manager = ObservedManager(self, self.unit)
         self.sent: dict[int, Sent] = {}
         self.changed: set[int] = set()
         self.state_before = self.state_known = frozen(self.unit.device.reservations)

@@ -45,6 +45,7 @@ BAD_BLOCKS = range(4 * BLOCK, 5 * BLOCK)  # of a medium that has them: what is w
 FUNCTIONS = (
     TaskManagement.ABORT_TASK_SET,
     TaskManagement.CLEAR_TASK_SET,
+    *(TaskManagement.CLEAR_ACA,) * 4,
     TaskManagement.LOGICAL_UNIT_RESET,
     TaskManagement.LOGICAL_UNIT_RESET,
     TaskManagement.TARGET_WARM_RESET,

@@ -29,6 +29,7 @@ from iscsi_target.scsi.personality import STRICT, OutAction, Personality, Quirk
 from iscsi_target.scsi.reservation_request import TasksAborted, Transition
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.task import Function, Managed, ManagementRequest, Task, TaskAttribute, UnitAction, UnitState
+from iscsi_target.scsi.task_manager import TaskManager
 from iscsi_target.wire.layout import Layout
 from tests.conformance.reservations.world import (
     ABORTED,
@@ -66,17 +67,19 @@ ATTRIBUTES = [TaskAttribute.SIMPLE] * 6 + [TaskAttribute.ORDERED, TaskAttribute.
 LATE = "changes the medium after its fence"
 
 
-class FencedUnit(LogicalUnit):
-    """A logical unit that says which tasks a change aborts, when it aborts them."""
+class FencedManager(TaskManager):
+    """A task manager that says which tasks a change aborts, when it aborts them."""
 
-    schedule: "Schedule"
+    def __init__(self, schedule: "Schedule", unit: LogicalUnit) -> None:
+        super().__init__(unit.device, unit.nexuses, unit._tasks, unit._endings, unit._outbox)
+        self._schedule = schedule
 
-    def _change(self, entry: OpenTask, transition: Transition) -> None:
+    def change(self, entry: OpenTask, transition: Transition) -> None:
         victims = [each.nexus for each in transition.consequences if isinstance(each, TasksAborted)]
         scope = {other.task.tag for other in self._tasks.of(*victims) if other is not entry}
         if victims:
-            self.schedule.aborts(entry.task.tag, scope, entry.task.nexus)
-        super()._change(entry, transition)
+            self._schedule.aborts(entry.task.tag, scope, entry.task.nexus)
+        super().change(entry, transition)
 
 
 def payload(operation: Operation) -> bytes | None:
@@ -114,8 +117,8 @@ class Schedule(World):
         self.late: list[tuple[Task, int]] = []
         self.leaving: dict[int, Nexus] = {}
         super().__init__(personality=personality, nexuses=())
-        unit = FencedUnit("unit", make_device(personality, self.ports, UnitState()), self.attempt)
-        unit.schedule = self
+        unit = LogicalUnit("unit", make_device(personality, self.ports, UnitState()), self.attempt)
+        unit._manager = FencedManager(self, unit)
         self.unit = unit
         for nexus in OWN_KEYS:
             self.attach(nexus)
@@ -428,10 +431,10 @@ def hasty(method: Callable) -> Callable:
     return call
 
 
-@pytest.mark.parametrize("method", ["_change", "manage"])
+@pytest.mark.parametrize("method", ["change", "manage"])
 def test_the_law_fails_without_the_wait(method: str, monkeypatch):
     """The schedules notice it when PREEMPT AND ABORT, or a function, does not wait for what it aborts."""
-    monkeypatch.setattr(FencedUnit, method, hasty(getattr(FencedUnit, method)))
+    monkeypatch.setattr(FencedManager, method, hasty(getattr(FencedManager, method)))
     failed = 0
     for seed in range(MUTANT_SCHEDULES):
         try:

@@ -11,10 +11,10 @@ import pytest
 
 from iscsi_target.iscsi.responses import DataIn, LoginResponse, ScsiResponse
 from iscsi_target.scsi.cdb import PersistentReserveOut, RequestSense
-from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.mode_pages import ControlPage
 from iscsi_target.scsi.personality import OutAction
 from iscsi_target.scsi.status import Status
+from iscsi_target.scsi.task_manager import TaskManager
 from iscsi_target.target.actions import Order as OperatorOrder
 from tests.conformance.reservations.world import ALL_REGISTRANTS, REGISTRANTS_ONLY, basic
 from tests.initiator import Host
@@ -241,7 +241,7 @@ def test_no_write_of_a_fenced_host_comes_to_a_medium_that_answers_at_once(at_onc
 
 def test_the_law_fails_without_the_wait(monkeypatch):
     """The schedules notice it when PREEMPT AND ABORT does not wait for what it aborts."""
-    monkeypatch.setattr(LogicalUnit, "_change", hasty(LogicalUnit._change))
+    monkeypatch.setattr(TaskManager, "change", hasty(TaskManager.change))
     failed = 0
     for seed in range(MUTANT_SCHEDULES):
         try:

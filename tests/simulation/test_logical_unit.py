@@ -34,8 +34,10 @@ from tests.unit.scsi.unit_bench import BLOCK, READY, A, B, Bench, transferred
 STEPS = 400
 HOT_BLOCKS = 6  # so few that operations overlap all the time
 SEEDS = range(40)
-ATTRIBUTES = [TaskAttribute.SIMPLE] * 8 + [TaskAttribute.ORDERED, TaskAttribute.HEAD_OF_QUEUE]
+ATTRIBUTES = [TaskAttribute.SIMPLE] * 8 + [TaskAttribute.ORDERED, TaskAttribute.HEAD_OF_QUEUE, TaskAttribute.ACA]
 FUNCTIONS = [*Function]
+NACA, OBSOLETE = 0x04, 0x01  # bits of CONTROL
+STAYS_OUT = (Status.ACA_ACTIVE, Status.BUSY, Status.TASK_ABORTED)
 FAULTS = [Fault.READ_FAILED, Fault.NO_SPACE, Fault.GONE]
 
 
@@ -44,6 +46,8 @@ class Load:
 
     at_once   how likely the medium does at once what it is asked
     short     how many commands went the short way
+    permitted tasks that an ACA condition does not concern
+    kept_out  how many it kept out
     """
 
     def __init__(self, seed: int, at_once: float = 0.0) -> None:
@@ -59,15 +63,23 @@ class Load:
         self.scopes: dict[int, set[Task]] = {}
         self.doomed: set[Task] = set()
         self.hushed: set[Task] = set()
+        self.permitted: set[Task] = set()
+        self.faulted: frozenset[Nexus] = frozenset()
+        self.kept_out = 0
         self.numbers = iter(range(10_000))
         self.nexuses = [A, B]
-        page = ControlPage(ps=False, tas=self.random.random() < 0.5, qerr=self.random.choice([0, 0, 0, 1, 3]))
+        chance = self.random.random
+        qerr, separate = self.random.choice([0, 0, 0, 1, 3]), int(chance() < 0.3)
+        page = ControlPage(ps=False, tas=chance() < 0.5, qerr=qerr, tst=separate, tmf_only=chance() < 0.2)
+        self.separate = bool(separate)
         self.bench.select(A, page.pack())
         self.bench.send(B, RequestSense(allocation_length=18))
 
     def step(self) -> None:
         kind = self.random.random()
-        if kind < 0.45:
+        if self.bench.device.faulted and kind < 0.3:
+            self.manage(Function.CLEAR_ACA, self.random.choice(self.nexuses))
+        elif kind < 0.45:
             self.arrive()
         elif kind < 0.65 and self.collecting:
             self.deliver(self.random.choice(list(self.collecting)))
@@ -77,7 +89,9 @@ class Load:
             self.manage(self.random.choice(FUNCTIONS), self.random.choice(self.nexuses))
 
     def drain(self) -> None:
-        while self.collecting or self.running:
+        while self.open:
+            for nexus in self.nexuses:
+                self.manage(Function.CLEAR_ACA, nexus)
             if self.collecting:
                 self.deliver(next(iter(self.collecting)))
             if self.running:
@@ -91,12 +105,17 @@ class Load:
         number = next(self.numbers)
         task = Task(nexus, number, cdb.ljust(16, b"\0"), attribute, length > 0, expected_length=length, data_out=data)
         if self.goes_short(task, data):
+            assert not self.bench.device.blocks(nexus)
             self.check_order(task)
             self.short += 1
             return
         self.accepted.append(task)
         self.open[task] = None
-        self.check(self.bench.unit.accept(task))
+        actions = self.bench.unit.accept(task)
+        entry = self.bench.unit._tasks.find(task)
+        if attribute is TaskAttribute.ACA or (entry is not None and entry.permitted):
+            self.permitted.add(task)
+        self.check(actions)
 
     def goes_short(self, task: Task, data: bytes | None) -> bool:
         """Lets a lane answer a command that has all its data; returns False when it does not."""
@@ -111,7 +130,9 @@ class Load:
         return self.random.choice(
             [
                 (READY.pack(), 0),
-                (READY.replace(control=4).pack(), 0),
+                (READY.replace(control=OBSOLETE).pack(), 0),
+                (READY.replace(control=NACA).pack(), 0),
+                *[(READY.replace(control=NACA | OBSOLETE).pack(), 0)] * (self.random.random() < 0.1),
                 (Read10(lba=lba, transfer_length=blocks).pack(), 0),
                 (Write10(lba=lba, transfer_length=blocks).pack(), blocks * BLOCK),
                 (CompareAndWrite(lba=lba, number_of_logical_blocks=1).pack(), 2 * BLOCK),
@@ -146,6 +167,8 @@ class Load:
             Function.ABORT_TASK: {task for task in own if task.tag == tag},
             Function.ABORT_TASK_SET: set(own),
             Function.NEXUS_LOSS: set(own),
+            Function.CLEAR_ACA: {task for task in own if task.attribute is TaskAttribute.ACA},
+            **({Function.CLEAR_TASK_SET: set(own)} if self.separate else {}),
         }.get(function, set(self.open))
         self.scopes[request.number] = scope
         self.doomed |= scope
@@ -153,6 +176,7 @@ class Load:
         self.check(self.bench.unit.manage(request))
 
     def check(self, actions: list[UnitAction]) -> None:
+        self.check_held(actions)
         for action in actions:
             match action:
                 case Collect(task, length):
@@ -173,6 +197,27 @@ class Load:
                     raise AssertionError(action)
         self.bench.actions.extend(actions)
 
+    def check_held(self, actions: list[UnitAction]) -> None:
+        """Checks that an ACA condition which was there before an input and after it let nothing out meanwhile."""
+        device, before = self.bench.device, self.faulted
+        self.faulted = device.faulted
+        if device.faulted != before:
+            return
+        for action in actions:
+            match action:
+                case Completed(task, status) if device.blocks(task.nexus):
+                    self.kept_out += status in STAYS_OUT
+                    assert status in STAYS_OUT or task in self.permitted
+                case Perform(ticket):
+                    task = self.bench.unit._tasks.redeem(ticket).task
+                    assert task in self.permitted or not device.blocks(task.nexus)
+                case _:
+                    pass
+
+    def shares(self, one: Task, other: Task) -> bool:
+        """Returns True when two tasks are in the same task set."""
+        return not self.separate or one.nexus == other.nexus
+
     def end(self, task: Task) -> None:
         del self.open[task]  # a second end of a task fails here
         self.collecting.pop(task, None)
@@ -187,7 +232,7 @@ class Load:
         self.running[ticket] = operation
 
     def check_order(self, task: Task) -> None:
-        older = [other for other in self.open if other.tag < task.tag]
+        older = [other for other in self.open if other.tag < task.tag and self.shares(task, other)]
         if task.attribute is TaskAttribute.ORDERED:
             assert not older
         elif task.attribute is TaskAttribute.SIMPLE:
@@ -227,7 +272,8 @@ def test_commands_go_the_short_way_too():
     for load in loads:
         for _ in range(STEPS):
             load.step()
-    assert sum(load.short for load in loads) > STEPS // 4
+    assert sum(load.short for load in loads) > STEPS // 5
+    assert sum(load.kept_out for load in loads) > STEPS // 10
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -23,7 +23,6 @@ from tests.conformance.reservations.world import (
     CLEARED,
     EA,
     EAAR,
-    IN_CDB,
     K1,
     K2,
     K3,
@@ -41,6 +40,7 @@ from tests.conformance.reservations.world import (
     WEAR,
     WERO,
     G,
+    Told,
     World,
     basic,
 )
@@ -52,6 +52,7 @@ GONE_AND_CLEARED = [REGISTRATIONS_PREEMPTED, CLEARED]
 OLD_BLOCK, NEW_BLOCK = bytes([7]) * BLOCK, bytes([9]) * BLOCK
 ONES, TWOS, NOTHING = bytes([1]) * BLOCK, bytes([2]) * BLOCK, bytes(BLOCK)
 PARAMETERS = basic(K2, K1)
+FAILS = READY.replace(control=0x05)  # NACA, and a bit that is refused
 PREEMPT_AND_ABORT = PersistentReserveOut(
     service_action=OutAction.PREEMPT_AND_ABORT, type=WERO, parameter_list_length=len(PARAMETERS)
 )
@@ -289,11 +290,9 @@ def test_pa_08_reads_of_a_nexus_that_is_not_registered_go_on():
 @pytest.mark.clause("SPC4r37 5.13.11.2.6")
 @pytest.mark.parametrize("action, prevented_by", [(OutAction.PREEMPT, {N1, N3}), (OutAction.PREEMPT_AND_ABORT, {N3})])
 def test_pa_09_the_victim_prevents_the_removal_of_the_medium_no_longer(action: OutAction, prevented_by: set[Nexus]):
-    """There is no ACA condition to clear: NACA is refused."""
     world = slow_world({N1: K1, N2: K2, N3: K3})
     for nexus in (N1, N3):
         assert world.send(nexus, PreventAllowMediumRemoval(prevent=1)) == G
-    assert world.send(N1, READY.replace(control=4)) == IN_CDB
     assert world.out(N2, action, PARAMETERS, type=WERO) == G
     assert world.unit.device.preventing == prevented_by
     assert seen(world) == Seen({N2: K2, N3: K3}, (WERO, N2), 4, {N1: GONE})
@@ -404,3 +403,37 @@ def test_pa_11_the_victim_behind_another_portal_group_is_fenced(lab: Lab):
     assert (lab.block(0), lab.block(1)) == (ONES, NOTHING)
     assert a.outcome(a.write(2, ONES)).status == Status.RESERVATION_CONFLICT
     assert [a.attention() for _ in range(3)] == [*GONE_AND_CLEARED, None]
+
+
+@pytest.mark.case("PA-09")
+@pytest.mark.clause("SPC4r37 5.13.11.2.6")
+@pytest.mark.parametrize("kind", [WERO, WEAR])
+def test_pa_09_the_aca_condition_of_the_victim_is_cleared(kind: int):
+    world = slow_world({N1: K1, N2: K2, N3: K3}, kind)
+    held = world.start_write(N3)
+    assert world.send(N1, FAILS) == Told(Status.CHECK_CONDITION, (5, 0x2400))
+    world.finish_all()
+    assert held not in world.ended
+    assert world.ended[world.preempt_and_abort(N2, K2, K1, kind)] == G
+    assert world.unit.device.faulted == frozenset()
+    assert world.ended[held] == G
+
+
+@pytest.mark.case("PA-09")
+@pytest.mark.clause("SPC4r37 5.13.11.2.6")
+def test_pa_09_the_aca_condition_of_a_bystander_stays():
+    world = slow_world({N1: K1, N2: K2, N3: K3})
+    world.send(N3, FAILS)
+    assert world.ended[world.preempt_and_abort(N2, K2, K1, WERO)] == G
+    assert world.unit.device.faulted == {N3}
+
+
+@pytest.mark.case("PA-09")
+@pytest.mark.clause("SPC4r37 5.13.11.2.6")
+def test_pa_09_the_key_zero_of_all_registrants_clears_every_aca_condition():
+    world = slow_world({N1: K1, N2: K2}, WEAR)
+    world.send(N4, FAILS)
+    task = world.start(N4, READY, attribute=TaskAttribute.ORDERED)
+    assert world.ended[task] == Told(Status.ACA_ACTIVE)
+    assert world.ended[world.preempt_and_abort(N2, K2, 0, WEAR)] == G
+    assert world.unit.device.faulted == frozenset()

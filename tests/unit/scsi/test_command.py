@@ -24,13 +24,22 @@ def test_codes_come_from_the_layout():
 
 @pytest.mark.clause("SPC4r37 4.5.2.4.2")
 def test_reserved_bits_and_unsupported_fields_are_pointed_at():
-    for field, cdb in (("wrprotect", WriteSame16(wrprotect=1)), ("control", WriteSame16(control=4))):
-        with pytest.raises(InvalidFieldInCdb) as raised:
-            X.unpack(cdb.pack())
-        assert raised.value.sense.field == WriteSame16.location(field)
-    with pytest.raises(ReservedBitInCdb) as reserved:
-        X.unpack(b"\x93\x04" + bytes(14))
-    assert reserved.value.sense.field == (1, 2)
+    with pytest.raises(InvalidFieldInCdb) as raised:
+        X.unpack(WriteSame16(wrprotect=1).pack())
+    assert raised.value.sense.field == WriteSame16.location("wrprotect")
+    for cdb, place in ((b"\x93\x04" + bytes(14), (1, 2)), (WriteSame16(control=0x46).pack(), (15, 6))):
+        with pytest.raises(ReservedBitInCdb) as reserved:
+            X.unpack(cdb)
+        assert reserved.value.sense.field == place
+
+
+@pytest.mark.clause("SAM5r21 5.2")
+def test_naca_is_the_one_bit_of_control_that_is_evaluated():
+    assert X.unpack(WriteSame16(control=0x04).pack()) == WriteSame16(control=0x04)
+    for bit in range(8):
+        if 1 << bit != 0x04:
+            with pytest.raises(ReservedBitInCdb):
+                X.unpack(WriteSame16(control=1 << bit).pack())
 
 
 def test_a_cdb_that_is_too_short_is_refused():
@@ -44,7 +53,7 @@ def test_columns_may_depend_on_the_cdb():
 
 
 def test_usage_has_the_code_and_ones_for_what_is_evaluated():
-    assert X.usage() == bytes.fromhex("9319" + "ff" * 12 + "1f00")
+    assert X.usage() == bytes.fromhex("9319" + "ff" * 12 + "1f04")
 
 
 @pytest.mark.parametrize("changes", [{"attention": False}, {"exclusive": True}, {"service_action": 3}])

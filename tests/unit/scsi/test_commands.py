@@ -156,7 +156,7 @@ def legal_cdbs(draw):
     ones = row.layout.unpack(row.layout.usage())
     values = {"operation_code": row.operation_code}
     for name, most in zip(row.layout.fields, ones, strict=True):
-        if name in ("operation_code", "service_action") or name in row.unsupported:
+        if name in ("operation_code", "service_action", "control") or name in row.row.unsupported:
             continue
         values[name] = draw(st.one_of(st.integers(0, min(most, 3)), st.integers(0, most)))
     return own_cdb(row, **values)

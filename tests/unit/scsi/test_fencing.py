@@ -26,7 +26,7 @@ WERO = ReservationType.WRITE_EXCLUSIVE_REGISTRANTS_ONLY
 HEAD = TaskAttribute.HEAD_OF_QUEUE
 # What ends a PREEMPT AND ABORT of node A; ABORT TASK takes its tag
 ENDS_IT = [
-    *((function, A) for function in Function),
+    *((function, A) for function in Function if function is not Function.CLEAR_ACA),
     *((function, B) for function in (Function.CLEAR_TASK_SET, *RESETS)),
 ]
 

@@ -23,7 +23,7 @@ from iscsi_target.scsi.block_cdb import (
 from iscsi_target.scsi.cdb import Inquiry, Reserve6
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.operations import Fault, MediumError, Operation, Outcome, Read, WouldBlock, Write
-from iscsi_target.scsi.task import Task, TaskAttribute
+from iscsi_target.scsi.task import Function, Task, TaskAttribute
 from iscsi_target.wire.layout import Layout
 from tests.unit.scsi.unit_bench import BLOCK, BLOCKS, READY, A, B, Bench, transferred
 
@@ -162,7 +162,7 @@ def test_everything_that_may_change_in_a_device_ends_what_was_admitted(name: str
 
 
 def test_reset_of_the_unit_ends_what_was_admitted(bench: ShortBench):
-    bench.unit._reset(AttentionCode.BUS_DEVICE_RESET_FUNCTION_OCCURRED)
+    bench.manage(Function.LOGICAL_UNIT_RESET, B)
     bench.unit.nexuses.take(A)
     assert bench.leaves(READ)
 

@@ -63,7 +63,7 @@ def test_a_write_without_data_out_does_not_collect(bench: Bench):
 
 
 def test_a_bad_cdb_ends_without_collecting(bench: Bench):
-    task = bench.send(A, Write10(lba=0, transfer_length=1, control=4), expects_data=True)
+    task = bench.send(A, Write10(lba=0, transfer_length=1, control=1), expects_data=True)
     assert bench.sense(task) == (5, 0x2400)
     assert not bench.collects
     assert bench.unit.open_tasks == 0

@@ -61,7 +61,7 @@ def test_an_interlocked_one_pre_empts_commands_that_would_be_refused_anyway():
     bench = bench_with(INTERLOCKED)
     bench.unit.resize(7)
     for _ in range(2):
-        assert bench.sense(bench.send(B, READY.replace(control=4))) == CAPACITY_CHANGED
+        assert bench.sense(bench.send(B, READY.replace(control=1))) == CAPACITY_CHANGED
 
 
 @pytest.mark.parametrize(

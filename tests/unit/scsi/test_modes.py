@@ -77,6 +77,8 @@ def test_changeable_values_have_ones_where_select_may_change():
     control = ControlPage.unpack(pages_of(unit, 0x0A, page_control=1))
     assert caching == CachingPage(wce=True)
     assert control == ControlPage(
+        tst=1,
+        tmf_only=True,
         d_sense=True,
         gltsd=False,
         queue_algorithm_modifier=0,
@@ -160,7 +162,7 @@ def test_a_bit_that_cannot_be_changed_is_pointed_at():
     start = ModeHeader10.size
     assert pointer(device(), CachingPage(rcd=True).pack()) == FieldPointer(start + 2, 0)
     assert pointer(device(), ControlPage(qerr=2).pack()) == FieldPointer(start + 3, 2)
-    second = CachingPage().pack() + ControlPage(tst=1).pack()
+    second = CachingPage().pack() + ControlPage(tst=2).pack()
     assert pointer(device(), second) == FieldPointer(start + CachingPage.size + 2, 7)
     assert pointer(device(), ControlPage(page_length=9).pack()) == FieldPointer(start + 1, 0)
     assert pointer(device(), bytes((0x05, 0))) == FieldPointer(start, 5)

@@ -90,14 +90,14 @@ def test_unmap_is_not_supported_on_a_unit_that_is_not_thin():
 
 def test_fields_that_are_refused_are_not_in_the_usage_data():
     usage = ask(device(), 1, 0x28)[OneCommandHeader.size :]
-    assert usage == bytes.fromhex("2818ffffffff1fffff00")
+    assert usage == bytes.fromhex("2818ffffffff1fffff04")
 
 
 @pytest.mark.clause("SPC4r37 6.36")
 def test_task_management_functions_are_those_that_work():
     basic = run(device(), ReportSupportedTaskManagementFunctions(allocation_length=100)).data_in
     values = TaskManagementData.unpack(basic)
-    assert (values.ats, values.atss, values.ctss, values.lurs, values.trs) == (True,) * 5
-    assert not any((values.cacas, values.qts, values.wakes, values.qaes, values.qtss, values.itnrs))
+    assert (values.ats, values.atss, values.cacas, values.ctss, values.lurs, values.trs) == (True,) * 6
+    assert not any((values.qts, values.wakes, values.qaes, values.qtss, values.itnrs))
     extended = run(device(), ReportSupportedTaskManagementFunctions(repd=True, allocation_length=100)).data_in
     assert (len(basic), len(extended), extended[3]) == (4, 16, 12)

@@ -14,7 +14,7 @@ from tests.unit.scsi.unit_bench import BLOCK, READY, A, B, Bench, give_page
 ORDERED = TaskAttribute.ORDERED
 CLEARED = AttentionCode.COMMANDS_CLEARED_BY_ANOTHER_INITIATOR
 UNIT_RESET = AttentionCode.BUS_DEVICE_RESET_FUNCTION_OCCURRED
-ALL_FUNCTIONS = [function for function in Function if function is not Function.ABORT_TASK]
+ALL_FUNCTIONS = [each for each in Function if each not in (Function.ABORT_TASK, Function.CLEAR_ACA)]
 RESETS = [Function.LOGICAL_UNIT_RESET, Function.TARGET_RESET]
 
 
@@ -195,7 +195,7 @@ def test_a_check_condition_aborts_what_qerr_says(bench: Bench, qerr: int, ends: 
     give_page(bench, ControlPage(qerr=qerr))
     waiting_a = bench.send(A, Write10(lba=0, transfer_length=1), expects_data=True)
     waiting_b = bench.send(B, Write10(lba=0, transfer_length=1), expects_data=True)
-    bench.send(A, READY.replace(control=4))
+    bench.send(A, READY.replace(control=1))
     assert (bench.outcome(waiting_a) is not None, bench.outcome(waiting_b) is not None) == ends
     assert bench.attention(B) == (CLEARED if qerr == 1 else None)
 

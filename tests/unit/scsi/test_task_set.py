@@ -8,7 +8,7 @@ from iscsi_target.scsi import task_set
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.operations import CompareAndWrite, Flush, Operation, Read, Unmap, Write, extents, writes
 from iscsi_target.scsi.task import Task, TaskAttribute
-from iscsi_target.scsi.task_set import MAX_REGIONS, MAX_TASKS_PER_NEXUS, REGION_BYTES, TaskSet, Turn, Turns
+from iscsi_target.scsi.task_set import MAX_REGIONS, MAX_TASKS_PER_NEXUS, REGION_BYTES, TaskSets, Turn, Turns
 
 PORT = TargetPort("iqn.2026-01.org.example:p", 1)
 A = Nexus(InitiatorPort("iqn.2026-01.org.example:a", bytes(6)), PORT)
@@ -21,7 +21,7 @@ def task(attribute: TaskAttribute = SIMPLE, nexus: Nexus = A) -> Task:
 
 
 def test_simple_tasks_are_enabled_at_once():
-    tasks = TaskSet()
+    tasks = TaskSets()
     first, second = task(), task(TaskAttribute.UNTAGGED)
     assert tasks.enter(first)
     assert tasks.enter(second)
@@ -29,7 +29,7 @@ def test_simple_tasks_are_enabled_at_once():
 
 @pytest.mark.parametrize("attribute", [SIMPLE, ORDERED, HEAD])
 def test_a_command_may_go_to_the_head_of_the_queue_whatever_its_attribute(attribute: TaskAttribute):
-    tasks = TaskSet()
+    tasks = TaskSets()
     older, first, younger = task(ORDERED), task(attribute), task()
     tasks.enter(older)
     assert tasks.enter(first, first=True)
@@ -39,7 +39,7 @@ def test_a_command_may_go_to_the_head_of_the_queue_whatever_its_attribute(attrib
 
 
 def test_a_task_that_stands_back_is_open_and_holds_up_nobody():
-    tasks = TaskSet()
+    tasks = TaskSets()
     first, waiting = task(HEAD), task(nexus=B)
     tasks.enter(first), tasks.enter(waiting)
     assert tasks.stand_back(first) == [waiting]
@@ -51,7 +51,7 @@ def test_a_task_that_stands_back_is_open_and_holds_up_nobody():
 
 @pytest.mark.clause("SAM5r21 8.6.3")
 def test_ordered_task_waits_for_all_older_tasks():
-    tasks = TaskSet()
+    tasks = TaskSets()
     first, second, ordered = task(), task(nexus=B), task(ORDERED)
     tasks.enter(first), tasks.enter(second)
     assert not tasks.enter(ordered)
@@ -61,7 +61,7 @@ def test_ordered_task_waits_for_all_older_tasks():
 
 @pytest.mark.clause("SAM5r21 8.6.2")
 def test_simple_task_waits_for_an_older_ordered_task():
-    tasks = TaskSet()
+    tasks = TaskSets()
     ordered, younger, last = task(ORDERED), task(), task()
     assert tasks.enter(ordered)
     assert not tasks.enter(younger)
@@ -71,7 +71,7 @@ def test_simple_task_waits_for_an_older_ordered_task():
 
 @pytest.mark.clause("SAM5r21 8.6.3")
 def test_ordered_tasks_run_one_after_another():
-    tasks = TaskSet()
+    tasks = TaskSets()
     first, second, third = task(ORDERED), task(ORDERED), task(ORDERED)
     tasks.enter(first), tasks.enter(second), tasks.enter(third)
     assert tasks.leave(first) == [second]
@@ -80,7 +80,7 @@ def test_ordered_tasks_run_one_after_another():
 
 @pytest.mark.clause("SAM5r21 8.6.4")
 def test_head_of_queue_task_is_enabled_at_once_and_holds_up_the_rest():
-    tasks = TaskSet()
+    tasks = TaskSets()
     running, ordered, head, late = task(), task(ORDERED), task(HEAD), task()
     tasks.enter(running), tasks.enter(ordered)
     assert tasks.enter(head)
@@ -91,7 +91,7 @@ def test_head_of_queue_task_is_enabled_at_once_and_holds_up_the_rest():
 
 
 def test_simple_task_that_came_under_a_head_of_queue_task_is_enabled_after_it():
-    tasks = TaskSet()
+    tasks = TaskSets()
     head, simple = task(HEAD), task()
     tasks.enter(head)
     assert not tasks.enter(simple)
@@ -99,7 +99,7 @@ def test_simple_task_that_came_under_a_head_of_queue_task_is_enabled_after_it():
 
 
 def test_a_dormant_task_can_leave():
-    tasks = TaskSet()
+    tasks = TaskSets()
     first, ordered, last = task(), task(ORDERED), task()
     tasks.enter(first), tasks.enter(ordered), tasks.enter(last)
     assert tasks.leave(ordered) == []
@@ -107,7 +107,7 @@ def test_a_dormant_task_can_leave():
 
 
 def test_a_nexus_has_a_share_of_the_task_set():
-    tasks = TaskSet()
+    tasks = TaskSets()
     for _ in range(MAX_TASKS_PER_NEXUS):
         tasks.enter(task())
     assert not tasks.has_room(A)
@@ -119,7 +119,7 @@ def test_a_nexus_has_a_share_of_the_task_set():
 
 def test_the_task_set_as_a_whole_is_bounded(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(task_set, "MAX_TASKS", 1)
-    tasks = TaskSet()
+    tasks = TaskSets()
     tasks.enter(task())
     assert not tasks.has_room(B)
 
@@ -127,7 +127,7 @@ def test_the_task_set_as_a_whole_is_bounded(monkeypatch: pytest.MonkeyPatch):
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([SIMPLE, ORDERED, HEAD]), st.integers(0, 99)), max_size=80))
 def test_the_order_of_tasks_is_that_of_the_standard(steps: list[tuple[bool, TaskAttribute, int]]):
     """Law: whoever becomes enabled may be by SAM's rules, and whoever may be is."""
-    tasks = TaskSet()
+    tasks = TaskSets()
     order: list[Task] = []
     enabled: set[Task] = set()
     for leaves, attribute, which in steps:
@@ -295,7 +295,7 @@ def test_a_task_is_enabled_by_coming_in_when_it_is_said_so(
     open_tasks: list[TaskAttribute], ended: list[int], attribute: TaskAttribute
 ):
     """Law: `enables` says before what `enter` says after."""
-    tasks = TaskSet()
+    tasks = TaskSets()
     entered = [task(each) for each in open_tasks]
     for each in entered:
         tasks.enter(each)
@@ -306,7 +306,7 @@ def test_a_task_is_enabled_by_coming_in_when_it_is_said_so(
 
 @pytest.mark.parametrize("older", [(), (SIMPLE,), (ORDERED,), (HEAD,)])
 def test_nothing_enables_a_task_with_the_attribute_aca(older: tuple[TaskAttribute, ...]):
-    tasks = TaskSet()
+    tasks = TaskSets()
     for attribute in older:
         tasks.enter(task(attribute))
     assert not tasks.enables(TaskAttribute.ACA)

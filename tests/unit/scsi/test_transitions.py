@@ -10,7 +10,7 @@ import pytest
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.nexus import OPERATOR, InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.personality import STRICT, OutAction, ReservationType
-from iscsi_target.scsi.reservation_request import Request, TasksAborted, Told, Transition
+from iscsi_target.scsi.reservation_request import AllegiancesCleared, Request, TasksAborted, Told, Transition
 from iscsi_target.scsi.reservations import Cause, Reservation, Reservations
 from iscsi_target.scsi.rules import RefusedByRule, Rule, rule_of
 from iscsi_target.scsi.status import SenseKey, Status, StatusError
@@ -285,6 +285,7 @@ def test_the_key_zero_preempts_every_registrant_but_the_issuer(kind):
         TasksAborted(A),
         TasksAborted(B),
         TasksAborted(C),
+        AllegiancesCleared(),
     )
     assert (after.rule, after.removed) == (Rule.PREEMPTED, (A, C))
     assert after.state == Reservations({B: KEY_B}, Reservation(kind, None, NOW), 6)

@@ -85,4 +85,3 @@ def test_every_function_is_performed_or_refused(function: TaskManagement):
 
 def test_refusals_are_those_of_the_standard():
     assert REFUSALS[TaskManagement.TASK_REASSIGN] is ManagementResponse.REASSIGNMENT_NOT_SUPPORTED
-    assert REFUSALS[TaskManagement.CLEAR_ACA] is ManagementResponse.FUNCTION_NOT_SUPPORTED

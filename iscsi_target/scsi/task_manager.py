@@ -1,0 +1,119 @@
+"""The task manager of a logical unit: what task management functions do, and what reservations do to tasks.
+
+Both end tasks that are not their own, and are over when those are: a fence stands between. It waits for tasks that were
+there before it only, so two of them cannot wait for each other.
+"""
+
+from collections.abc import Sequence
+
+from iscsi_target.scsi.attention import AttentionCode
+from iscsi_target.scsi.device import Device
+from iscsi_target.scsi.endings import Endings
+from iscsi_target.scsi.log_pages import RESETTABLE
+from iscsi_target.scsi.nexus import Nexus
+from iscsi_target.scsi.nexus_table import NexusTable
+from iscsi_target.scsi.open_task import FENCING, Fate, Fence, OpenTask
+from iscsi_target.scsi.open_tasks import OpenTasks
+from iscsi_target.scsi.reservation_request import AllegiancesCleared, TasksAborted, Told, ToldAll, Transition
+from iscsi_target.scsi.task import Done, Function, Managed, ManagementRequest, UnitAction
+
+RESETS = {
+    Function.LOGICAL_UNIT_RESET: AttentionCode.BUS_DEVICE_RESET_FUNCTION_OCCURRED,
+    Function.TARGET_RESET: AttentionCode.SCSI_BUS_RESET_OCCURRED,
+}
+RELIEVING = (Function.CLEAR_ACA, Function.NEXUS_LOSS)  # they clear the ACA condition of the nexus
+
+
+class TaskManager:
+    """Ends tasks of one logical unit on account of others.
+
+    device, nexuses, tasks, endings   of the unit
+    outbox                            where the actions go
+    """
+
+    def __init__(
+        self, device: Device, nexuses: NexusTable, tasks: OpenTasks, endings: Endings, outbox: list[UnitAction]
+    ) -> None:
+        self._device = device
+        self._nexuses = nexuses
+        self._tasks = tasks
+        self._endings = endings
+        self._outbox = outbox
+
+    def manage(self, request: ManagementRequest) -> None:
+        """Performs a task management function; exactly one Managed tells when all tasks in its scope are over.
+
+        Tasks that arrive later are not in its scope. A reset takes effect at once, on everybody's attentions too.
+        Source: SAM5r21 7, 6.3.3, RFC7143 4.2.3
+        """
+        function, nexus = request.function, request.nexus
+        scope = self._tasks.in_scope(request, separate=self._device.modes.separates_task_sets)
+        found = self._is_found(request, scope)
+        fence = Fence.around(scope, lambda: self._outbox.append(Managed(request.number, found)))
+        self._endings.abort_all(scope, nexus, tell_others=function is Function.CLEAR_TASK_SET)
+        if function in RESETS:
+            self._reset(RESETS[function])
+        if function in RELIEVING:
+            self._relieve(nexus)
+        fence.lower()
+
+    def _is_found(self, request: ManagementRequest, scope: Sequence[OpenTask]) -> bool:
+        match request.function:
+            case Function.ABORT_TASK:
+                return bool(scope)
+            case Function.CLEAR_ACA:
+                return request.nexus in self._device.faulted or not self._device.blocks(request.nexus)
+            case _:
+                return True
+
+    def _reset(self, code: AttentionCode) -> None:
+        """Brings the unit to the state after a reset; every nexus learns of it, the one that asked for it too.
+
+        Source: SAM5r21 6.3.3, SBC3r36 5.10, 4.20
+        """
+        self._device.reset(hard=code is AttentionCode.SCSI_BUS_RESET_OCCURRED)
+        self._device.statistics.reset(RESETTABLE)
+        self._nexuses.establish(code)
+
+    def _relieve(self, *nexuses: Nexus) -> None:
+        """Clears the ACA conditions of nexuses; what they held up goes on.
+
+        Source: SAM5r21 5.9.5
+        """
+        if not self._device.faulted.isdisjoint(nexuses):
+            self._device.relieve(*nexuses)
+            self._tasks.unblock()
+
+    def change(self, entry: OpenTask, transition: Transition) -> None:
+        """Lets a change of the reservations hold; the command is over when all tasks that it aborts are.
+
+        Source: SPC4r37 5.13.11.2.6
+        """
+        self._device.reservations = transition.state
+        self._endings.note_change(entry, transition)
+        victims: list[Nexus] = []
+        relieved: Sequence[Nexus] = victims
+        for consequence in transition.consequences:
+            match consequence:
+                case Told(nexus, code):
+                    if nexus in self._nexuses:
+                        self._nexuses.establish_for(nexus, code)
+                case ToldAll(code, except_nexus):
+                    self._nexuses.establish(code, except_nexus=except_nexus)
+                case TasksAborted(nexus):
+                    self._device.preventing.discard(nexus)
+                    victims.append(nexus)
+                case AllegiancesCleared():
+                    relieved = tuple(self._device.faulted)
+        scope = [other for other in self._tasks.preempted(victims, relieved) if other is not entry]
+        entry.phase = FENCING
+        fence = Fence.around(scope, lambda: self._fenced(entry))
+        self._endings.abort_all(scope, entry.task.nexus, tell_others=True)
+        self._relieve(*relieved)
+        fence.lower()
+
+    def _fenced(self, entry: OpenTask) -> None:
+        if entry.fate is Fate.ITS_OWN:
+            self._endings.complete(entry, Done())
+        else:
+            self._endings.end_aborted(entry)
