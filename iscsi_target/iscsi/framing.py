@@ -43,6 +43,13 @@ class RawPdu(NamedTuple):
     data: memoryview
     lasting: bool = False
 
+    def kept(self) -> "RawPdu":
+        """Returns the PDU as one that stays valid."""
+        if self.lasting:
+            return self
+        header, additional, data = (memoryview(bytes(part)) for part in (self.header, self.additional, self.data))
+        return RawPdu(self.basic, header, additional, data, lasting=True)
+
 
 class Incoming:
     """Bytes that have come, and how far they have been taken.

@@ -9,6 +9,7 @@ from iscsi_target.iscsi import text
 
 CRC32C: Final = "CRC32C"
 RFC3720: Final = "RFC3720"
+SAM_5_LEVEL: Final = 2  # of iSCSIProtocolLevel: the features of RFC 7144 are there. Source: RFC7144 6
 MIN_LENGTH_BYTES: Final = 512  # of segments and bursts, RFC7143 13.12 to 13.14
 MAX_LENGTH_BYTES: Final = 2**24 - 1
 DEFAULT_SEGMENT_BYTES: Final = 8192  # RFC7143 13.12; also what holds during login
@@ -43,7 +44,7 @@ class Preferences(NamedTuple):
     data_pdu_in_order: bool = False
     data_sequence_in_order: bool = False
     task_reporting: tuple[str, ...] = (RFC3720,)
-    protocol_level: int = 1
+    protocol_level: int = SAM_5_LEVEL
 
 
 class Parameters(NamedTuple):

@@ -5,7 +5,7 @@ sending leaves them zero.
 """
 
 from iscsi_target.iscsi.header import NO_TAG, Opcode
-from iscsi_target.wire.layout import B2, B3, B6, B7, U8, U16, U24, U32, Bit, Bytes4, Bytes6, Bytes8, Layout
+from iscsi_target.wire.layout import B2, B3, B6, B7, U8, U16, U24, U32, Bit, Bytes3, Bytes4, Bytes6, Bytes8, Layout
 
 
 class NopIn(Layout):
@@ -62,7 +62,7 @@ class ScsiResponse(Layout):
 class TaskManagementResponse(Layout):
     """Task Management Function Response.
 
-    Source: RFC7143 11.6
+    Source: RFC7143 11.6, RFC7144 4
     """
 
     opcode: U8 = Opcode.TASK_MANAGEMENT_RESPONSE
@@ -72,14 +72,16 @@ class TaskManagementResponse(Layout):
     _2: U8 = 0
     total_ahs_length: U8 = 0
     data_segment_length: U24 = 0
-    _3: Bytes8 = bytes(8)
-    initiator_task_tag: U32 = 0
+    additional_response_information: Bytes3 = bytes(3)
+    _3: U8 = 0
     _4: Bytes4 = bytes(4)
+    initiator_task_tag: U32 = 0
+    _5: Bytes4 = bytes(4)
     stat_sn: U32 = 0
     exp_cmd_sn: U32 = 0
     max_cmd_sn: U32 = 0
-    _5: Bytes8 = bytes(8)
-    _6: Bytes4 = bytes(4)
+    _6: Bytes8 = bytes(8)
+    _7: Bytes4 = bytes(4)
 
 
 class LoginResponse(Layout):

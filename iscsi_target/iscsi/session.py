@@ -157,7 +157,7 @@ class Session:
         if self.numbers.early >= MAX_EARLY_REQUESTS:
             raise StreamLost(RejectReason.PROTOCOL_ERROR, f"{MAX_EARLY_REQUESTS} requests came before their turn")
         keep = self.numbers.defer if basic.immediate else self.numbers.admit
-        keep(basic.cmd_sn, (connection, _copied(pdu)))
+        keep(basic.cmd_sn, (connection, pdu.kept()))
 
     def _handle(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
         try:
@@ -378,15 +378,19 @@ class Session:
         self.parking.leave(task)
         self.numbers.open(len(self.tasks))
 
-    def respond_management(self, cid: int, tag: int, *, response: int) -> None:
+    def respond_management(self, cid: int, tag: int, *, response: int, information: bytes = bytes(3)) -> None:
         """Sends what a task management function came to; nothing when the connection that it came on is gone.
 
-        Source: RFC7143 11.6
+        information   the Additional Response Information, 3 bytes
+        Source: RFC7143 11.6, RFC7144 4
         """
         self._functions -= 1
         connection = self.connections.get(cid)
         if connection is not None:
-            connection.send(TaskManagementResponse(initiator_task_tag=tag, response=response))
+            header = TaskManagementResponse(
+                initiator_task_tag=tag, response=response, additional_response_information=information
+            )
+            connection.send(header)
 
     def respond_logout(self, cid: int, tag: int, *, response: int) -> None:
         """Answers a logout, unless the connection is gone; it closes after a successful one.
@@ -473,14 +477,6 @@ def _ends_several_tasks(request: Numbered) -> bool:
     Source: RFC7143 4.2.3.3
     """
     return isinstance(request, TaskManagementRequest) and request.function != TaskManagement.ABORT_TASK
-
-
-def _copied(pdu: RawPdu) -> RawPdu:
-    """Returns a PDU that stays valid."""
-    if pdu.lasting:
-        return pdu
-    header, additional, data = (memoryview(bytes(part)) for part in (pdu.header, pdu.additional, pdu.data))
-    return RawPdu(pdu.basic, header, additional, data, lasting=True)
 
 
 Handler = Callable[[Session, Connection, RawPdu], Iterable[Event]]

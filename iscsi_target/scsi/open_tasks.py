@@ -171,7 +171,7 @@ class OpenTasks:
                 return [entry for entry in self.of(request.nexus) if entry.task.tag == request.tag]
             case Function.CLEAR_ACA:
                 return [entry for entry in self.of(request.nexus) if entry.task.attribute is TaskAttribute.ACA]
-            case Function.ABORT_TASK_SET | Function.NEXUS_LOSS:
+            case Function.ABORT_TASK_SET | Function.NEXUS_LOSS | Function.NEXUS_RESET:
                 return self.of(request.nexus)
             case Function.CLEAR_TASK_SET:
                 return self.of(request.nexus) if separate else self.all()

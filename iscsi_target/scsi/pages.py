@@ -236,10 +236,23 @@ class CommandTimeoutsDescriptor(Layout):
     recommended_command_timeout: U32 = 0
 
 
-class TaskManagementData(Layout):
-    """REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS parameter data, basic form.
+class EventInformation(Layout):
+    """What QUERY ASYNCHRONOUS EVENT tells of the first event that is pending.
 
-    Source: SPC4r37 6.36
+    Source: SAM5r21 7.10
+    """
+
+    _1: B2 = 0
+    uade_depth: B2 = 0
+    sense_key: B4 = 0
+    additional_sense_code: U16 = 0
+
+
+class TaskManagementData(Layout):
+    """REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS parameter data, basic form: what the unit does.
+
+    A session can ask for QTS, QAES, QTSS and ITNRS when it negotiated iSCSIProtocolLevel=2.
+    Source: SPC4r37 6.36, RFC7144 4
     """
 
     ats: Bit = True
@@ -247,13 +260,13 @@ class TaskManagementData(Layout):
     cacas: Bit = True
     ctss: Bit = True
     lurs: Bit = True
-    qts: Bit = False
+    qts: Bit = True
     trs: Bit = True
     wakes: Bit = False
     _1: B5 = 0
-    qaes: Bit = False
-    qtss: Bit = False
-    itnrs: Bit = False
+    qaes: Bit = True
+    qtss: Bit = True
+    itnrs: Bit = True
     _2: U8 = 0
     additional_length: U8 = 0
 

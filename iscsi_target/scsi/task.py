@@ -248,6 +248,7 @@ class Function(Enum):
     LOGICAL_UNIT_RESET = "logical unit reset"
     TARGET_RESET = "target reset"
     NEXUS_LOSS = "nexus loss"
+    NEXUS_RESET = "I_T nexus reset"
 
 
 class ManagementRequest(NamedTuple):

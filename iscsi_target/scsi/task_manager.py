@@ -21,7 +21,7 @@ RESETS = {
     Function.LOGICAL_UNIT_RESET: AttentionCode.BUS_DEVICE_RESET_FUNCTION_OCCURRED,
     Function.TARGET_RESET: AttentionCode.SCSI_BUS_RESET_OCCURRED,
 }
-RELIEVING = (Function.CLEAR_ACA, Function.NEXUS_LOSS)  # they clear the ACA condition of the nexus
+RELIEVING = (Function.CLEAR_ACA, Function.NEXUS_LOSS, Function.NEXUS_RESET)  # they clear the ACA condition of the nexus
 
 
 class TaskManager:
@@ -44,7 +44,7 @@ class TaskManager:
         """Performs a task management function; exactly one Managed tells when all tasks in its scope are over.
 
         Tasks that arrive later are not in its scope. A reset takes effect at once, on everybody's attentions too.
-        Source: SAM5r21 7, 6.3.3, RFC7143 4.2.3
+        Source: SAM5r21 7, 6.3.3, 6.3.4, RFC7143 4.2.3
         """
         function, nexus = request.function, request.nexus
         scope = self._tasks.in_scope(request, separate=self._device.modes.separates_task_sets)
@@ -55,6 +55,9 @@ class TaskManager:
             self._reset(RESETS[function])
         if function in RELIEVING:
             self._relieve(nexus)
+        if function is Function.NEXUS_RESET:
+            self._device.forget(nexus)
+            self._nexuses.establish_for(nexus, AttentionCode.I_T_NEXUS_LOSS_OCCURRED)
         fence.lower()
 
     def _is_found(self, request: ManagementRequest, scope: Sequence[OpenTask]) -> bool:

@@ -15,6 +15,7 @@ from iscsi_target.iscsi.events import (
     TaskManagementRequested,
 )
 from iscsi_target.iscsi.open_task import Response
+from iscsi_target.iscsi.parameters import SAM_5_LEVEL
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
 from iscsi_target.scsi import commands
 from iscsi_target.scsi.attention import AttentionCode
@@ -42,14 +43,17 @@ from iscsi_target.scsi.task import (
     UnitAction,
 )
 from iscsi_target.scsi.timeline import Entry
+from iscsi_target.target import queries
 from iscsi_target.target.actions import Action, Announce, Operated, Order, ReservationNoted, SanitizeNoted
 from iscsi_target.target.active import ActiveSession
 from iscsi_target.target.management import (
     FUNCTIONS,
+    LATER_LEVEL,
     REFUSALS,
     WHOLE_TARGET,
     ManagementDesk,
 )
+from iscsi_target.target.queries import QUERIES
 from iscsi_target.target.rests import Rests
 
 # RFC7143 11.4.7.2: the iSCSI conditions as sense data
@@ -198,6 +202,9 @@ class Dispatcher:
             active.session.respond_management(event.cid, event.tag, response=refusal)
             return
         function = TaskManagement(event.function)
+        if function in QUERIES:
+            self._query(active, event)
+            return
         if function is TaskManagement.CLEAR_ACA:
             self._clear_aca(active, event)
             return
@@ -219,7 +226,7 @@ class Dispatcher:
     def _clear_aca(self, active: ActiveSession, event: TaskManagementRequested) -> None:
         """Clears the ACA condition of a nexus; the condition of another one is not for it to clear.
 
-        Source: SAM5r21 7.3
+        Source: SAM5r21 7.4
         """
         unit = active.unit(event.lun)
         assert unit is not None
@@ -230,10 +237,18 @@ class Dispatcher:
 
         self.manage([unit], ManagementRequest(0, Function.CLEAR_ACA, active.nexus), respond)
 
+    def _query(self, active: ActiveSession, event: TaskManagementRequested) -> None:
+        unit = active.unit(event.lun)
+        assert unit is not None
+        response, information = queries.answer(active, event, unit)
+        active.session.respond_management(event.cid, event.tag, response=response, information=information)
+
     def _refusal(self, active: ActiveSession, event: TaskManagementRequested) -> ManagementResponse | None:
         if event.function not in TaskManagement.__members__.values():
             return ManagementResponse.FUNCTION_NOT_SUPPORTED
         function = TaskManagement(event.function)
+        if function in LATER_LEVEL and active.session.parameters.protocol_level < SAM_5_LEVEL:
+            return ManagementResponse.FUNCTION_NOT_SUPPORTED
         if function in REFUSALS:
             return REFUSALS[function]
         if function not in WHOLE_TARGET and active.unit(event.lun) is None:

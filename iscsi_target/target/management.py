@@ -6,6 +6,7 @@ from itertools import count
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.task import Function, Managed, ManagementRequest, UnitAction
+from iscsi_target.target.queries import QUERIES
 
 FUNCTIONS = {
     TaskManagement.ABORT_TASK: Function.ABORT_TASK,
@@ -15,9 +16,16 @@ FUNCTIONS = {
     TaskManagement.LOGICAL_UNIT_RESET: Function.LOGICAL_UNIT_RESET,
     TaskManagement.TARGET_WARM_RESET: Function.TARGET_RESET,
     TaskManagement.TARGET_COLD_RESET: Function.TARGET_RESET,
+    TaskManagement.I_T_NEXUS_RESET: Function.NEXUS_RESET,
 }
 
-WHOLE_TARGET = (TaskManagement.TARGET_WARM_RESET, TaskManagement.TARGET_COLD_RESET)  # their LUN field is reserved
+# Their LUN field is reserved. Source: RFC7143 11.5.1, RFC7144 4
+WHOLE_TARGET = (
+    TaskManagement.TARGET_WARM_RESET,
+    TaskManagement.TARGET_COLD_RESET,
+    TaskManagement.I_T_NEXUS_RESET,
+)
+LATER_LEVEL = (*QUERIES, TaskManagement.I_T_NEXUS_RESET)  # that need iSCSIProtocolLevel=2. Source: RFC7144 4
 
 REFUSALS = {
     TaskManagement.TASK_REASSIGN: ManagementResponse.REASSIGNMENT_NOT_SUPPORTED,

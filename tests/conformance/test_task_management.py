@@ -94,18 +94,20 @@ def test_abort_task_cannot_mean_a_command_after_it(a: Host):
 
 @pytest.mark.clause("RFC7143 11.5.1")
 @pytest.mark.parametrize("function", TaskManagement)
-def test_unmapped_lun_is_told_unless_the_function_means_the_target(a: Host, function: TaskManagement):
+def test_unmapped_lun_is_told_unless_the_function_means_the_target(lab: Lab, function: TaskManagement):
+    a = lab.session("a", offers=[("iSCSIProtocolLevel", "2")])
     answer = a.managed(a.manage(function, 9, referenced=1))
     expected = {
         TaskManagement.TASK_REASSIGN: ManagementResponse.REASSIGNMENT_NOT_SUPPORTED,
         TaskManagement.TARGET_WARM_RESET: DONE,
         TaskManagement.TARGET_COLD_RESET: DONE,
+        TaskManagement.I_T_NEXUS_RESET: DONE,
     }
     assert answer == expected.get(function, ManagementResponse.LUN_DOES_NOT_EXIST)
 
 
 @pytest.mark.clause("RFC7143 11.5.1")
-@pytest.mark.parametrize("function", [0, 9, 127])
+@pytest.mark.parametrize("function", [0, 9, 12, 13, 127])
 def test_function_that_does_not_exist_is_not_supported(a: Host, function: int):
     assert a.managed(a.manage(function)) == ManagementResponse.FUNCTION_NOT_SUPPORTED
 

@@ -167,6 +167,7 @@ class Load:
             Function.ABORT_TASK: {task for task in own if task.tag == tag},
             Function.ABORT_TASK_SET: set(own),
             Function.NEXUS_LOSS: set(own),
+            Function.NEXUS_RESET: set(own),
             Function.CLEAR_ACA: {task for task in own if task.attribute is TaskAttribute.ACA},
             **({Function.CLEAR_TASK_SET: set(own)} if self.separate else {}),
         }.get(function, set(self.open))

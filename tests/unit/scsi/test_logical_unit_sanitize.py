@@ -37,6 +37,7 @@ from iscsi_target.scsi.task import (
     TaskAttribute,
     UnitState,
 )
+from iscsi_target.scsi.task_manager import RESETS
 from iscsi_target.wire.layout import Layout
 from tests.unit.scsi.unit_bench import BLOCK, BLOCKS, READY, A, B, Bench, give_page, make_device
 
@@ -313,7 +314,7 @@ def test_it_goes_on_whatever_is_aborted_or_reset(bench: SanitizeBench, function:
     bench.carry_on(3)
     bench.manage(function, nexus, task.tag)
     [managed] = bench.managed
-    in_scope = nexus is A or function not in (Function.ABORT_TASK, Function.ABORT_TASK_SET, Function.NEXUS_LOSS)
+    in_scope = nexus is A or function in (Function.CLEAR_TASK_SET, *RESETS)
     assert managed.found == (in_scope or function is not Function.ABORT_TASK)
     assert (bench.outcome(task) is not None) == in_scope
     assert len(bench.at_medium) == 1

@@ -97,7 +97,7 @@ def test_fields_that_are_refused_are_not_in_the_usage_data():
 def test_task_management_functions_are_those_that_work():
     basic = run(device(), ReportSupportedTaskManagementFunctions(allocation_length=100)).data_in
     values = TaskManagementData.unpack(basic)
-    assert (values.ats, values.atss, values.cacas, values.ctss, values.lurs, values.trs) == (True,) * 6
-    assert not any((values.qts, values.wakes, values.qaes, values.qtss, values.itnrs))
+    assert values == TaskManagementData()
+    assert not values.wakes
     extended = run(device(), ReportSupportedTaskManagementFunctions(repd=True, allocation_length=100)).data_in
     assert (len(basic), len(extended), extended[3]) == (4, 16, 12)

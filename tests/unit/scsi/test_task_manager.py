@@ -20,12 +20,14 @@ ACA, ORDERED = TaskAttribute.ACA, TaskAttribute.ORDERED
 ENDS_IT = [
     (Function.CLEAR_ACA, A),
     (Function.NEXUS_LOSS, A),
+    (Function.NEXUS_RESET, A),
     (Function.LOGICAL_UNIT_RESET, B),
     (Function.TARGET_RESET, B),
 ]
 LEAVES_IT = [
     (Function.CLEAR_ACA, B),
     (Function.NEXUS_LOSS, B),
+    (Function.NEXUS_RESET, B),
     (Function.ABORT_TASK_SET, A),
     (Function.CLEAR_TASK_SET, B),
 ]
@@ -122,7 +124,7 @@ def test_functions_that_end_it(bench: Bench, function: Function, nexus: Nexus):
     assert bench.status(bench.send(B, READY)) is Status.GOOD
 
 
-@pytest.mark.clause("SAM5r21 7.3")
+@pytest.mark.clause("SAM5r21 7.4")
 @pytest.mark.clause("SAM5r21 5.9.5")
 @pytest.mark.parametrize("function, nexus", LEAVES_IT)
 def test_functions_that_leave_it(bench: Bench, function: Function, nexus: Nexus):
@@ -132,7 +134,7 @@ def test_functions_that_leave_it(bench: Bench, function: Function, nexus: Nexus)
     assert bench.device.faulted == {A}
 
 
-@pytest.mark.clause("SAM5r21 7.3")
+@pytest.mark.clause("SAM5r21 7.4")
 def test_clear_aca_without_a_condition_is_no_error(bench: Bench):
     bench.manage(Function.CLEAR_ACA, A)
     assert bench.managed[0].found
