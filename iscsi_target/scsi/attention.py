@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from iscsi_target.scsi.status import Status
 
-MAX_PENDING = 16  # more than there are codes in the table, so that only an odd caller can reach it
+MAX_PENDING = 20  # more than there are codes in the table, so that only an odd caller can reach it
 
 
 class AttentionCode(IntEnum):
@@ -36,6 +36,7 @@ class AttentionCode(IntEnum):
     PREVIOUS_RESERVATION_CONFLICT_STATUS = 0x2C09
     COMMANDS_CLEARED_BY_ANOTHER_INITIATOR = 0x2F00
     INQUIRY_DATA_HAS_CHANGED = 0x3F03
+    DEVICE_IDENTIFIER_CHANGED = 0x3F05
     REPORTED_LUNS_DATA_HAS_CHANGED = 0x3F0E
 
 

@@ -1,4 +1,4 @@
-"""THE command table: one row per operation code and service action, and how a CDB finds its row.
+"""THE command table: one row per operation code and service action.
 
 `Access` grants: what a row does not list is denied to everyone but the holder of a reservation. What is granted follows
 SPC4r37 5.13.1 tables 65 and 66 and SBC3r36 4.17.
@@ -16,7 +16,14 @@ from iscsi_target.scsi.copy_results import receive_copy_operating_parameters, re
 from iscsi_target.scsi.defect_data import ReadDefectData10, ReadDefectData12, read_defect_data
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.extended_copy import extended_copy, wanted_by_extended_copy
-from iscsi_target.scsi.inquiry import absent_inquiry, inquiry
+from iscsi_target.scsi.identifying_information import (
+    ReportIdentifyingInformation,
+    SetIdentifyingInformation,
+    report_identifying_information,
+    set_identifying_information,
+    wanted_by_set_identifying_information,
+)
+from iscsi_target.scsi.inquiry import inquiry
 from iscsi_target.scsi.persistent_reserve_out import (
     command_name,
     overruling,
@@ -53,7 +60,6 @@ from iscsi_target.scsi.sanitize import (
     overwrite,
     wanted_by_overwrite,
 )
-from iscsi_target.scsi.status import InvalidFieldInCdb, InvalidOperationCode, LogicalUnitNotSupported
 from iscsi_target.scsi.supported import (
     report_supported_operation_codes,
     report_supported_task_management_functions,
@@ -67,7 +73,6 @@ from iscsi_target.scsi.timestamp import (
     wanted_by_set_timestamp,
 )
 from iscsi_target.scsi.write_atomic import WriteAtomic16, wanted_by_write_atomic, write_atomic
-from iscsi_target.wire.layout import LayoutError
 
 
 def _report_supported_operation_codes(device: Device, cdb: spc.ReportSupportedOperationCodes, call: Call) -> Done:
@@ -305,6 +310,11 @@ TABLE: tuple[Command, ...] = (
     ),
     command(medium_row("GET LBA STATUS", "SBC3r36 5.4", AS_READ), sbc.GetLbaStatus, provisioning.get_lba_status),
     command(
+        Row(name="REPORT IDENTIFYING INFORMATION", access=ALWAYS, clause="SPC4r37 6.32"),
+        ReportIdentifyingInformation,
+        report_identifying_information,
+    ),
+    command(
         Row(name="REPORT LUNS", access=UNCONDITIONALLY, clause="SPC4r37 6.33", attention=False, sanitizing=always),
         spc.ReportLuns,
         primary.report_luns,
@@ -323,6 +333,12 @@ TABLE: tuple[Command, ...] = (
         ),
         spc.ReportSupportedTaskManagementFunctions,
         report_supported_task_management_functions,
+    ),
+    command(
+        Row(name="SET IDENTIFYING INFORMATION", access=AS_WRITE, clause="SPC4r37 6.43", exclusive=True),
+        SetIdentifyingInformation,
+        set_identifying_information,
+        wanted_by_set_identifying_information,
     ),
     command(
         Row(name="REPORT TIMESTAMP", access=ALWAYS, clause="SPC4r37 6.38"),
@@ -346,82 +362,3 @@ TABLE: tuple[Command, ...] = (
     command(verify_row("VERIFY(12)", "SBC3r36 5.30"), sbc.Verify12, block.verify, block.wanted_by_verify),
     command(medium_row("READ DEFECT DATA(12)", "SBC3r36 5.18", AS_READ), ReadDefectData12, read_defect_data),
 )
-
-_ROWS: Mapping[tuple[int, int | None], Command] = {(row.operation_code, row.service_action): row for row in TABLE}
-_PLAIN: Mapping[bytes, Command] = {  # by the first byte of the CDB
-    row.first_byte: row for row in TABLE if row.service_action is None
-}
-_CODES_WITH_ACTIONS = frozenset(row.operation_code for row in TABLE if row.service_action is not None)
-
-
-def find(cdb: bytes) -> Command:
-    """Returns the row of a CDB.
-
-    cdb      as received
-    raises   InvalidOperationCode; InvalidFieldInCdb for a service action that the operation code does not have
-    Source: SPC4r37 4.2.5.2, 4.2.5.3
-    """
-    try:
-        first = spc.ServiceActionCdb.unpack(cdb)
-    except LayoutError:
-        raise InvalidOperationCode from None
-    code = first.operation_code
-    if code in _CODES_WITH_ACTIONS:
-        row = _ROWS.get((code, first.service_action))
-        if row is None:
-            raise InvalidFieldInCdb(spc.ServiceActionCdb, "service_action")
-        return row
-    row = _ROWS.get((code, None))
-    if row is None:
-        raise InvalidOperationCode
-    return row
-
-
-def find_available(cdb: bytes, device: Device) -> Command:
-    """Returns the row of a CDB that a device has.
-
-    raises   as `find`, and for a command that only other devices have
-    Source: SPC4r37 4.2.5.2, 4.2.5.3
-    """
-    plain = _PLAIN.get(cdb[:1])
-    if plain is not None and plain.available(device):
-        return plain
-    try:
-        row = find(cdb)
-    except InvalidFieldInCdb:
-        if not _has_code(device, spc.ServiceActionCdb.unpack(cdb).operation_code):
-            raise InvalidOperationCode from None
-        raise
-    if row.available(device):
-        return row
-    if not _has_code(device, row.operation_code):
-        raise InvalidOperationCode
-    raise InvalidFieldInCdb(row.layout, "service_action")
-
-
-def _has_code(device: Device, operation_code: int) -> bool:
-    return any(row.available(device) for row in TABLE if row.operation_code == operation_code)
-
-
-def absent_unit(cdb: bytes, luns: tuple[int, ...]) -> Done:
-    """Answers a command for a LUN that has no logical unit.
-
-    luns     the LUNs that the nexus sees, ascending
-    raises   LogicalUnitNotSupported for everything but INQUIRY, REPORT LUNS and REQUEST SENSE
-    Source: SAM5r21 5.11, SPC4r37 6.6.2, 6.33, 6.39
-    """
-    try:
-        row = find(cdb)
-    except (InvalidOperationCode, InvalidFieldInCdb):
-        raise LogicalUnitNotSupported from None
-    if row.attention:  # what answers whatever the state of the unit is what needs none
-        raise LogicalUnitNotSupported
-    match row.unpack(cdb):
-        case spc.Inquiry() as fields:
-            return absent_inquiry(fields)
-        case spc.ReportLuns() as fields:
-            return primary.lun_list(fields, luns)
-        case spc.RequestSense() as fields:
-            return primary.sense_data(fields, LogicalUnitNotSupported().sense)
-        case _:
-            raise LogicalUnitNotSupported

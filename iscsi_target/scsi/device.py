@@ -125,6 +125,7 @@ class Device:
     spc2_reservation   the SPC-2 reservation
     reservations  the persistent reservations
     sanitization  a sanitize operation that has not ended or has failed, or None
+    identifying_information   INFORMATION TYPE -> what initiators have set
     faulted       the nexuses with whose commands an ACA condition began that is not cleared
     copies        what became of copies, as of statistics
     statistics    what the unit has done; counting is no assignment, so the epoch stays
@@ -145,6 +146,7 @@ class Device:
     spc2_reservation: Spc2Reservation = field(default_factory=Spc2Reservation)
     reservations: Reservations = field(default_factory=Reservations)
     sanitization: Sanitization | None = None
+    identifying_information: Mapping[int, bytes] = field(default_factory=dict)
     faulted: frozenset[Nexus] = frozenset()
     statistics: Statistics = field(default_factory=Statistics)
     copies: CopyLog = field(default_factory=CopyLog)
@@ -199,12 +201,21 @@ class Device:
         """
         return nexus if self.modes.separates_task_sets else None
 
-    def kept(self, *, modes: "ModePages | None" = None, reservations: Reservations | None = None) -> UnitState:
+    def kept(
+        self,
+        *,
+        modes: "ModePages | None" = None,
+        reservations: Reservations | None = None,
+        identifying_information: Mapping[int, bytes] | None = None,
+    ) -> UnitState:
         """Returns what has to outlive the process when these values are adopted; without a value, the current one."""
         return UnitState(
             mode_pages=(modes or self.modes).saved,
             reservations=(reservations or self.reservations).stored,
             sanitization=self.sanitization,
+            identifying_information=(
+                self.identifying_information if identifying_information is None else identifying_information
+            ),
         )
 
     def spc2_excludes(self, nexus: Nexus) -> bool:

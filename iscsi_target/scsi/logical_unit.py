@@ -20,13 +20,13 @@ While an ACA condition is in effect, what it holds up waits where it is: see `al
 
 from collections.abc import Callable
 
-from iscsi_target.scsi import commands
 from iscsi_target.scsi.allegiance import permits
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.cdb import ReportLuns
 from iscsi_target.scsi.checks import examine
 from iscsi_target.scsi.chronicle import Chronicle
 from iscsi_target.scsi.command import Command
+from iscsi_target.scsi.command_lookup import find_available
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.endings import Endings
 from iscsi_target.scsi.lane import Lane
@@ -230,7 +230,7 @@ class LogicalUnit:
         try:
             if task.attribute is TaskAttribute.ACA and not permitted:
                 raise InvalidTaskAttribute
-            command = commands.find_available(task.cdb, self.device)
+            command = find_available(task.cdb, self.device)
             cdb = command.unpack(task.cdb)
             wanted = command.data_out(self.device, cdb)
         except StatusError as error:

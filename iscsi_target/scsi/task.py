@@ -77,11 +77,13 @@ class UnitState(NamedTuple):
     mode_pages     saved mode pages, (page code, subpage code) -> whole page as MODE SENSE would return it
     reservations   persistent reservations that are to survive a power loss, or None
     sanitization   a sanitize operation that has not ended or has failed, or None
+    identifying_information   INFORMATION TYPE -> what was set
     """
 
     mode_pages: Mapping[tuple[int, int], bytes] = MappingProxyType({})
     reservations: Reservations | None = None
     sanitization: Sanitization | None = None
+    identifying_information: Mapping[int, bytes] = MappingProxyType({})
 
 
 # What a handler is given and what it may return

@@ -89,6 +89,7 @@ def open_unit(
             personality=personality_of(unit),
             reservations=_restored(unit, saved) if former is None else _kept(former, saved, state),
             sanitization=_left_unfinished(unit, saved, geometry),
+            identifying_information=saved.identifying_information,
         )
     except BaseException:
         backend.close()

@@ -65,6 +65,10 @@ _STEPS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE sanitization (unit TEXT PRIMARY KEY NOT NULL REFERENCES unit (name), record TEXT NOT NULL,"
         " checksum INTEGER NOT NULL)",
     ),
+    (
+        "CREATE TABLE identifying_information (unit TEXT NOT NULL REFERENCES unit (name), type INTEGER NOT NULL,"
+        " contents BLOB NOT NULL, PRIMARY KEY (unit, type))",
+    ),
 )
 
 _FAULTS = {sqlite3.SQLITE_FULL: Fault.NO_SPACE, sqlite3.SQLITE_READONLY: Fault.READ_ONLY}
@@ -156,6 +160,7 @@ class StateFile:
                     _replace_mode_pages(self._database, unit, state)
                     _replace_reservations(self._database, unit, state)
                     _replace_sanitization(self._database, unit, state)
+                    _replace_identifying_information(self._database, unit, state)
             except sqlite3.Error as error:
                 raise MediumError(_FAULTS.get(_code(error), Fault.WRITE_FAILED)) from error
 
@@ -171,6 +176,7 @@ class StateFile:
                 _mode_pages(self._database, unit),
                 _reservations(self._database, unit),
                 _sanitization(self._database, unit),
+                _identifying_information(self._database, unit),
             )
 
     def forget_medium(self, unit: str) -> None:
@@ -218,6 +224,18 @@ def _mode_pages(database: sqlite3.Connection, unit: str) -> dict[tuple[int, int]
         "SELECT page, subpage, contents FROM mode_page WHERE unit = ? ORDER BY page, subpage", (unit,)
     )
     return {(page, subpage): contents for page, subpage, contents in rows}
+
+
+def _replace_identifying_information(database: sqlite3.Connection, unit: str, state: UnitState) -> None:
+    database.execute("DELETE FROM identifying_information WHERE unit = ?", (unit,))
+    database.executemany(
+        "INSERT INTO identifying_information (unit, type, contents) VALUES (?, ?, ?)",
+        [(unit, kind, contents) for kind, contents in state.identifying_information.items()],
+    )
+
+
+def _identifying_information(database: sqlite3.Connection, unit: str) -> dict[int, bytes]:
+    return dict(database.execute("SELECT type, contents FROM identifying_information WHERE unit = ?", (unit,)))
 
 
 def _replace_reservations(database: sqlite3.Connection, unit: str, state: UnitState) -> None:

@@ -17,7 +17,7 @@ from iscsi_target.iscsi.events import (
 from iscsi_target.iscsi.open_task import Response
 from iscsi_target.iscsi.parameters import SAM_5_LEVEL
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
-from iscsi_target.scsi import commands
+from iscsi_target.scsi import command_lookup, commands
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.cdb import PersistentReserveOut, ReportLuns
 from iscsi_target.scsi.logical_unit import LogicalUnit
@@ -383,7 +383,7 @@ def _absent(cdb: bytes, luns: tuple[int, ...]) -> Response:
     Source: SPC4r37 6.6.1, SAM5r21 4.7.2
     """
     try:
-        done = commands.absent_unit(cdb, luns)
+        done = command_lookup.absent_unit(cdb, luns)
     except CheckCondition as error:
         return Response(error.status, error.sense.fixed())
     except StatusError as error:

@@ -10,7 +10,8 @@ from iscsi_target.scsi.cdb import (
     ReportSupportedOperationCodes,
     ServiceActionCdb,
 )
-from iscsi_target.scsi.commands import TABLE, find_available
+from iscsi_target.scsi.command_lookup import find_available
+from iscsi_target.scsi.commands import TABLE
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.pages import AllCommandsHeader, CommandDescriptor, OneCommandHeader
 from iscsi_target.scsi.personalities import PERSONALITIES

@@ -89,7 +89,8 @@ def sanitizations(draw: st.DrawFn) -> Sanitization | None:
     )
 
 
-UNIT_STATES = st.builds(UnitState, MODE_PAGES, stored_states(), sanitizations())
+LABELS = st.dictionaries(st.integers(0, 127), st.binary(max_size=16))
+UNIT_STATES = st.builds(UnitState, MODE_PAGES, stored_states(), sanitizations(), LABELS)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A state file in which unit 0 is reserved and being sanitized."""
     path = tmp_path_factory.mktemp("sound") / "state.sqlite"
     state = StateFile.open(path)
-    state.save("unit0", UnitState(PAGES, HELD, UNDER_WAY))
+    state.save("unit0", UnitState(PAGES, HELD, UNDER_WAY, {0: b"label"}))
     state.save("unit1", UnitState())
     state.port_identifiers([PORT])
     state.close()

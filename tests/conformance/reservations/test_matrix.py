@@ -17,6 +17,7 @@ from iscsi_target.scsi.command import Command, Row, command
 from iscsi_target.scsi.commands import TABLE
 from iscsi_target.scsi.copy_cdb import ExtendedCopyLid1, ReceiveCopyOperatingParameters
 from iscsi_target.scsi.defect_data import ReadDefectData10, ReadDefectData12
+from iscsi_target.scsi.identifying_information import ReportIdentifyingInformation, SetIdentifyingInformation
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.pages import ModeHeader6, ModeHeader10, UnmapBlockDescriptor, UnmapHeader
 from iscsi_target.scsi.personality import STRICT, OutAction
@@ -98,6 +99,8 @@ SAMPLES: tuple[Sample, ...] = (
     (ExtendedCopyLid1(), b""),
     (ReportTimestamp(allocation_length=12), b""),
     (SetTimestamp(), b""),
+    (ReportIdentifyingInformation(allocation_length=8), b""),
+    _with_list(SetIdentifyingInformation, b"label"),
     (ReceiveCopyOperatingParameters(allocation_length=255), b""),
     *((layout(allocation_length=8), b"") for layout in (ReadDefectData10, ReadDefectData12)),
     (WriteAtomic16(transfer_length=1), ONE_BLOCK),

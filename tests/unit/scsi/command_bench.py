@@ -5,7 +5,7 @@ A ---.
 B ---'
 """
 
-from iscsi_target.scsi import commands
+from iscsi_target.scsi import command_lookup
 from iscsi_target.scsi.device import Device, Features, Geometry, Identity, PortIdentity, TransferLimits
 from iscsi_target.scsi.mode_pages import ModePages
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
@@ -86,7 +86,7 @@ def run(
 ) -> Done:
     """Runs a command as a logical unit would; raises what it raises."""
     raw = cdb if isinstance(cdb, bytes) else cdb.pack()
-    row = commands.find(raw.ljust(16, b"\0"))
+    row = command_lookup.find(raw.ljust(16, b"\0"))
     fields = row.unpack(raw.ljust(16, b"\0"))
     data_out = offered[: row.data_out(unit, fields)]
     reply = row.handler(unit, fields, Call(nexus, data_out, (0,), len(offered)))

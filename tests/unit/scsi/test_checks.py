@@ -7,7 +7,7 @@ from iscsi_target.scsi.access import Access
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.block_cdb import Read10, ReadCapacity10, StartStopUnit, Write10
 from iscsi_target.scsi.checks import examine
-from iscsi_target.scsi.commands import find
+from iscsi_target.scsi.command_lookup import find
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.nexus_table import NexusTable

@@ -5,7 +5,7 @@ import pytest
 from iscsi_target.scsi.block_cdb import Read10
 from iscsi_target.scsi.cdb import PersistentReserveOut
 from iscsi_target.scsi.chronicle import Chronicle
-from iscsi_target.scsi.commands import find
+from iscsi_target.scsi.command_lookup import find
 from iscsi_target.scsi.rules import ConflictByRule, Rule
 from iscsi_target.scsi.status import InvalidFieldInCdb, StatusError, UnitAttention
 from iscsi_target.scsi.task import Noted, Task

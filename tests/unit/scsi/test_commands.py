@@ -1,16 +1,15 @@
-"""The command table: rows, finding them, the check of reserved bits, and LUNs without a unit."""
+"""The command table: its rows, and the check of reserved bits."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from iscsi_target.scsi import block_cdb as sbc
-from iscsi_target.scsi import cdb as spc
 from iscsi_target.scsi.access import Access
 from iscsi_target.scsi.command import Command
-from iscsi_target.scsi.commands import TABLE, absent_unit, find
-from iscsi_target.scsi.inquiry_pages import StandardInquiryData
-from iscsi_target.scsi.status import CheckCondition, InvalidOperationCode, StatusError
+from iscsi_target.scsi.command_lookup import find
+from iscsi_target.scsi.commands import TABLE
+from iscsi_target.scsi.status import CheckCondition, StatusError
 from iscsi_target.scsi.task import Done
 from iscsi_target.wire.layout import Layout
 from tests.unit.scsi.command_bench import Bytes, device, run
@@ -19,12 +18,6 @@ ROWS = pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 CDB_BYTES = 16
 EVERYBODY = {"INQUIRY", "REPORT LUNS", "REQUEST SENSE", "RELEASE(6)", "RELEASE(10)"}
 EVERYBODY |= {"READ CAPACITY(10)", "READ CAPACITY(16)"}
-
-
-def sense_of(cdb):
-    with pytest.raises(CheckCondition) as raised:
-        find(cdb.ljust(CDB_BYTES, b"\0"))
-    return raised.value.sense
 
 
 def own_cdb(row: Command, **values: int) -> Layout:
@@ -49,15 +42,6 @@ def test_every_row_is_found_by_its_own_cdb(row):
 def test_group_codes_give_the_length_of_the_cdb(row):
     length = {0: 6, 1: 10, 2: 10, 4: 16, 5: 12}[row.operation_code // 32]
     assert row.layout.size == length
-
-
-@pytest.mark.clause("SPC4r37 4.2.5.2")
-def test_unknown_codes_and_service_actions_are_told_apart():
-    assert sense_of(b"\xff").code == 0x2000
-    sense = sense_of(b"\x9e\x1f")
-    assert (sense.code, sense.field) == (0x2400, (1, 4))
-    with pytest.raises(InvalidOperationCode):
-        find(b"")
 
 
 @pytest.mark.clause("SPC4r37 4.5.2.4.2")
@@ -116,32 +100,6 @@ def test_a_row_that_writes_never_has_the_columns_of_a_read(row):
         assert row.access == Access.AS_WRITE
 
 
-@pytest.mark.clause("SAM5r21 5.11")
-def test_an_absent_unit_answers_inquiry_report_luns_and_request_sense():
-    inquiry = absent_unit(spc.Inquiry(allocation_length=96).pack(), ())
-    values = StandardInquiryData.unpack(inquiry.data_in)
-    assert (values.peripheral_qualifier, values.peripheral_device_type) == (3, 0x1F)
-    assert values.vendor.strip()
-    assert values.product.strip()
-    assert absent_unit(spc.Inquiry(evpd=True, allocation_length=96).pack(), ()).data_in == b"\x7f\0\0\1\0"
-    assert len(absent_unit(spc.ReportLuns(allocation_length=99).pack(), (1, 300)).data_in) == 24
-    sense = absent_unit(spc.RequestSense(desc=True, allocation_length=99).pack(), ()).data_in
-    assert sense[:4] == b"\x72\x05\x25\x00"
-
-
-@pytest.mark.parametrize("cdb", (spc.TestUnitReady(), sbc.Read10(), b"\xff" * 16, b"\x9e\x1f", b"\x12"))
-def test_an_absent_unit_refuses_the_rest(cdb):
-    with pytest.raises(CheckCondition) as raised:
-        absent_unit(cdb if isinstance(cdb, bytes) else cdb.pack(), ())
-    assert raised.value.sense.code == 0x2500
-
-
-def test_an_absent_unit_has_no_other_vpd_page():
-    with pytest.raises(CheckCondition) as raised:
-        absent_unit(spc.Inquiry(evpd=True, page_code=0x83, allocation_length=96).pack(), ())
-    assert raised.value.sense.code == 0x2400
-
-
 # The laws of all commands
 
 
@@ -191,15 +149,6 @@ def test_any_bytes_end_in_a_reply_or_a_status(unit, cdb, offered):
     """Law: 16 random bytes, or random bytes after a known code, never end in anything else."""
     try:
         assert isinstance(run(unit, cdb, offered=offered, store=Bytes()), Done)
-    except StatusError:
-        return
-
-
-@given(st.binary(max_size=16), st.lists(st.integers(0, 16383), max_size=4))
-def test_any_bytes_for_an_absent_unit_end_in_a_reply_or_a_status(cdb, luns):
-    """Law: as above, without a unit."""
-    try:
-        assert isinstance(absent_unit(cdb, tuple(luns)), Done)
     except StatusError:
         return
 

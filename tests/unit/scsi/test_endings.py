@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from iscsi_target.scsi import commands
+from iscsi_target.scsi import command_lookup
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.block_cdb import Read10
 from iscsi_target.scsi.cdb import Inquiry
@@ -41,7 +41,7 @@ class Ward:
 
     def open(self, nexus: Nexus, cdb: Layout | None = None) -> OpenTask:
         cdb = cdb or Read10(transfer_length=1)
-        entry = OpenTask(Task(nexus, len(self.tasks), cdb.pack()), commands.find(cdb.pack()), cdb, 7, READY)
+        entry = OpenTask(Task(nexus, len(self.tasks), cdb.pack()), command_lookup.find(cdb.pack()), cdb, 7, READY)
         self.tasks.enter(entry)
         return entry
 

@@ -6,7 +6,7 @@ import pytest
 
 from iscsi_target.scsi import nexus_table
 from iscsi_target.scsi.attention import AttentionCode
-from iscsi_target.scsi.commands import find
+from iscsi_target.scsi.command_lookup import find
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.nexus_table import POWER_ON, NexusTable
 from tests.unit.scsi.unit_bench import make_device

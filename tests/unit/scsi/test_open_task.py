@@ -2,7 +2,7 @@
 
 import pytest
 
-from iscsi_target.scsi.commands import find
+from iscsi_target.scsi.command_lookup import find
 from iscsi_target.scsi.open_task import Collecting, Fate, Fence, OpenTask, Ready
 from iscsi_target.scsi.task import Task
 from tests.unit.scsi.unit_bench import READY, A

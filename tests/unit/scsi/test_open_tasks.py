@@ -4,7 +4,7 @@ import pytest
 
 from iscsi_target.scsi import task_set
 from iscsi_target.scsi.block_cdb import Write10
-from iscsi_target.scsi.commands import find
+from iscsi_target.scsi.command_lookup import find
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.open_task import (
     SANITIZING,

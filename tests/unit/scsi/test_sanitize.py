@@ -2,7 +2,7 @@
 
 import pytest
 
-from iscsi_target.scsi import commands
+from iscsi_target.scsi import command_lookup, commands
 from iscsi_target.scsi.cdb import LogSense, ModeSense6, ModeSense10
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.mode_pages import ControlPage
@@ -36,7 +36,7 @@ def header(pattern_length: int = 4, count: int = 1, *, test: int = 0, invert: bo
 
 
 def answer(unit: Device, cdb: Sanitize, data: bytes = b"") -> Reply:
-    row = commands.find(cdb.pack())
+    row = command_lookup.find(cdb.pack())
     fields = row.unpack(cdb.pack())
     assert isinstance(fields, Sanitize)
     return row.handler(unit, fields, Call(A, data[: row.data_out(unit, fields)], (0,)))
@@ -122,7 +122,7 @@ def test_the_others_have_no_parameter_list(action: int):
 
 @pytest.mark.parametrize("action", [0, 4, 0x1E])
 def test_a_service_action_that_is_none_is_refused(action: int):
-    sense = refused(lambda: commands.find(Sanitize(service_action=action).pack()))
+    sense = refused(lambda: command_lookup.find(Sanitize(service_action=action).pack()))
     assert (sense.key, sense.code, sense.field) == (5, 0x2400, FieldPointer(1, 4))
 
 
@@ -130,14 +130,14 @@ def test_a_service_action_that_is_none_is_refused(action: int):
 def test_reserved_bytes_of_the_cdb_are_refused(byte: int):
     cdb = bytearray(Sanitize(service_action=BLOCK_ERASE).pack())
     cdb[byte] = 1
-    sense = refused(lambda: commands.find(bytes(cdb)).unpack(bytes(cdb)))
+    sense = refused(lambda: command_lookup.find(bytes(cdb)).unpack(bytes(cdb)))
     assert (sense.key, sense.code, sense.field) == (5, 0x2400, FieldPointer(byte, 0))
 
 
 def test_the_bit_that_sbc_4_has_for_zones_is_reserved():
     cdb = bytearray(Sanitize(service_action=BLOCK_ERASE).pack())
     cdb[1] |= 0x40
-    assert refused(lambda: commands.find(bytes(cdb)).unpack(bytes(cdb))).field == FieldPointer(1, 6)
+    assert refused(lambda: command_lookup.find(bytes(cdb)).unpack(bytes(cdb))).field == FieldPointer(1, 6)
 
 
 @pytest.mark.clause("SBC3r36 5.24.2.2")

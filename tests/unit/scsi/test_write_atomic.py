@@ -89,7 +89,7 @@ def test_a_unit_that_must_not_be_written_is_not():
 
 
 def test_a_unit_without_atomic_writes_does_not_have_the_command():
-    from iscsi_target.scsi.commands import find_available
+    from iscsi_target.scsi.command_lookup import find_available
 
     unit = atomic_device()
     unit.features = unit.features._replace(limits=LIMITS._replace(max_atomic_blocks=0))
