@@ -10,6 +10,7 @@ from iscsi_target.scsi import block, logs, media, modes, primary, provisioning
 from iscsi_target.scsi import block_cdb as sbc
 from iscsi_target.scsi import cdb as spc
 from iscsi_target.scsi.access import Access
+from iscsi_target.scsi.buffers import ReadBuffer, WriteBuffer, read_buffer, wanted_by_write_buffer, write_buffer
 from iscsi_target.scsi.command import Command, Row, command
 from iscsi_target.scsi.copy_cdb import ExtendedCopyLid1, ReceiveCopyOperatingParameters, ReceiveCopyStatusLid1
 from iscsi_target.scsi.copy_results import receive_copy_operating_parameters, receive_copy_status
@@ -176,6 +177,17 @@ TABLE: tuple[Command, ...] = (
         media.synchronize_cache,
     ),
     command(medium_row("READ DEFECT DATA(10)", "SBC3r36 5.17", AS_READ), ReadDefectData10, read_defect_data),
+    command(
+        Row(name="WRITE BUFFER", access=AS_WRITE, clause="SPC4r37 6.49", unsupported=("mode_specific",)),
+        WriteBuffer,
+        write_buffer,
+        wanted_by_write_buffer,
+    ),
+    command(
+        Row(name="READ BUFFER(10)", access=AS_READ, clause="SPC4r37 6.18", unsupported=("mode_specific",)),
+        ReadBuffer,
+        read_buffer,
+    ),
     command(
         write_row("WRITE SAME(10)", "SBC3r36 5.43", "anchor"),
         sbc.WriteSame10,

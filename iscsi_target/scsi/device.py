@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from iscsi_target.scsi.buffers import Buffers
 from iscsi_target.scsi.copy_log import CopyLog
 from iscsi_target.scsi.nexus import Nexus, TargetPort
 from iscsi_target.scsi.personality import STRICT, Personality, Quirk
@@ -128,6 +129,7 @@ class Device:
     identifying_information   INFORMATION TYPE -> what initiators have set
     faulted       the nexuses with whose commands an ACA condition began that is not cleared
     copies        what became of copies, as of statistics
+    buffers       what initiators have put into the buffers, as of statistics
     statistics    what the unit has done; counting is no assignment, so the epoch stays
     epoch         another object after every assignment to any of these; what was found out in another may not hold
     Source: SAM5r21 4.5.19
@@ -150,6 +152,7 @@ class Device:
     faulted: frozenset[Nexus] = frozenset()
     statistics: Statistics = field(default_factory=Statistics)
     copies: CopyLog = field(default_factory=CopyLog)
+    buffers: Buffers = field(default_factory=Buffers)
     epoch: object = field(default=None, init=False, repr=False, compare=False)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -157,7 +160,7 @@ class Device:
         object.__setattr__(self, "epoch", object())
 
     def forget(self, nexus: Nexus) -> None:
-        """Ends what a nexus has here that goes with it: prevention, SPC-2 reservation, ACA, results of copies.
+        """Ends what a nexus has here that goes with it: prevention, SPC-2 reservation, ACA, copies, echo buffer.
 
         Source: SAM5r21 6.3.4, 5.9.5, SBC3r36 5.10, SPC4r37 5.17.4.5
         """
@@ -165,6 +168,7 @@ class Device:
         self.preventing.discard(nexus)
         self.spc2_reservation = self.spc2_reservation.release(nexus)
         self.copies.leave(nexus)
+        self.buffers.leave(nexus)
 
     def reset(self, *, hard: bool) -> None:
         """Takes the state after a logical unit reset, or after a hard one, with which the clock is the host's again.
@@ -173,6 +177,7 @@ class Device:
         """
         self.preventing.clear()
         self.copies.clear()
+        self.buffers.clear()
         self.spc2_reservation = Spc2Reservation()
         self.modes = self.modes.reset()
         self.faulted = frozenset()

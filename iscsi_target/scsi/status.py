@@ -294,6 +294,16 @@ class InvalidTaskAttribute(CheckCondition):
         super().__init__(Sense(SenseKey.ILLEGAL_REQUEST, 0x4900))
 
 
+class CommandSequenceError(CheckCondition):
+    """The command needs another one before it: 5/2C/00.
+
+    Source: SPC4r37 6.18.8
+    """
+
+    def __init__(self) -> None:
+        super().__init__(Sense(SenseKey.ILLEGAL_REQUEST, 0x2C00))
+
+
 class MediumRemovalPrevented(CheckCondition):
     """A nexus prevents the removal of the medium: 5/53/02.
 

@@ -13,6 +13,7 @@ import pytest
 from iscsi_target.scsi import block_cdb as sbc
 from iscsi_target.scsi import cdb as spc
 from iscsi_target.scsi.access import Access
+from iscsi_target.scsi.buffers import Mode, ReadBuffer, WriteBuffer
 from iscsi_target.scsi.command import Command, Row, command
 from iscsi_target.scsi.commands import TABLE
 from iscsi_target.scsi.copy_cdb import ExtendedCopyLid1, ReceiveCopyOperatingParameters
@@ -100,6 +101,8 @@ SAMPLES: tuple[Sample, ...] = (
     (ReportTimestamp(allocation_length=12), b""),
     (SetTimestamp(), b""),
     (ReportIdentifyingInformation(allocation_length=8), b""),
+    (ReadBuffer(mode=Mode.ECHO_DESCRIPTOR, allocation_length=4), b""),
+    (WriteBuffer(mode=Mode.ECHO, parameter_list_length=BLOCK), ONE_BLOCK),
     _with_list(SetIdentifyingInformation, b"label"),
     (ReceiveCopyOperatingParameters(allocation_length=255), b""),
     *((layout(allocation_length=8), b"") for layout in (ReadDefectData10, ReadDefectData12)),
