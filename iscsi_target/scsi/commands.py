@@ -16,6 +16,13 @@ from iscsi_target.scsi.copy_cdb import ExtendedCopyLid1, ReceiveCopyOperatingPar
 from iscsi_target.scsi.copy_results import receive_copy_operating_parameters, receive_copy_status
 from iscsi_target.scsi.defect_data import ReadDefectData10, ReadDefectData12, read_defect_data
 from iscsi_target.scsi.device import Device
+from iscsi_target.scsi.diagnostics import (
+    ReceiveDiagnosticResults,
+    SendDiagnostic,
+    receive_diagnostic_results,
+    send_diagnostic,
+    wanted_by_send_diagnostic,
+)
 from iscsi_target.scsi.extended_copy import extended_copy, wanted_by_extended_copy
 from iscsi_target.scsi.identifying_information import (
     ReportIdentifyingInformation,
@@ -149,6 +156,17 @@ TABLE: tuple[Command, ...] = (
         sbc.StartStopUnit,
         media.start_stop_unit,
         relaxed=media.start_stop_access,
+    ),
+    command(
+        Row(name="RECEIVE DIAGNOSTIC RESULTS", access=AS_READ, clause="SPC4r37 6.28"),
+        ReceiveDiagnosticResults,
+        receive_diagnostic_results,
+    ),
+    command(
+        Row(name="SEND DIAGNOSTIC", access=AS_WRITE, clause="SPC4r37 6.42"),
+        SendDiagnostic,
+        send_diagnostic,
+        wanted_by_send_diagnostic,
     ),
     command(
         Row(name="PREVENT ALLOW MEDIUM REMOVAL", access=AS_WRITE, clause="SBC3r36 5.10"),

@@ -18,6 +18,7 @@ from iscsi_target.scsi.command import Command, Row, command
 from iscsi_target.scsi.commands import TABLE
 from iscsi_target.scsi.copy_cdb import ExtendedCopyLid1, ReceiveCopyOperatingParameters
 from iscsi_target.scsi.defect_data import ReadDefectData10, ReadDefectData12
+from iscsi_target.scsi.diagnostics import ReceiveDiagnosticResults, SendDiagnostic
 from iscsi_target.scsi.identifying_information import ReportIdentifyingInformation, SetIdentifyingInformation
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.pages import ModeHeader6, ModeHeader10, UnmapBlockDescriptor, UnmapHeader
@@ -101,6 +102,8 @@ SAMPLES: tuple[Sample, ...] = (
     (ReportTimestamp(allocation_length=12), b""),
     (SetTimestamp(), b""),
     (ReportIdentifyingInformation(allocation_length=8), b""),
+    (ReceiveDiagnosticResults(allocation_length=5), b""),
+    (SendDiagnostic(selftest=True), b""),
     (ReadBuffer(mode=Mode.ECHO_DESCRIPTOR, allocation_length=4), b""),
     (WriteBuffer(mode=Mode.ECHO, parameter_list_length=BLOCK), ONE_BLOCK),
     _with_list(SetIdentifyingInformation, b"label"),
