@@ -1,4 +1,4 @@
-"""The command line: `iscsi-target serve`, `iscsi-target check`, `iscsi-target reservations`.
+"""The command line: `iscsi-target serve`, `check`, `reservations` and `paths`.
 
 What a person did wrong ends in one line on standard error and exit status 2, never in a traceback. Each command is a
 module of its own, imported only when it is the one to run.
@@ -80,6 +80,8 @@ def _run(given: argparse.Namespace) -> int:
             return check(given.configuration, given.state)
         if given.command == "reservations":
             return _reservations(given)
+        if given.command == "paths":
+            return _paths(given)
         from iscsi_target.cli.serve import Options, run
 
         return run(
@@ -118,6 +120,13 @@ def _reservations(given: argparse.Namespace) -> int:
     )
 
 
+def _paths(given: argparse.Namespace) -> int:
+    from iscsi_target.cli.paths import Options, run
+
+    group, access = getattr(given, "group", 0), getattr(given, "access", "")
+    return run(Options(given.verb, given.unit, given.state, given.configuration, given.json, group, access))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="iscsi-target",
@@ -143,6 +152,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_verbs(reservations.add_subparsers(dest="verb", required=True, metavar="VERB"))
+    paths = commands.add_parser(
+        "paths",
+        help="show or change the asymmetric access states of a running server",
+        description="Shows the target port groups that lead to a unit, and lets the operator change their states.",
+    )
+    _add_path_verbs(paths.add_subparsers(dest="verb", required=True, metavar="VERB"))
     return parser
 
 
@@ -196,15 +211,7 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     for name, (short, long) in VERBS.items():
         verb = verbs.add_parser(name, help=short, description=long)
-        verb.add_argument("unit", metavar="UNIT", help="name of the unit in the configuration; without any: disk0")
-        place = verb.add_mutually_exclusive_group()
-        place.add_argument(
-            "--state", type=Path, metavar="DIR", help="state directory of the server; default as serve's"
-        )
-        place.add_argument(
-            "--config", dest="configuration", type=Path, metavar="CONFIG.toml", help="file that names it"
-        )
-        verb.add_argument("--json", action="store_true", help="JSON objects, one a line")
+        _add_unit(verb)
         if name == "show":
             page = verb.add_mutually_exclusive_group()
             page.add_argument(
@@ -218,6 +225,24 @@ def _add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
             verb.add_argument(
                 "--abort", action="store_true", help="abort their commands too, and wait until all are over"
             )
+
+
+def _add_path_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    _add_unit(verbs.add_parser("show", help="print the groups, their states and their ports"))
+    change = verbs.add_parser("set", help="change the state of a group", description="Changes the state of a group.")
+    _add_unit(change)
+    change.add_argument("group", metavar="GROUP", type=int, help="number of the target port group")
+    change.add_argument(
+        "access", metavar="STATE", help="active/optimized, active/non-optimized, standby, unavailable or offline"
+    )
+
+
+def _add_unit(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("unit", metavar="UNIT", help="name of the unit in the configuration; without any: disk0")
+    place = verb.add_mutually_exclusive_group()
+    place.add_argument("--state", type=Path, metavar="DIR", help="state directory of the server; default as serve's")
+    place.add_argument("--config", dest="configuration", type=Path, metavar="CONFIG.toml", help="file that names it")
+    verb.add_argument("--json", action="store_true", help="JSON objects, one a line")
 
 
 class _ShowVersion(argparse.Action):

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from iscsi_target.config.values import ConfigError
+from iscsi_target.config.values import ConfigError, default_state
 from iscsi_target.server.control import SOCKET_NAME
 
 Answer = dict[str, object]
@@ -21,7 +21,7 @@ class Unanswered(ConfigError):
     """Says that the server ended before it had told everything; what it was ordered to do may be done or not."""
 
 
-def ask(state: Path, request: Mapping[str, str]) -> Iterator[Answer]:
+def ask(state: Path, request: Mapping[str, object]) -> Iterator[Answer]:
     """Sends a request and yields what the server answers, as it comes, until it has told everything or ends.
 
     state     the server's state directory
@@ -37,7 +37,7 @@ def ask(state: Path, request: Mapping[str, str]) -> Iterator[Answer]:
             return
 
 
-def ask_once(state: Path, request: Mapping[str, str]) -> Answer:
+def ask_once(state: Path, request: Mapping[str, object]) -> Answer:
     """Sends a request that is answered with one object, and returns that.
 
     raises    ConfigError as `ask`, Unanswered when the server ends instead of answering
@@ -86,3 +86,20 @@ def _understood(state: Path, line: bytes) -> Answer:
     if "error" in answer:
         raise ConfigError(f"state {state}", str(answer["error"]), remedy=str(answer.get("remedy", "")))
     return answer
+
+
+def state_of(state: Path | None, configuration: Path | None) -> Path:
+    """Returns the state directory of the server that the command line means.
+
+    state           that it gives, or None
+    configuration   a file that names it, or None
+    raises          ConfigError when the file does not
+    """
+    if state is not None or configuration is None:
+        return state or default_state()
+    from iscsi_target.config.checks import state_directory
+
+    try:
+        return state_directory(configuration)
+    except ConfigError as error:
+        raise ConfigError(error.where, error.what, remedy=f"{error.remedy}, or use --state DIR") from error

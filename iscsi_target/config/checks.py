@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from iscsi_target.config import port_groups
 from iscsi_target.config.address import Address
 from iscsi_target.config.lines import dotted, line_of
 from iscsi_target.config.secrets import Secrets
@@ -130,6 +131,7 @@ def _configuration(document: Document, state: Path | None) -> Configuration:
         preferences=_preferences(session),
         timeouts=_timeouts(session),
         busy_poll_us=document.busy_poll_us(),
+        target_port_groups=port_groups.target_port_groups(document),
     )
     mistakes.extend(_session_mistakes(session))
     mistakes.extend(_name_mistakes(document))
@@ -141,6 +143,7 @@ def _configuration(document: Document, state: Path | None) -> Configuration:
     mistakes.extend(_shared_addresses(configuration.portal_groups))
     mistakes.extend(_useless_advertisements(configuration.portal_groups))
     tags = {int(tag) for tag in document.names("portal_groups") if _is_tag(tag)} or {DEFAULT_PORTAL_GROUP}
+    mistakes.extend(port_groups.mistakes(document, configuration.target_port_groups, tags))
     for index, table in targets.items():
         mistakes.extend(_target_mistakes(("targets", index), table, document.names("units"), tags))
     mistakes.extend(_repeated_targets(targets))
@@ -260,6 +263,8 @@ def _unit(name: str, table: UnitTable, directory: Path) -> Unit:
         serial=table.serial,
         naa=table.naa,
         rotation_rate=table.rotation_rate,
+        explicit_alua=table.explicit_alua,
+        standby_reads=table.standby_reads,
         sanitize_s=table.sanitize_seconds,
     )
 

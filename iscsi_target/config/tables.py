@@ -199,6 +199,8 @@ class UnitTable(Table):
     serial: str | None = Field(default=None, min_length=1, max_length=252, pattern=ASCII)
     naa: Naa | None = None
     rotation_rate: int = Field(default=1, ge=0, le=0xFFFE)
+    explicit_alua: bool = True
+    standby_reads: bool = False
     sanitize_seconds: float = Field(default=0.0, ge=0, le=86400)
 
 
@@ -252,6 +254,7 @@ KEYS: Mapping[str, str] = {
     "state": 'write state = "/var/lib/iscsi-target"',
     "units": "write [units.NAME]",
     "portal_groups": "write [portal_groups.TAG]",
+    "target_port_groups": "write [target_port_groups.NUMBER]",
     "targets": "write [[targets]]",
     "discovery": "write [discovery]",
     "session": "write [session]",

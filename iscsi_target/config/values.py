@@ -16,6 +16,7 @@ from typing import NamedTuple
 from iscsi_target.config.address import Address
 from iscsi_target.iscsi.chap import Authentication
 from iscsi_target.iscsi.parameters import Preferences
+from iscsi_target.scsi.port_groups import PortGroup
 from iscsi_target.target import Timeouts
 
 DEFAULT_PORT = 3260  # RFC7143 14.1
@@ -94,6 +95,8 @@ class Unit(NamedTuple):
     vendor, product, revision    for INQUIRY, ASCII of at most 8, 16 and 4 characters; None: the personality's
     serial, naa             None: made once and kept in the state directory
     rotation_rate           1 for non-rotating, else revolutions per minute
+    explicit_alua           whether SET TARGET PORT GROUPS may change states, where there are target port groups
+    standby_reads           whether what only reads is processed through a target port group in standby
     sanitize_s              how long a sanitize operation lasts at least, in seconds, so that a laboratory can see it
     Source: SPC4r37 6.6.2, SBC3r36 6.5.2
     """
@@ -115,6 +118,8 @@ class Unit(NamedTuple):
     serial: str | None = None
     naa: bytes | None = None
     rotation_rate: int = 1
+    explicit_alua: bool = True
+    standby_reads: bool = False
     sanitize_s: float = 0.0
 
 
@@ -137,6 +142,20 @@ class TargetEntry(NamedTuple):
     initiators: frozenset[str] | None = None
 
 
+class TargetPortGroup(NamedTuple):
+    """Target ports that are always in the same asymmetric access state.
+
+    number          1..65535
+    portal_groups   tags of the portal groups whose ports are in it, of every target
+    group           how it is when the server starts
+    Source: SPC4r37 5.15.2
+    """
+
+    number: int
+    portal_groups: tuple[int, ...]
+    group: PortGroup = PortGroup()
+
+
 class Configuration(NamedTuple):
     """Everything that a server is told.
 
@@ -144,6 +163,7 @@ class Configuration(NamedTuple):
     discovery     who may log in for discovery
     preferences   the target's own values of the negotiable keys
     busy_poll_us  how long to ask for more input before sleeping, 0..MAX_BUSY_POLL_US
+    target_port_groups   none: access is symmetric; else every portal group is in one of them
     """
 
     state: Path
@@ -154,6 +174,7 @@ class Configuration(NamedTuple):
     preferences: Preferences = Preferences()
     timeouts: Timeouts = Timeouts()
     busy_poll_us: int = 0
+    target_port_groups: tuple[TargetPortGroup, ...] = ()
 
     def listening_at(self, *addresses: Address) -> "Configuration":
         """Returns the configuration with other addresses for its first portal group, and no advertised ones."""

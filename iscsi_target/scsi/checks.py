@@ -1,10 +1,12 @@
 """What every command has to pass when it starts, in this order: a unit attention of a reset or a lost nexus, the
-reservations, any other unit attention, a sanitize operation, the medium. It is done once; a reservation that is made
-later does not matter.
+reservations, any other unit attention, the state of its path, a sanitize operation, the medium. It is done once; a
+reservation that is made later does not matter.
 
 Of a command with a shortcut the answer depends on the nexus, its attentions and the state of the device only, so that
 it is kept with the nexus until one of them changes: `lane` needs one look-up then, whatever is registered.
 """
+
+from collections.abc import Callable, Mapping
 
 from iscsi_target.scsi.access import Access
 from iscsi_target.scsi.attention import precedes_reservation_conflict
@@ -14,12 +16,30 @@ from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.nexus_table import NexusTable
 from iscsi_target.scsi.personality import Quirk
+from iscsi_target.scsi.port_groups import AccessState, Reachable
 from iscsi_target.scsi.primary import sense_data
 from iscsi_target.scsi.rules import Rule
 from iscsi_target.scsi.sanitization import Sanitization
-from iscsi_target.scsi.status import MediumNotPresent, NotReadyInitialisingRequired, UnitAttention
+from iscsi_target.scsi.status import (
+    AccessStateTransition,
+    CheckCondition,
+    MediumNotPresent,
+    NotReadyInitialisingRequired,
+    PathInStandby,
+    PathOffline,
+    PathUnavailable,
+    UnitAttention,
+)
 from iscsi_target.scsi.task import Done
 from iscsi_target.wire.layout import Layout
+
+# What grants a command in a state that is not active, and how it is refused. Source: SPC4r37 5.15.2.4
+PATHS: Mapping[AccessState, tuple[Reachable, Callable[[], CheckCondition]]] = {
+    AccessState.STANDBY: (Reachable.STANDBY, PathInStandby),
+    AccessState.UNAVAILABLE: (Reachable.UNAVAILABLE, PathUnavailable),
+    AccessState.OFFLINE: (Reachable.OFFLINE, PathOffline),
+    AccessState.TRANSITIONING: (Reachable.TRANSITIONING, AccessStateTransition),
+}
 
 
 def examine(nexus: Nexus, command: Command, cdb: Layout, device: Device, nexuses: NexusTable) -> Done | None:
@@ -47,15 +67,30 @@ def examine(nexus: Nexus, command: Command, cdb: Layout, device: Device, nexuses
         raise device.personality.refusal(conflict)
     if device.reservations.lost and Access.LOST not in access:
         raise device.personality.refusal(Rule.INFORMATION_LOST)
+    path = device.path(nexus)
+    if path is not None and not path.state.is_active:
+        _check_path(path.state, command, device)
     if device.sanitization is not None:
         _check_sanitizing(device.sanitization, command, cdb)
     if command.medium_access and not device.loaded:
         raise MediumNotPresent
     if command.medium_access and device.stopped:
         raise NotReadyInitialisingRequired
-    if command.shortcut is not None and not device.faulted:
+    if command.shortcut is not None and not device.faulted and (path is None or path.is_quick):
         nexuses.admit(nexus, command, device)
     return None
+
+
+def _check_path(state: AccessState, command: Command, device: Device) -> None:
+    """Refuses what is not processed through a target port group that is not active.
+
+    With `standby_reads` what is granted to everybody under a Write Exclusive reservation is: it changes nothing.
+    Source: SPC4r37 5.15.2.4
+    """
+    flag, refusal = PATHS[state]
+    reads = state is AccessState.STANDBY and device.features.standby_reads and Access.WRITE_EXCLUSIVE in command.access
+    if flag not in command.row.reachable and not reads:
+        raise refusal()
 
 
 def _check_sanitizing(under_way: Sanitization, command: Command, cdb: Layout) -> None:

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 from iscsi_target.scsi.access import Access
 from iscsi_target.scsi.cdb import Control
 from iscsi_target.scsi.device import Device
+from iscsi_target.scsi.port_groups import Reachable
 from iscsi_target.scsi.shortcut import Shortcut
 from iscsi_target.scsi.status import InvalidFieldInCdb, ReservedBitInCdb
 from iscsi_target.scsi.task import Call, Reply
@@ -36,6 +37,7 @@ class Row(NamedTuple):
     head_of_queue   True when it goes there whatever its task attribute
     sanitizing      says of a CDB that it is processed although the medium is being sanitized
     mends           True when it is processed although the medium could not be sanitized
+    reachable       in which states of a target port group it is processed besides the active ones
     Source: SPC4r37 6.1, SBC3r36 5.1
     """
 
@@ -51,6 +53,7 @@ class Row(NamedTuple):
     head_of_queue: bool = False
     sanitizing: Callable[..., bool] = lambda cdb: False
     mends: bool = False
+    reachable: Reachable = Reachable.NOWHERE_ELSE
 
 
 @dataclass(frozen=True, slots=True, eq=False)

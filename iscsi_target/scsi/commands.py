@@ -1,7 +1,8 @@
 """THE command table: one row per operation code and service action.
 
 `Access` grants: what a row does not list is denied to everyone but the holder of a reservation. What is granted follows
-SPC4r37 5.13.1 tables 65 and 66 and SBC3r36 4.17.
+SPC4r37 5.13.1 tables 65 and 66 and SBC3r36 4.17. `Reachable` grants likewise: through a target port group that is not
+active nothing is processed that does not list its state, as in SPC4r37 5.15.2.4.
 """
 
 from collections.abc import Mapping
@@ -43,8 +44,12 @@ from iscsi_target.scsi.rows import (
     AS_READ,
     AS_WRITE,
     EVERYBODY,
+    EVERYWHERE,
+    OFFLINE,
     RESERVE_6_UNSUPPORTED,
     RESERVE_10_UNSUPPORTED,
+    STANDBY,
+    UNAVAILABLE,
     UNCONDITIONALLY,
     long_read,
     long_write,
@@ -71,6 +76,15 @@ from iscsi_target.scsi.sanitize import (
 from iscsi_target.scsi.supported import (
     report_supported_operation_codes,
     report_supported_task_management_functions,
+)
+from iscsi_target.scsi.target_port_groups import (
+    ReportTargetPortGroups,
+    SetTargetPortGroups,
+    has_groups,
+    lets_set,
+    report_target_port_groups,
+    set_target_port_groups,
+    wanted_by_set_target_port_groups,
 )
 from iscsi_target.scsi.task import Call, Done
 from iscsi_target.scsi.timestamp import (
@@ -119,6 +133,7 @@ TABLE: tuple[Command, ...] = (
             clause="SPC4r37 6.39",
             attention=False,
             sanitizing=always,
+            reachable=EVERYWHERE,
         ),
         spc.RequestSense,
         primary.request_sense,
@@ -126,12 +141,19 @@ TABLE: tuple[Command, ...] = (
     command(medium_row("READ(6)", "SBC2r16 5.5", AS_READ), sbc.Read6, block.read_6),
     command(medium_row("WRITE(6)", "SBC2r16 5.24", AS_WRITE), sbc.Write6, block.write_6, block.wanted_by_write_6),
     command(
-        Row(name="INQUIRY", access=UNCONDITIONALLY, clause="SPC4r37 6.6", attention=False, sanitizing=always),
+        Row(
+            name="INQUIRY",
+            access=UNCONDITIONALLY,
+            clause="SPC4r37 6.6",
+            attention=False,
+            sanitizing=always,
+            reachable=EVERYWHERE,
+        ),
         spc.Inquiry,
         inquiry,
     ),
     command(
-        Row(name="MODE SELECT(6)", access=AS_WRITE, clause="SPC4r37 6.11", exclusive=True),
+        Row(name="MODE SELECT(6)", access=AS_WRITE, clause="SPC4r37 6.11", exclusive=True, reachable=STANDBY),
         spc.ModeSelect6,
         modes.mode_select_6,
         modes.parameter_list_length,
@@ -147,7 +169,13 @@ TABLE: tuple[Command, ...] = (
         primary.release,
     ),
     command(
-        Row(name="MODE SENSE(6)", access=AS_READ, clause="SPC4r37 6.13", sanitizing=asks_for_readable_page),
+        Row(
+            name="MODE SENSE(6)",
+            access=AS_READ,
+            clause="SPC4r37 6.13",
+            sanitizing=asks_for_readable_page,
+            reachable=STANDBY,
+        ),
         spc.ModeSense6,
         modes.mode_sense_6,
     ),
@@ -158,12 +186,12 @@ TABLE: tuple[Command, ...] = (
         relaxed=media.start_stop_access,
     ),
     command(
-        Row(name="RECEIVE DIAGNOSTIC RESULTS", access=AS_READ, clause="SPC4r37 6.28"),
+        Row(name="RECEIVE DIAGNOSTIC RESULTS", access=AS_READ, clause="SPC4r37 6.28", reachable=STANDBY),
         ReceiveDiagnosticResults,
         receive_diagnostic_results,
     ),
     command(
-        Row(name="SEND DIAGNOSTIC", access=AS_WRITE, clause="SPC4r37 6.42"),
+        Row(name="SEND DIAGNOSTIC", access=AS_WRITE, clause="SPC4r37 6.42", reachable=STANDBY),
         SendDiagnostic,
         send_diagnostic,
         wanted_by_send_diagnostic,
@@ -196,13 +224,25 @@ TABLE: tuple[Command, ...] = (
     ),
     command(medium_row("READ DEFECT DATA(10)", "SBC3r36 5.17", AS_READ), ReadDefectData10, read_defect_data),
     command(
-        Row(name="WRITE BUFFER", access=AS_WRITE, clause="SPC4r37 6.49", unsupported=("mode_specific",)),
+        Row(
+            name="WRITE BUFFER",
+            access=AS_WRITE,
+            clause="SPC4r37 6.49",
+            unsupported=("mode_specific",),
+            reachable=STANDBY | UNAVAILABLE,
+        ),
         WriteBuffer,
         write_buffer,
         wanted_by_write_buffer,
     ),
     command(
-        Row(name="READ BUFFER(10)", access=AS_READ, clause="SPC4r37 6.18", unsupported=("mode_specific",)),
+        Row(
+            name="READ BUFFER(10)",
+            access=AS_READ,
+            clause="SPC4r37 6.18",
+            unsupported=("mode_specific",),
+            reachable=STANDBY | UNAVAILABLE,
+        ),
         ReadBuffer,
         read_buffer,
     ),
@@ -230,18 +270,18 @@ TABLE: tuple[Command, ...] = (
     command(sanitize_row(Method.CRYPTOGRAPHIC_ERASE, "parameter_list_length"), Sanitize, erase),
     command(sanitize_row(EXIT_FAILURE_MODE, "parameter_list_length"), Sanitize, exit_failure_mode),
     command(
-        Row(name="LOG SELECT", access=AS_WRITE, clause="SPC4r37 6.7"),
+        Row(name="LOG SELECT", access=AS_WRITE, clause="SPC4r37 6.7", reachable=STANDBY),
         spc.LogSelect,
         logs.log_select,
         logs.parameter_list_length,
     ),
     command(
-        Row(name="LOG SENSE", access=ALWAYS, clause="SPC4r37 6.8", sanitizing=asks_for_temperature),
+        Row(name="LOG SENSE", access=ALWAYS, clause="SPC4r37 6.8", sanitizing=asks_for_temperature, reachable=STANDBY),
         spc.LogSense,
         logs.log_sense,
     ),
     command(
-        Row(name="MODE SELECT(10)", access=AS_WRITE, clause="SPC4r37 6.12", exclusive=True),
+        Row(name="MODE SELECT(10)", access=AS_WRITE, clause="SPC4r37 6.12", exclusive=True, reachable=STANDBY),
         spc.ModeSelect10,
         modes.mode_select_10,
         modes.parameter_list_length,
@@ -257,7 +297,13 @@ TABLE: tuple[Command, ...] = (
         primary.release,
     ),
     command(
-        Row(name="MODE SENSE(10)", access=AS_READ, clause="SPC4r37 6.14", sanitizing=asks_for_readable_page),
+        Row(
+            name="MODE SENSE(10)",
+            access=AS_READ,
+            clause="SPC4r37 6.14",
+            sanitizing=asks_for_readable_page,
+            reachable=STANDBY,
+        ),
         spc.ModeSense10,
         modes.mode_sense_10,
     ),
@@ -345,12 +391,25 @@ TABLE: tuple[Command, ...] = (
         report_identifying_information,
     ),
     command(
-        Row(name="REPORT LUNS", access=UNCONDITIONALLY, clause="SPC4r37 6.33", attention=False, sanitizing=always),
+        Row(
+            name="REPORT LUNS",
+            access=UNCONDITIONALLY,
+            clause="SPC4r37 6.33",
+            attention=False,
+            sanitizing=always,
+            reachable=EVERYWHERE,
+        ),
         spc.ReportLuns,
         primary.report_luns,
     ),
     command(
-        Row(name="REPORT SUPPORTED OPERATION CODES", access=AS_READ, clause="SPC4r37 6.35", sanitizing=always),
+        Row(
+            name="REPORT SUPPORTED OPERATION CODES",
+            access=AS_READ,
+            clause="SPC4r37 6.35",
+            sanitizing=always,
+            reachable=STANDBY,
+        ),
         spc.ReportSupportedOperationCodes,
         _report_supported_operation_codes,
     ),
@@ -360,6 +419,7 @@ TABLE: tuple[Command, ...] = (
             access=AS_READ,
             clause="SPC4r37 6.36",
             sanitizing=always,
+            reachable=STANDBY,
         ),
         spc.ReportSupportedTaskManagementFunctions,
         report_supported_task_management_functions,
@@ -369,6 +429,29 @@ TABLE: tuple[Command, ...] = (
         SetIdentifyingInformation,
         set_identifying_information,
         wanted_by_set_identifying_information,
+    ),
+    command(
+        Row(
+            name="REPORT TARGET PORT GROUPS",
+            access=ALWAYS,
+            clause="SPC4r37 6.37",
+            available=has_groups,
+            reachable=EVERYWHERE,
+        ),
+        ReportTargetPortGroups,
+        report_target_port_groups,
+    ),
+    command(
+        Row(
+            name="SET TARGET PORT GROUPS",
+            access=AS_WRITE,
+            clause="SPC4r37 6.45",
+            available=lets_set,
+            reachable=STANDBY | UNAVAILABLE | OFFLINE,
+        ),
+        SetTargetPortGroups,
+        set_target_port_groups,
+        wanted_by_set_target_port_groups,
     ),
     command(
         Row(name="REPORT TIMESTAMP", access=ALWAYS, clause="SPC4r37 6.38"),

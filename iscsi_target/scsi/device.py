@@ -12,6 +12,7 @@ from iscsi_target.scsi.buffers import Buffers
 from iscsi_target.scsi.copy_log import CopyLog
 from iscsi_target.scsi.nexus import Nexus, TargetPort
 from iscsi_target.scsi.personality import STRICT, Personality, Quirk
+from iscsi_target.scsi.port_groups import PortGroup, PortGroups
 from iscsi_target.scsi.reservations import Reservations, Spc2Reservation
 from iscsi_target.scsi.sanitization import Sanitization
 from iscsi_target.scsi.statistics import Statistics
@@ -86,6 +87,8 @@ class Features(NamedTuple):
     thin            True for logical block provisioning: UNMAP and WRITE SAME with UNMAP
     unmaps_any_pattern   True when WRITE SAME with UNMAP deallocates whatever block came with it
     rotation_rate   MEDIUM ROTATION RATE of VPD page B1h; 1 is non-rotating
+    explicit_access   True when SET TARGET PORT GROUPS may change states of target port groups
+    standby_reads   True when what only reads is processed in the standby state too
     sanitize_s      how long a sanitize operation lasts at least, in seconds, so that a laboratory can see it
     Source: SBC3r36 4.7, 6.5.2
     """
@@ -96,6 +99,8 @@ class Features(NamedTuple):
     thin: bool = True
     unmaps_any_pattern: bool = False
     rotation_rate: int = 1
+    explicit_access: bool = True
+    standby_reads: bool = False
     sanitize_s: float = 0.0
 
 
@@ -118,6 +123,7 @@ class Device:
     identity, geometry, features   as declared above; geometry changes only by LogicalUnit.resize
     modes         the mode pages: current, saved and default values
     ports         every target port that leads to the unit
+    port_groups   the target port groups of those ports; none when access is symmetric
     loaded        False after the medium was ejected
     stopped       True after START STOP UNIT stopped the unit
     preventing    the nexuses that prevent the removal of the medium
@@ -140,6 +146,7 @@ class Device:
     features: Features
     modes: "ModePages"
     ports: Mapping[TargetPort, PortIdentity]
+    port_groups: PortGroups = field(default_factory=dict)
     loaded: bool = True
     stopped: bool = False
     preventing: set[Nexus] = field(default_factory=set)
@@ -198,6 +205,12 @@ class Device:
         Source: SAM5r21 5.9
         """
         return nexus in self.faulted if self.modes.separates_task_sets else bool(self.faulted)
+
+    def path(self, nexus: Nexus) -> PortGroup | None:
+        """Returns the target port group by which a nexus comes, or None when access is symmetric."""
+        if not self.port_groups or nexus.target_port not in self.ports:
+            return None
+        return self.port_groups.get(self.ports[nexus.target_port].port_group)
 
     def task_set_owner(self, nexus: Nexus) -> Nexus | None:
         """Returns whose task set new tasks of a nexus enter, or None for the one that all nexuses share (TST).

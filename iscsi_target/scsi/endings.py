@@ -17,10 +17,13 @@ from iscsi_target.scsi.open_task import (
     Fate,
     Fencing,
     Held,
+    Moving,
     OpenTask,
     Over,
     Performing,
     Ready,
+    Rested,
+    Resting,
     Sanitizing,
     Saving,
     Waiting,
@@ -172,7 +175,7 @@ class Endings:
             case Blocked(before):
                 entry.phase = before
                 self._abort(entry, fate)
-            case Collecting() | Ready() | WaitingToSave() | Sanitizing() | Held():
+            case Collecting() | Ready() | WaitingToSave() | Sanitizing() | Resting() | Rested() | Moving() | Held():
                 self.end_aborted(entry)
             case Over():
                 raise AssertionError("a task that has ended cannot be aborted")

@@ -34,6 +34,7 @@ LOGICAL_UNIT, TARGET_PORT, TARGET_DEVICE = 0, 1, 2  # ASSOCIATION
 T10, NAA, RELATIVE_TARGET_PORT, TARGET_PORT_GROUP, SCSI_NAME = 1, 3, 4, 5, 8  # DESIGNATOR TYPE
 MAX_DESIGNATOR_BYTES = 255  # DESIGNATOR LENGTH is one byte
 READABLE = 0b01  # WABEREQ and WACEREQ: reads complete with GOOD. Source: SBC3r36 6.5.2
+IMPLICIT, EXPLICIT = 0b01, 0b10  # TPGS. Source: SPC4r37 6.6.2
 THIN_PROVISIONED = 2  # PROVISIONING TYPE. Source: SBC3r36 6.5.4
 NO_UNIT = Identity(vendor="NONE", product="NO LOGICAL UNIT", revision="0", serial="", naa=b"")
 
@@ -53,7 +54,8 @@ def inquiry(device: Device, cdb: Inquiry, call: Call) -> Done:
         raise InvalidFieldInCdb(Inquiry, "page_code")
     else:
         values = standard_data(device.identity).replace(third_party_copy=True)
-        data = values.replace(rmb=device.features.removable, multip=len(device.ports) > 1).pack()
+        tpgs = (IMPLICIT | (EXPLICIT if device.features.explicit_access else 0)) if device.port_groups else 0
+        data = values.replace(rmb=device.features.removable, multip=len(device.ports) > 1, tpgs=tpgs).pack()
     return Done(data[: cdb.allocation_length])
 
 

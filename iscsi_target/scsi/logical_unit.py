@@ -18,7 +18,7 @@ A sanitize operation belongs to no task: `sanitizer` carries it out, which is as
 While an ACA condition is in effect, what it holds up waits where it is: see `allegiance`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from iscsi_target.scsi.allegiance import permits
 from iscsi_target.scsi.attention import AttentionCode
@@ -36,6 +36,8 @@ from iscsi_target.scsi.nexus_table import NexusTable
 from iscsi_target.scsi.open_task import (
     COLLECTING,
     READY,
+    RESTED,
+    RESTING,
     SANITIZING,
     Collecting,
     Fate,
@@ -44,11 +46,15 @@ from iscsi_target.scsi.open_task import (
     Over,
     Performing,
     Ready,
+    Rested,
+    Resting,
     Saving,
     Waiting,
 )
 from iscsi_target.scsi.open_tasks import OpenTasks
 from iscsi_target.scsi.operations import BLOCKS, Attempt, Buffer, MediumError, Outcome, attempt_nothing
+from iscsi_target.scsi.path_changes import PathChange, PathChanges
+from iscsi_target.scsi.port_groups import AccessState
 from iscsi_target.scsi.sanitization import Sanitization
 from iscsi_target.scsi.sanitizer import Sanitizer
 from iscsi_target.scsi.status import (
@@ -68,10 +74,13 @@ from iscsi_target.scsi.task import (
     Leave,
     ManagementRequest,
     Milestone,
+    Pause,
     Perform,
     Persist,
     Reached,
+    Regroup,
     Reply,
+    Rest,
     Save,
     Task,
     TaskAttribute,
@@ -106,6 +115,7 @@ class LogicalUnit:
         self._saving = False
         self._outbox: list[UnitAction] = []
         self._endings = Endings(device, self.nexuses, self._tasks, self._chronicle, self._outbox)
+        self._paths = PathChanges(device, self.nexuses, self._endings, self._outbox)
         self._manager = TaskManager(device, self.nexuses, self._tasks, self._endings, self._outbox)
 
     @property
@@ -205,9 +215,26 @@ class LogicalUnit:
                 self._tasks.retry_savers()
         return self._run()
 
-    def rested(self) -> list[UnitAction]:
+    def rested(self, ticket: Ticket) -> list[UnitAction]:
         """Takes in that the time of a Rest is over."""
-        self._sanitized(None)
+        match ticket:
+            case PathChange():
+                self._paths.finish(ticket)
+            case OpenTask() if isinstance(ticket.phase, Resting):
+                ticket.phase = RESTED
+                self._tasks.make_startable(ticket)
+            case Sanitizer():
+                self._sanitized(None)
+            case _:
+                pass  # the task has ended meanwhile
+        return self._run()
+
+    def regroup(self, wanted: Mapping[int, AccessState]) -> list[UnitAction]:
+        """Changes the states of target port groups that there are, as no initiator asked for it.
+
+        Source: SPC4r37 5.15.2.8
+        """
+        self._paths.begin(wanted)
         return self._run()
 
     def resume(self) -> list[UnitAction]:
@@ -265,6 +292,8 @@ class LogicalUnit:
                     self._settle(entry, self._start)
                 case Waiting(turn, work):
                     self._take_turn(entry, turn, work)
+                case Rested():
+                    self._settle(entry, self._handle)
                 case Held(completed, error):
                     self._endings.conclude(entry, completed, error)
                 case Over():
@@ -282,6 +311,13 @@ class LogicalUnit:
         told = examine(task.nexus, command, entry.cdb, self.device, self.nexuses)
         if told is not None:
             return told
+        path = self.device.path(task.nexus)
+        if path is not None and path.held_back_s and command.medium_access and not command.row.exclusive:
+            return Pause(path.held_back_s)
+        return self._handle(entry)
+
+    def _handle(self, entry: OpenTask) -> Reply:
+        task, command = entry.task, entry.command
         known = (task.nexus, entry.data_out, task.luns, task.expected_length, task.received_s, self.nexuses)
         reply = command.handler(self.device, entry.cdb, Call._make(known))
         if isinstance(entry.cdb, ReportLuns):
@@ -320,6 +356,11 @@ class LogicalUnit:
                 self._saving = True
                 entry.phase = Saving(reply)
                 self._outbox.append(Persist(entry, state, self.name))
+            case Pause(seconds):
+                entry.phase = RESTING
+                self._outbox.append(Rest(entry, seconds))
+            case Regroup(wanted):
+                self._paths.begin(wanted, entry)
 
     # At the medium
 

@@ -72,13 +72,31 @@ class Sanitizing:
     __slots__ = ()
 
 
+class Resting:
+    """Its path is slow: it has passed all checks and is held back for some time."""
+
+    __slots__ = ()
+
+
+class Rested:
+    """It has been held back long enough."""
+
+    __slots__ = ()
+
+
+class Moving:
+    """It changes the states of target port groups and ends with that."""
+
+    __slots__ = ()
+
+
 class Blocked(NamedTuple):
     """It could go on, but an ACA condition keeps it from that.
 
     before   what it goes on as
     """
 
-    before: Ready | Waiting
+    before: Ready | Waiting | Rested
 
 
 class Held(NamedTuple):
@@ -98,10 +116,24 @@ class Over:
 
 
 COLLECTING, READY, FENCING, SANITIZING, OVER = Collecting(), Ready(), Fencing(), Sanitizing(), Over()
+RESTING, RESTED, MOVING = Resting(), Rested(), Moving()
 """These hold nothing, so one of each serves all tasks."""
 
 Phase = (
-    Collecting | Ready | Waiting | Performing | WaitingToSave | Saving | Fencing | Sanitizing | Blocked | Held | Over
+    Collecting
+    | Ready
+    | Waiting
+    | Performing
+    | WaitingToSave
+    | Saving
+    | Fencing
+    | Sanitizing
+    | Resting
+    | Rested
+    | Moving
+    | Blocked
+    | Held
+    | Over
 )
 
 

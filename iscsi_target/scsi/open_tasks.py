@@ -15,6 +15,7 @@ from iscsi_target.scsi.open_task import (
     OpenTask,
     Performing,
     Ready,
+    Rested,
     Sanitizing,
     Saving,
     Waiting,
@@ -114,7 +115,7 @@ class OpenTasks:
 
     def block(self, entry: OpenTask) -> None:
         """Lets a startable task wait until `unblock`."""
-        if isinstance(entry.phase, Ready | Waiting):
+        if isinstance(entry.phase, Ready | Waiting | Rested):
             entry.phase = Blocked(entry.phase)
 
     def unblock(self) -> None:

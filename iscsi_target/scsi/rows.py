@@ -1,4 +1,4 @@
-"""What rows of the command table have in common: the columns of reservations, and makers of rows that are alike.
+"""What rows of the command table have in common: the columns of reservations and of paths, and makers of like rows.
 
 The table itself is in `commands`, and so are all rows that are like no other.
 """
@@ -14,6 +14,7 @@ from iscsi_target.scsi.persistent_reserve_out import (
     wanted_by_persistent_reserve_out,
 )
 from iscsi_target.scsi.personality import InAction, OutAction
+from iscsi_target.scsi.port_groups import Reachable
 from iscsi_target.scsi.sanitization import Method
 from iscsi_target.scsi.sanitize import EXIT_FAILURE_MODE
 from iscsi_target.scsi.shortcut import read_shortcut, write_shortcut
@@ -21,6 +22,12 @@ from iscsi_target.scsi.shortcut import read_shortcut, write_shortcut
 EVERYBODY = Access.SPC2 | Access.ALWAYS
 UNCONDITIONALLY = EVERYBODY | Access.LOST
 ALWAYS, AS_READ, AS_WRITE = Access.ALWAYS, Access.AS_READ, Access.AS_WRITE
+STANDBY, UNAVAILABLE, OFFLINE, EVERYWHERE = (
+    Reachable.STANDBY,
+    Reachable.UNAVAILABLE,
+    Reachable.OFFLINE,
+    Reachable.EVERYWHERE,
+)
 RESERVE_10_UNSUPPORTED = ("third_party", "long_id", "extent", "third_party_device_id", "parameter_list_length")
 RESERVE_6_UNSUPPORTED = ("third_party", "third_party_device_id", "extent")
 
@@ -90,6 +97,7 @@ def reserve_in(action: InAction) -> Command:
         clause="SPC4r37 6.15",
         service_action=action,
         available=lambda device: action in device.personality.in_actions,
+        reachable=STANDBY,
     )
     return command(row, spc.PersistentReserveIn, persistent_reserve_in)
 
@@ -103,5 +111,6 @@ def reserve_out(action: OutAction, access: Access) -> Command:
         exclusive=True,
         service_action=action,
         available=lambda device: action in device.personality.out_actions,
+        reachable=STANDBY,
     )
     return command(row, spc.PersistentReserveOut, persistent_reserve_out, wanted_by_persistent_reserve_out)

@@ -106,7 +106,7 @@ class Sanitizer(Ticket):
             owed_s += device.features.sanitize_s * now.step_bytes / now.total_bytes
             after = now.advanced()
             if owed_s >= SHORTEST_REST_S or (owed_s and after.is_done):
-                yield Rest(owed_s)
+                yield Rest(self, owed_s)
                 owed_s = 0.0
             result = yield Perform(self, now.operation(deallocate=device.features.thin), self._name)
             if isinstance(result, MediumError):

@@ -355,6 +355,46 @@ class SanitizeCommandFailed(CheckCondition):
         super().__init__(Sense(SenseKey.MEDIUM_ERROR, 0x3103))
 
 
+class AccessStateTransition(CheckCondition):
+    """The path is changing its asymmetric access state: 2/04/0A.
+
+    Source: SPC4r37 5.15.2.4
+    """
+
+    def __init__(self) -> None:
+        super().__init__(Sense(SenseKey.NOT_READY, 0x040A))
+
+
+class PathInStandby(CheckCondition):
+    """The target port is in the standby state: 2/04/0B.
+
+    Source: SPC4r37 5.15.2.4
+    """
+
+    def __init__(self) -> None:
+        super().__init__(Sense(SenseKey.NOT_READY, 0x040B))
+
+
+class PathUnavailable(CheckCondition):
+    """The target port is in the unavailable state: 2/04/0C.
+
+    Source: SPC4r37 5.15.2.4
+    """
+
+    def __init__(self) -> None:
+        super().__init__(Sense(SenseKey.NOT_READY, 0x040C))
+
+
+class PathOffline(CheckCondition):
+    """The unit is offline on this path: 2/04/12.
+
+    Source: SPC4r37 5.15.2.4
+    """
+
+    def __init__(self) -> None:
+        super().__init__(Sense(SenseKey.NOT_READY, 0x0412))
+
+
 class ManualInterventionRequired(CheckCondition):
     """The medium is gone and only an operator can bring it back: 2/04/03.
 

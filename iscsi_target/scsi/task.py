@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.operations import Buffer, Operation, Outcome
+from iscsi_target.scsi.port_groups import AccessState
 from iscsi_target.scsi.reservation_request import Transition
 from iscsi_target.scsi.reservations import Reservations
 from iscsi_target.scsi.sanitization import Sanitization
@@ -177,8 +178,20 @@ class Save(NamedTuple):
     failure: Callable[[], StatusError] = InternalTargetFailure
 
 
+class Pause(NamedTuple):
+    """The command may go on, but is held back for some seconds first."""
+
+    seconds: float
+
+
+class Regroup(NamedTuple):
+    """The command changes the states of target port groups and is over when they are reached."""
+
+    wanted: Mapping[int, AccessState]
+
+
 Adopted = Done | Work | Change | Begin | Leave
-Reply = Adopted | Save
+Reply = Adopted | Save | Pause | Regroup
 
 
 # What a logical unit tells the target to do
@@ -208,8 +221,9 @@ class Persist(NamedTuple):
 
 
 class Rest(NamedTuple):
-    """The unit wants rested() to be called that many seconds later; it has one rest at a time."""
+    """The unit wants rested(ticket) to be called that many seconds later."""
 
+    ticket: Ticket
     seconds: float
 
 

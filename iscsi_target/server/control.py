@@ -18,6 +18,8 @@ of a unit and KEY a reservation key in hexadecimal as a text:
                                                     and whether the reservation was released
     {"request": "preempt", "unit": UNIT, "key": KEY}             likewise
     {"request": "preempt_and_abort", "unit": UNIT, "key": KEY}   likewise, when all aborted commands are over
+    {"request": "paths", "unit": UNIT}              the target port groups that lead to it, and their states
+    {"request": "set_path", "unit": UNIT, "group": NUMBER, "state": STATE}   the same, when the change has begun
 
 Nobody who connects can hold up the server or make it grow: there is a limit to clients, to the length of a request, to
 the time it takes to come and the answer to be read, and to what waits for one who watches. Who watches may read as
@@ -39,9 +41,11 @@ from collections import deque
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.persistent_reserve_in import report_capabilities
 from iscsi_target.scsi.personality import OutAction
+from iscsi_target.scsi.port_groups import ENTERABLE
 from iscsi_target.scsi.reservation_pages import CapabilitiesData
 from iscsi_target.scsi.reservation_record import Record, nexus_record, to_record
 from iscsi_target.scsi.rules import Rule
@@ -67,7 +71,7 @@ ORDERS = {
     "preempt": OutAction.PREEMPT,
     "preempt_and_abort": OutAction.PREEMPT_AND_ABORT,
 }
-REQUESTS = ("units", "reservations", "log", "watch", *ORDERS)
+REQUESTS = ("units", "reservations", "log", "watch", "paths", "set_path", *ORDERS)
 
 _KEY = re.compile(r"(?:0[xX])?([0-9a-fA-F]{1,16})")
 
@@ -185,6 +189,10 @@ class Control:
             await client.send_entries(opened.logical_unit.timeline)
         elif wanted == "watch":
             await self._watch(client, name)
+        elif wanted in ("paths", "set_path"):
+            if wanted == "set_path":
+                self._set_path(request, name, opened)
+            await client.send({"unit": name, "groups": _groups(opened.device)})
         else:
             key = 0 if wanted == "clear" else _key(request)
             await client.send(await self._order(Order(name, ORDERS[str(wanted)], key), opened))
@@ -209,6 +217,18 @@ class Control:
                 sending.cancel()
         finally:
             self._driver.observers.discard(feed.noted)
+
+    def _set_path(self, request: Record, name: str, opened: OpenUnit) -> None:
+        if name not in self._driver.media:  # the machine gets it next
+            raise _unopened(name)
+        number, state = request.get("group"), ENTERABLE.get(str(request.get("state")))
+        if not isinstance(number, int) or number not in opened.device.port_groups:
+            known = ", ".join(map(str, opened.device.port_groups)) or "none; configure [target_port_groups.NUMBER]"
+            raise _Refused(f"unit {name} has no target port group {number!r}", f"groups: {known}")
+        if state is None:
+            raise _Refused(f"{request.get('state')!r} is no state", f"take one of {', '.join(ENTERABLE)}")
+        log.info("unit %s: the operator makes target port group %d %s", name, number, state)
+        self._driver.regroup(name, {number: state})
 
     async def _order(self, order: Order, opened: OpenUnit) -> Record:
         if order.unit not in self._driver.media:  # the machine gets it next
@@ -403,6 +423,28 @@ def _described(opened: OpenUnit) -> Record:
         "spc2_holder": None if holder is None else nexus_record(holder),
         "reservations": to_record(device.reservations),
     }
+
+
+def _groups(device: Device) -> list[Record]:
+    return [
+        {
+            "group": number,
+            "state": str(group.state),
+            "goal": str(group.goal),
+            "preferred": group.preferred,
+            "changed": group.status_code.name.lower(),
+            "ports": [
+                {
+                    "target": port.name,
+                    "portal_group_tag": port.portal_group_tag,
+                    "relative_identifier": identity.relative_identifier,
+                }
+                for port, identity in device.ports.items()
+                if identity.port_group == number
+            ],
+        }
+        for number, group in device.port_groups.items()
+    ]
 
 
 def _registration(nexus: Nexus, key: int) -> Record:

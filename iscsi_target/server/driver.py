@@ -12,12 +12,13 @@ import asyncio
 import logging
 import socket
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, TypeVarTuple, assert_never
 
 from iscsi_target.scsi.operations import Buffer, Fault, MediumError
+from iscsi_target.scsi.port_groups import AccessState
 from iscsi_target.scsi.task import UnitState
 from iscsi_target.scsi.timeline import Entry
 from iscsi_target.server.descriptors import affordable_connections
@@ -233,6 +234,10 @@ class Driver:
         finally:
             del self._orders[number]
         return entry
+
+    def regroup(self, unit: str, wanted: Mapping[int, AccessState]) -> None:
+        """Changes the states of target port groups of a unit, as no initiator asked for it."""
+        self.input(self._target.regroup, unit, wanted)
 
     def _settle(self, number: int, entry: Entry) -> None:
         over = self._orders.get(number)  # none when nobody waits any more

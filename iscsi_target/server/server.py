@@ -25,18 +25,18 @@ from iscsi_target.config.address import Address
 from iscsi_target.config.values import WILDCARDS, ConfigError, Configuration, PortalGroup, TargetEntry, Unit
 from iscsi_target.scsi.nexus import TargetPort
 from iscsi_target.scsi.operations import Flush, MediumError
+from iscsi_target.scsi.port_groups import AccessState
 from iscsi_target.scsi.task import UnitState
 from iscsi_target.server.control import Control
 from iscsi_target.server.driver import Driver
 from iscsi_target.server.listener import Listener, bind
+from iscsi_target.server.paths import all_ports, paths_of, regrouped
 from iscsi_target.server.units import (
     OpenUnit,
-    all_ports,
     become,
     can_become,
     open_unit,
     personality_of,
-    ports_of,
 )
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.medium import worker_threads
@@ -209,11 +209,9 @@ class Server:
         ports = all_ports(configuration)
         self._port_identifiers.update(await self._blocking(self._state.port_identifiers, ports))
         for unit in units:
-            ports_to_unit = ports_of(configuration, unit.name, self._port_identifiers)
+            paths = paths_of(configuration, unit.name, self._port_identifiers)
             former = self._former.get(unit.name)
-            opened[unit.name] = await self._blocking(
-                open_unit, unit, self._state, ports_to_unit, self._executor, former
-            )
+            opened[unit.name] = await self._blocking(open_unit, unit, self._state, paths, self._executor, former)
 
     async def _bind(self, configuration: Configuration, inherited: "Sequence[InheritedSocket]" = ()) -> Listeners:
         """Returns listeners for all portals that have none yet."""
@@ -323,9 +321,13 @@ class Server:
                 return
 
     def _reconfigure(self, configuration: Configuration) -> None:
-        self.configuration = configuration
+        before, self.configuration = self.configuration, configuration
+        moving: dict[str, dict[int, AccessState]] = {}
         for name, opened in self._units.items():
-            opened.device.ports = ports_of(configuration, name, self._port_identifiers)
+            device = opened.device
+            had, has = (paths_of(each, name, self._port_identifiers) for each in (before, configuration))
+            device.ports = has.ports
+            device.port_groups, moving[name] = regrouped(device.port_groups, had.groups, after=has.groups)
         self._driver.media = {name: opened.medium for name, opened in self._units.items()}
         self._driver.input(
             self._target.reconfigure,
@@ -334,6 +336,9 @@ class Server:
             self._portals(configuration),
             configuration.discovery,
         )
+        for name, wanted in moving.items():
+            if wanted:
+                self._driver.regroup(name, wanted)
 
     def _refuse_restart_only_changes(self, configuration: Configuration) -> None:
         for name in ("state", "preferences", "timeouts", "busy_poll_us"):

@@ -5,23 +5,23 @@ Everything here may block and runs on a thread.
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import NamedTuple
 
-from iscsi_target.config.values import Backing, ConfigError, Configuration, Unit
+from iscsi_target.config.values import Backing, ConfigError, Unit
 from iscsi_target.scsi.attention import AttentionCode
-from iscsi_target.scsi.device import Device, Features, Geometry, Identity, PortIdentity, TransferLimits
+from iscsi_target.scsi.device import Device, Features, Geometry, Identity, TransferLimits
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.mode_pages import ModePages
-from iscsi_target.scsi.nexus import TargetPort
 from iscsi_target.scsi.operations import MediumError
 from iscsi_target.scsi.personalities import PERSONALITIES
 from iscsi_target.scsi.personality import Personality
 from iscsi_target.scsi.reservations import Reservations
 from iscsi_target.scsi.sanitization import Sanitization
 from iscsi_target.scsi.task import UnitState
+from iscsi_target.server.paths import Paths
 from iscsi_target.storage.medium import Backend, Medium
 from iscsi_target.storage.state import StateFile
 
@@ -37,7 +37,6 @@ MAX_UNMAP_DESCRIPTORS = 32  # of one UNMAP; each is a range that every other ope
 MAX_WRITE_SAME_BLOCKS = 65535
 ALLOCATION_BYTES = 4096  # what file systems and the RAM store allocate at least
 LOOKS = ("personality", "vendor", "product", "revision")  # of a unit; they may change while it is open
-TARGET_PORT_GROUP = 1  # every port reaches every unit alike, so there is one target port group
 
 
 class OpenUnit(NamedTuple):
@@ -56,13 +55,13 @@ class OpenUnit(NamedTuple):
 def open_unit(
     unit: Unit,
     state: StateFile,
-    ports: Mapping[TargetPort, PortIdentity],
+    paths: Paths,
     executor: Executor,
     former: OpenUnit | None = None,
 ) -> OpenUnit:
     """Opens a unit's medium and makes its logical unit.
 
-    ports      the target ports that lead to it
+    paths      the ways to it
     executor   for the medium's operations
     former     the unit of this name that was closed a moment ago, whose reservations hold on
     raises     StorageError, ConfigError when the medium has no block
@@ -85,7 +84,8 @@ def open_unit(
             geometry=geometry,
             features=_features(unit, geometry, backend),
             modes=ModePages.restore(saved.mode_pages),
-            ports=ports,
+            ports=paths.ports,
+            port_groups=paths.groups,
             personality=personality_of(unit),
             reservations=_restored(unit, saved) if former is None else _kept(former, saved, state),
             sanitization=_left_unfinished(unit, saved, geometry),
@@ -167,27 +167,6 @@ def _left_unfinished(unit: Unit, saved: UnitState, geometry: Geometry) -> Saniti
     return found
 
 
-def all_ports(configuration: Configuration) -> list[TargetPort]:
-    """Returns the target ports of all targets, in the order of the configuration."""
-    return [TargetPort(entry.name, tag) for entry in configuration.targets for tag in entry.portal_groups]
-
-
-def ports_of(
-    configuration: Configuration, unit: str, identifiers: Mapping[TargetPort, int]
-) -> dict[TargetPort, PortIdentity]:
-    """Returns the target ports that lead to a unit.
-
-    identifiers   the relative identifier of every target port
-    Source: SPC4r37 7.8.6.8
-    """
-    return {
-        port: PortIdentity(identifiers[port], TARGET_PORT_GROUP)
-        for entry in configuration.targets
-        for port in (TargetPort(entry.name, tag) for tag in entry.portal_groups)
-        if unit in entry.luns.values()
-    }
-
-
 def can_become(one: Unit, other: Unit) -> bool:
     """Returns True when a unit can stay open and become the other one: looks and size are all that differs."""
     return one == other._replace(**{name: getattr(one, name) for name in (*LOOKS, "size_bytes")})
@@ -266,5 +245,7 @@ def _features(unit: Unit, geometry: Geometry, backend: Backend) -> Features:
         thin=unit.thin,
         unmaps_any_pattern=unit.unmaps_any_pattern,
         rotation_rate=unit.rotation_rate,
+        explicit_access=unit.explicit_alua,
+        standby_reads=unit.standby_reads,
         sanitize_s=unit.sanitize_s,
     )

@@ -5,6 +5,7 @@ session is over falls away silently.
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import assert_never
 
 from iscsi_target.iscsi.events import (
@@ -331,8 +332,8 @@ class Dispatcher:
                     self._desk.reported(action)
                 case Noted(noted, entry):
                     self._noted(unit, noted, entry)
-                case Rest(seconds):
-                    self._rests.add(unit, unit.rested, self.now + seconds)
+                case Rest(ticket, seconds):
+                    self._rests.add(unit, partial(unit.rested, ticket), self.now + seconds)
                 case Reached(milestone, sanitization, nexus):
                     initiator = "" if nexus is None else nexus.initiator_port.name
                     self._actions.append(Announce(SanitizeNoted(unit.name, milestone, sanitization, initiator)))

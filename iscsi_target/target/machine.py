@@ -28,6 +28,7 @@ from iscsi_target.iscsi.text import Pair
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.operations import MediumError, Outcome
+from iscsi_target.scsi.port_groups import AccessState
 from iscsi_target.scsi.task import Function, ManagementRequest, Ticket
 from iscsi_target.target.actions import (
     Action,
@@ -180,6 +181,12 @@ class Target:
         """
         self._dispatcher.now = now
         self._dispatcher.operate(number, self._units[order.unit], order)
+        return self._take_actions()
+
+    def regroup(self, unit: str, wanted: Mapping[int, AccessState], now: float) -> list[Action]:
+        """Changes the states of target port groups of a unit, as no initiator asked for it."""
+        self._dispatcher.now = now
+        self._dispatcher.execute(self._units[unit], self._units[unit].regroup(wanted))
         return self._take_actions()
 
     def elapsed(self, now: float) -> list[Action]:

@@ -1,4 +1,4 @@
-"""When logical units that rest are to go on; a unit has one rest at a time."""
+"""When logical units that rest are to go on."""
 
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
@@ -28,7 +28,7 @@ class Rests:
         heappush(self._queue, (at, next(self._numbers), unit, go_on))
 
     def take(self, now: float) -> list[tuple[LogicalUnit, GoOn]]:
-        """Returns the units whose rest is over, which have none from now on."""
+        """Returns the units of which a rest is over, and how each goes on, the earliest first."""
         taken = []
         while self.next <= now:
             _, _, unit, go_on = heappop(self._queue)

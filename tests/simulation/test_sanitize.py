@@ -82,7 +82,7 @@ class World:
         self.unit = LogicalUnit("unit0", device)
         self.at_medium: tuple[Ticket, Operation] | None = None
         self.saving: tuple[Ticket, UnitState] | None = None
-        self.rests = False
+        self.rests: list[Ticket] = []
         self.unit.attach(A)
         self.take(self.unit.resume())
         self.unit.nexuses.take(A)
@@ -115,8 +115,8 @@ class World:
                 case Persist(ticket, state):
                     assert self.saving is None
                     self.saving = ticket, state
-                case Rest():
-                    self.rests = True
+                case Rest(ticket):
+                    self.rests.append(ticket)
                 case Completed():
                     self.ended = action
                 case Collect():
@@ -128,8 +128,7 @@ class World:
         """Gives the unit the next input; returns False when it waits for nothing."""
         self.inputs += 1
         if self.rests:
-            self.rests = False
-            self.take(self.unit.rested())
+            self.take(self.unit.rested(self.rests.pop()))
         elif self.at_medium is not None:
             (ticket, operation), self.at_medium = self.at_medium, None
             self.take(self.unit.finished(ticket, error or operation.perform(self.memory)))

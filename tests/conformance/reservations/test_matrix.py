@@ -24,6 +24,7 @@ from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.pages import ModeHeader6, ModeHeader10, UnmapBlockDescriptor, UnmapHeader
 from iscsi_target.scsi.personality import STRICT, OutAction
 from iscsi_target.scsi.sanitize import OverwriteHeader, Sanitize
+from iscsi_target.scsi.target_port_groups import ReportTargetPortGroups, SetDescriptor, SetTargetPortGroups
 from iscsi_target.scsi.task import Done
 from iscsi_target.scsi.timestamp import ReportTimestamp, SetTimestamp
 from iscsi_target.scsi.write_atomic import WriteAtomic16
@@ -102,6 +103,8 @@ SAMPLES: tuple[Sample, ...] = (
     (ReportTimestamp(allocation_length=12), b""),
     (SetTimestamp(), b""),
     (ReportIdentifyingInformation(allocation_length=8), b""),
+    (ReportTargetPortGroups(allocation_length=255), b""),
+    _with_list(SetTargetPortGroups, bytes(4) + SetDescriptor(target_port_group=1).pack()),
     (ReceiveDiagnosticResults(allocation_length=5), b""),
     (SendDiagnostic(selftest=True), b""),
     (ReadBuffer(mode=Mode.ECHO_DESCRIPTOR, allocation_length=4), b""),

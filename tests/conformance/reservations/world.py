@@ -28,6 +28,7 @@ from iscsi_target.scsi.mode_pages import ModePages
 from iscsi_target.scsi.nexus import OPERATOR, InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.operations import Fault, MediumError, Operation
 from iscsi_target.scsi.personality import STRICT, InAction, OutAction, Personality
+from iscsi_target.scsi.port_groups import PortGroup
 from iscsi_target.scsi.reservation_record import from_record, to_record
 from iscsi_target.scsi.reservations import Reservations
 from iscsi_target.scsi.sense_data import FixedSense
@@ -122,6 +123,7 @@ def make_device(personality: Personality, ports: Iterable[TargetPort], state: Un
         features=Features(limits=limits, removable=True, thin=True),
         modes=ModePages.restore(state.mode_pages),
         ports={port: PortIdentity(identifiers[port], 1) for port in ports},
+        port_groups={1: PortGroup()},
         personality=personality,
         reservations=state.reservations or Reservations(),
     )

@@ -450,10 +450,10 @@ def test_it_rests_when_it_is_to_last_and_goes_on_when_it_has_rested(bench: Sanit
     bench.sanitize()
     for _ in range(STEPS):
         rest = bench.actions[-1]
-        assert rest == Rest(1.0)
+        assert rest == Rest(bench.unit._sanitizer, 1.0)
         assert not bench.at_medium
         assert bench.refusal(READY) == IN_PROGRESS
-        bench.record(bench.unit.rested())
+        bench.record(bench.unit.rested(rest.ticket))
         bench.perform()
     bench.end()
     assert bench.refusal(READY) is None

@@ -11,6 +11,7 @@ from iscsi_target.scsi.pages import (
     OneCommandHeader,
     TaskManagementData,
 )
+from iscsi_target.scsi.port_groups import PortGroup
 from tests.unit.scsi.command_bench import INVALID_FIELD_IN_CDB, device, refusal, run
 
 TIMEOUTS = CommandTimeoutsDescriptor().pack()
@@ -57,8 +58,10 @@ def test_all_commands_are_just_the_rows_that_the_unit_has(rctd, thin):
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 def test_one_command_has_its_usage_data(row, rctd):
     options = (1, 3) if row.service_action is None else (2, 3)
+    unit = device()
+    unit.port_groups = {2: PortGroup()}
     for option in options:
-        data = ask(device(), option, row.operation_code, row.service_action or 0, rctd=rctd)
+        data = ask(unit, option, row.operation_code, row.service_action or 0, rctd=rctd)
         header = OneCommandHeader.unpack(data)
         assert (header.support, header.ctdp, header.cdb_size) == (3, rctd, row.layout.size)
         assert data[OneCommandHeader.size :] == row.usage() + (TIMEOUTS if rctd else b"")

@@ -17,7 +17,8 @@ from iscsi_target.scsi.personality import STRICT
 from iscsi_target.scsi.reservations import Reservations
 from iscsi_target.scsi.sanitization import Method, Sanitization
 from iscsi_target.scsi.task import UnitState
-from iscsi_target.server.units import all_ports, become, can_become, open_unit, ports_of
+from iscsi_target.server.paths import Paths, all_ports, paths_of
+from iscsi_target.server.units import become, can_become, open_unit
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.state import StateFile
 
@@ -41,7 +42,7 @@ def opened(state):
     with ThreadPoolExecutor(1) as executor:
 
         def open_one(unit):
-            found = open_unit(unit, state, {}, executor)
+            found = open_unit(unit, state, Paths(), executor)
             media.append(found.medium)
             return found
 
@@ -217,7 +218,7 @@ def test_ports_are_those_of_the_targets_that_have_the_unit(tmp_path):
     ports = all_ports(configuration)
     assert ports == [TargetPort("iqn.a", 1), TargetPort("iqn.a", 2), TargetPort("iqn.b", 2), TargetPort("iqn.b", 1)]
     identifiers = dict(zip(ports, (9, 8, 7, 6), strict=True))
-    found = ports_of(configuration, "disk0", identifiers)
+    found = paths_of(configuration, "disk0", identifiers).ports
     assert {port: identity.relative_identifier for port, identity in found.items()} == {ports[2]: 7, ports[3]: 6}
 
 
@@ -228,10 +229,10 @@ def test_ports_count_from_one_in_the_order_of_the_configuration_and_keep_their_n
             TargetEntry("iqn.b", {0: "disk0"}, portal_groups=(2,)),
         ),
     )
-    [identity] = ports_of(first, "disk0", state.port_identifiers(all_ports(first))).values()
+    [identity] = paths_of(first, "disk0", state.port_identifiers(all_ports(first))).ports.values()
     assert identity.relative_identifier == 3
     later = first._replace(targets=(TargetEntry("iqn.c", {0: "disk0"}, portal_groups=(1,)), first.targets[1]))
-    identities = ports_of(later, "disk0", state.port_identifiers(all_ports(later))).values()
+    identities = paths_of(later, "disk0", state.port_identifiers(all_ports(later))).ports.values()
     assert [identity.relative_identifier for identity in identities] == [4, 3]
 
 

@@ -19,7 +19,7 @@ def test_nobody_rests_at_first():
 def test_units_go_on_once_in_the_order_of_their_times():
     rests, units = Rests(), [unit(name) for name in "abc"]
     for each, at in zip(units, (30.0, 10.0, 20.0), strict=True):
-        rests.add(each, each.rested, at)
+        rests.add(each, each.resume, at)
     assert rests.next == 10.0
     assert [each.name for each, _ in rests.take(20.0)] == ["b", "c"]
     assert rests.take(20.0) == []

@@ -1,0 +1,65 @@
+"""Carries out changes of the target port groups of one logical unit, whoever wants them, and tells the nexuses."""
+
+from collections.abc import Mapping
+
+from iscsi_target.scsi.attention import AttentionCode
+from iscsi_target.scsi.device import Device
+from iscsi_target.scsi.endings import Endings
+from iscsi_target.scsi.nexus import Nexus
+from iscsi_target.scsi.nexus_table import NexusTable
+from iscsi_target.scsi.open_task import MOVING, OpenTask, Over
+from iscsi_target.scsi.port_groups import AccessState, StatusCode, arrived, departed
+from iscsi_target.scsi.task import Done, Rest, Ticket, UnitAction
+
+
+class PathChange(Ticket):
+    """A change that lasts: where it leads, and which task is over with it."""
+
+    __slots__ = ("entry", "goals")
+
+    def __init__(self, goals: Mapping[int, AccessState], entry: OpenTask | None) -> None:
+        self.goals = goals
+        self.entry = entry
+
+
+class PathChanges:
+    """Changes the target port groups of one unit.
+
+    device, nexuses, endings   of the unit
+    outbox                     where the actions go
+    """
+
+    def __init__(self, device: Device, nexuses: NexusTable, endings: Endings, outbox: list[UnitAction]) -> None:
+        self._device = device
+        self._nexuses = nexuses
+        self._endings = endings
+        self._outbox = outbox
+
+    def begin(self, wanted: Mapping[int, AccessState], entry: OpenTask | None = None) -> None:
+        """Begins to change states; every nexus is told when it is done, but the one that asked.
+
+        wanted   of groups that there are
+        entry    the SET TARGET PORT GROUPS that is over then, or None for a change that no initiator asked for
+        Source: SPC4r37 5.15.2.6, 5.15.2.7
+        """
+        before = self._device.port_groups
+        goals = {number: state for number, state in wanted.items() if before[number].goal is not state}
+        cause = StatusCode.IMPLICITLY if entry is None else StatusCode.BY_COMMAND
+        self._device.port_groups = departed(before, goals, cause)
+        change = PathChange(goals, entry)
+        lasts_s = max((before[number].transition_s for number in goals), default=0.0)
+        if not lasts_s:
+            self.finish(change)
+            return
+        if entry is not None:
+            entry.phase = MOVING
+        self._outbox.append(Rest(change, lasts_s))
+
+    def finish(self, change: PathChange) -> None:
+        """Ends a change."""
+        self._device.port_groups = arrived(self._device.port_groups, change.goals)
+        asked: Nexus | None = None if change.entry is None else change.entry.task.nexus
+        if change.goals:
+            self._nexuses.establish(AttentionCode.ASYMMETRIC_ACCESS_STATE_CHANGED, except_nexus=asked)
+        if change.entry is not None and not isinstance(change.entry.phase, Over):
+            self._endings.complete(change.entry, Done())
