@@ -80,6 +80,19 @@ class PortalGroup(NamedTuple):
     advertise: tuple[Address, ...] = ()
 
 
+class PoolEntry(NamedTuple):
+    """A pool: room that several thin units share.
+
+    size_bytes      what all of them together may allocate
+    soft_threshold  percent of that, 1..99, of which initiators and operator are told; None: of nothing
+    Source: SBC3r36 4.7.3
+    """
+
+    name: str
+    size_bytes: int
+    soft_threshold: int | None = None
+
+
 class Unit(NamedTuple):
     """A logical unit.
 
@@ -95,6 +108,7 @@ class Unit(NamedTuple):
     serial, naa             None: made once and kept in the state directory
     rotation_rate           1 for non-rotating, else revolutions per minute
     sanitize_s              how long a sanitize operation lasts at least, in seconds, so that a laboratory can see it
+    pool                    the name of the pool that it allocates from, or None
     Source: SPC4r37 6.6.2, SBC3r36 6.5.2
     """
 
@@ -116,6 +130,7 @@ class Unit(NamedTuple):
     naa: bytes | None = None
     rotation_rate: int = 1
     sanitize_s: float = 0.0
+    pool: str | None = None
 
 
 class TargetEntry(NamedTuple):
@@ -154,6 +169,7 @@ class Configuration(NamedTuple):
     preferences: Preferences = Preferences()
     timeouts: Timeouts = Timeouts()
     busy_poll_us: int = 0
+    pools: tuple[PoolEntry, ...] = ()
 
     def listening_at(self, *addresses: Address) -> "Configuration":
         """Returns the configuration with other addresses for its first portal group, and no advertised ones."""

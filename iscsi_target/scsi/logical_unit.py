@@ -81,6 +81,7 @@ from iscsi_target.scsi.task import (
 )
 from iscsi_target.scsi.task_manager import TaskManager
 from iscsi_target.scsi.task_set import Turn
+from iscsi_target.scsi.thresholds import ThresholdWatch
 from iscsi_target.scsi.timeline import Entry
 from iscsi_target.wire.layout import LayoutError
 
@@ -103,6 +104,7 @@ class LogicalUnit:
         self._tasks = OpenTasks()
         self._chronicle = Chronicle(device)
         self._sanitizer = Sanitizer(name, device)
+        self._thresholds = ThresholdWatch(device, self.nexuses)
         self._saving = False
         self._outbox: list[UnitAction] = []
         self._endings = Endings(device, self.nexuses, self._tasks, self._chronicle, self._outbox)
@@ -147,6 +149,16 @@ class LogicalUnit:
         """
         self.device.geometry = self.device.geometry._replace(length_blocks=length_blocks)
         self.nexuses.establish(AttentionCode.CAPACITY_DATA_HAS_CHANGED)
+
+    def provisioned(self, *, used_bytes: int, available_bytes: int) -> None:
+        """Takes in how much the unit has allocated, and how much it can still allocate; it has resources.
+
+        Source: SBC3r36 4.7.3.7
+        """
+        resources = self.device.statistics.resources
+        assert resources is not None
+        resources.used, resources.available = resources.sets(used_bytes), resources.sets(available_bytes)
+        self._thresholds.look()
 
     # Inputs
 
@@ -273,6 +285,8 @@ class LogicalUnit:
                     raise AssertionError(f"{entry.phase} cannot go on by itself")
         if self.device.sanitization is not None:
             self._sanitize()
+        if self.device.statistics.resources is not None:
+            self._thresholds.look()  # a MODE SELECT may have changed them
         actions = self._outbox.copy()
         self._outbox.clear()
         return actions

@@ -29,7 +29,9 @@ from iscsi_target.scsi.task import UnitState
 from iscsi_target.server.control import Control
 from iscsi_target.server.driver import Driver
 from iscsi_target.server.listener import Listener, bind
+from iscsi_target.server.pools import Pools
 from iscsi_target.server.units import (
+    Home,
     OpenUnit,
     all_ports,
     become,
@@ -37,6 +39,7 @@ from iscsi_target.server.units import (
     open_unit,
     personality_of,
     ports_of,
+    tell_room,
 )
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.medium import worker_threads
@@ -144,11 +147,13 @@ class Server:
 
     async def _start(self) -> None:
         self._executor = worker_threads()
+        self._pools = Pools(self._tell_room)
         self._cleanup.callback(self._executor.shutdown)
         trace = await self._open_trace()
         self._state = await self._blocking(StateFile.open, self.configuration.state / STATE_FILE)
         self._cleanup.push_async_callback(self._blocking, self._state.close)
         self._cleanup.push_async_callback(self._close_units, self._units)
+        self._pools.prepare(self.configuration.pools)
         await self._open_units(self.configuration, self.configuration.units, self._units)
         self._cleanup.callback(self._close_listeners)
         self._listeners = await self._bind(self.configuration, self._inherited)
@@ -212,8 +217,13 @@ class Server:
             ports_to_unit = ports_of(configuration, unit.name, self._port_identifiers)
             former = self._former.get(unit.name)
             opened[unit.name] = await self._blocking(
-                open_unit, unit, self._state, ports_to_unit, self._executor, former
+                open_unit, unit, Home(self._state, self._executor, self._pools), ports_to_unit, former
             )
+
+    def _tell_room(self, pool: str) -> None:
+        for opened in self._units.values():
+            if opened.configured.pool == pool:
+                tell_room(opened, self._pools)
 
     async def _bind(self, configuration: Configuration, inherited: "Sequence[InheritedSocket]" = ()) -> Listeners:
         """Returns listeners for all portals that have none yet."""
@@ -268,6 +278,7 @@ class Server:
                 personality_of(unit)
             fresh = [unit for unit in configuration.units if unit.name not in self._units]
             opened: dict[str, OpenUnit] = {}
+            self._pools.prepare(configuration.pools)
             try:
                 await self._open_units(configuration, fresh, opened)
                 await self._grow(configuration)
@@ -324,6 +335,7 @@ class Server:
 
     def _reconfigure(self, configuration: Configuration) -> None:
         self.configuration = configuration
+        self._pools.adopt(configuration.pools)
         for name, opened in self._units.items():
             opened.device.ports = ports_of(configuration, name, self._port_identifiers)
         self._driver.media = {name: opened.medium for name, opened in self._units.items()}

@@ -17,7 +17,7 @@ from iscsi_target.scsi.personality import STRICT
 from iscsi_target.scsi.reservations import Reservations
 from iscsi_target.scsi.sanitization import Method, Sanitization
 from iscsi_target.scsi.task import UnitState
-from iscsi_target.server.units import all_ports, become, can_become, open_unit, ports_of
+from iscsi_target.server.units import Home, all_ports, become, can_become, open_unit, ports_of
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.state import StateFile
 
@@ -41,7 +41,7 @@ def opened(state):
     with ThreadPoolExecutor(1) as executor:
 
         def open_one(unit):
-            found = open_unit(unit, state, {}, executor)
+            found = open_unit(unit, Home(state, executor), {})
             media.append(found.medium)
             return found
 
