@@ -150,6 +150,28 @@ class LogicalUnit:
         self.device.geometry = self.device.geometry._replace(length_blocks=length_blocks)
         self.nexuses.establish(AttentionCode.CAPACITY_DATA_HAS_CHANGED)
 
+    def unload(self) -> list[UnitAction]:
+        """Takes in that an operator removes the medium, whoever prevents that; what is at it already goes on.
+
+        One that an initiator has ejected is removed for good by that: nothing that was meant for it is left.
+
+        Source: SBC3r36 4.9
+        """
+        if self.device.loaded:
+            self.device.statistics.unloads += 1
+            self.device.loaded = False
+            self.device.preventing.clear()
+        self._endings.unload()
+        return self._run()
+
+    def load(self) -> None:
+        """Takes in that a medium was loaded that may be another one, and says so to every attached nexus.
+
+        Source: SBC3r36 4.9
+        """
+        self.device.loaded, self.device.stopped = True, False
+        self.nexuses.establish(AttentionCode.MEDIUM_MAY_HAVE_CHANGED)
+
     def provisioned(self, *, used_bytes: int, available_bytes: int) -> None:
         """Takes in how much the unit has allocated, and how much it can still allocate; it has resources.
 

@@ -234,6 +234,10 @@ class Driver:
             del self._orders[number]
         return entry
 
+    def unload(self, unit: str) -> None:
+        """Tells the machine that an operator removes the medium of a unit."""
+        self._input(None, self._target.unload, unit)
+
     def _settle(self, number: int, entry: Entry) -> None:
         over = self._orders.get(number)  # none when nobody waits any more
         if over is not None and not over.done():

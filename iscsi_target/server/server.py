@@ -26,9 +26,10 @@ from iscsi_target.config.values import WILDCARDS, ConfigError, Configuration, Po
 from iscsi_target.scsi.nexus import TargetPort
 from iscsi_target.scsi.operations import Flush, MediumError
 from iscsi_target.scsi.task import UnitState
-from iscsi_target.server.control import Control
+from iscsi_target.server.control import Control, Served
 from iscsi_target.server.driver import Driver
 from iscsi_target.server.listener import Listener, bind
+from iscsi_target.server.media_changer import MediaChanger
 from iscsi_target.server.pools import Pools
 from iscsi_target.server.units import (
     Home,
@@ -152,6 +153,7 @@ class Server:
         trace = await self._open_trace()
         self._state = await self._blocking(StateFile.open, self.configuration.state / STATE_FILE)
         self._cleanup.push_async_callback(self._blocking, self._state.close)
+        self._home = Home(self._state, self._executor, self._pools)
         self._cleanup.push_async_callback(self._close_units, self._units)
         self._pools.prepare(self.configuration.pools)
         await self._open_units(self.configuration, self.configuration.units, self._units)
@@ -170,12 +172,12 @@ class Server:
 
     async def _open_control(self, tasks: asyncio.TaskGroup) -> None:
         """Opens the control socket; a file system that has no sockets is no reason not to serve."""
+        changer = MediaChanger(self._home, self._driver, self._units, self._changing)
         control = Control(
             self.configuration.state,
             self._driver,
-            self._units,
+            Served(self._units, self._opening, changer),
             tasks,
-            self._opening,
         )
         self._cleanup.callback(control.close)
         try:
@@ -216,9 +218,7 @@ class Server:
         for unit in units:
             ports_to_unit = ports_of(configuration, unit.name, self._port_identifiers)
             former = self._former.get(unit.name)
-            opened[unit.name] = await self._blocking(
-                open_unit, unit, Home(self._state, self._executor, self._pools), ports_to_unit, former
-            )
+            opened[unit.name] = await self._blocking(open_unit, unit, self._home, ports_to_unit, former)
 
     def _tell_room(self, pool: str) -> None:
         for opened in self._units.values():
@@ -295,7 +295,7 @@ class Server:
         for unit in configuration.units:
             had = self._units.get(unit.name)
             if had is not None and can_become(had.configured, unit):
-                await self._blocking(had.medium.grow, unit.size_bytes)
+                await self._blocking(had.medium.grow, None if had.changed_medium else unit.size_bytes)
 
     async def _switch(self, configuration: Configuration, bound: Listeners) -> None:
         """Changes over to a configuration whose new units and portals are open."""

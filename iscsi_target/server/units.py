@@ -62,6 +62,7 @@ class OpenUnit(NamedTuple):
 
     place   the real path of its file or device, or empty
     room    what it has of a pool, or None
+    changed_medium   True when an operator has put in another medium than the configured one
     """
 
     configured: Unit
@@ -70,6 +71,23 @@ class OpenUnit(NamedTuple):
     medium: Medium
     place: str
     room: PooledStore | None = None
+    changed_medium: bool = False
+
+    def with_medium(self, new: "NewMedium") -> "OpenUnit":
+        """Returns the unit with a medium that was put in, which its Medium has already."""
+        self.device.geometry = new.geometry
+        self.device.features = self.device.features._replace(read_only=new.read_only)
+        return self._replace(place=new.place, room=new.room, changed_medium=True)
+
+
+class NewMedium(NamedTuple):
+    """A medium that can be put into a unit."""
+
+    backend: Backend
+    room: PooledStore | None
+    place: str
+    geometry: Geometry
+    read_only: bool
 
 
 def open_unit(
@@ -118,6 +136,31 @@ def open_unit(
         device.statistics.resources = Resources.of(unit.block_length_bytes, max(room.size_bytes, room.pool.size_bytes))
         tell_room(opened, home.pools)
     return opened
+
+
+def open_medium(opened: OpenUnit, path: Path, home: Home) -> NewMedium:
+    """Opens a file or device, which has to be there, to be put into an open unit; may block.
+
+    raises   StorageError, ConfigError when the unit has it already, or cannot have it
+    """
+    where, place = f"unit {opened.configured.name}", os.path.realpath(path)
+    if place == opened.place:
+        raise ConfigError(where, f"{path} is its medium already", remedy="load it")
+    backing = Backing.DEVICE if path.is_block_device() else Backing.FILE
+    unit = opened.configured._replace(backing=backing, path=path, size_bytes=None)
+    if unit.pool is not None and backing is Backing.DEVICE:
+        raise ConfigError(where, f"{path} is a device, which cannot be in a pool", remedy="take a file")
+    backend, room = _pooled(unit, home.pools, open_backend(unit, home.state.directory, _nothing))
+    try:
+        geometry = _geometry(unit, backend.size_bytes)
+    except ConfigError:
+        backend.close()
+        raise
+    return NewMedium(backend, room, place, geometry, unit.read_only or backend.read_only)
+
+
+def _nothing() -> None:
+    """Nothing is created, as no size is given."""
 
 
 def tell_room(opened: OpenUnit, pools: Pools) -> None:

@@ -89,7 +89,7 @@ class Medium:
 
     @property
     def size_bytes(self) -> int:
-        """The length of the medium; only `grow` changes it."""
+        """The length of the medium; only `grow` and `exchange` change it."""
         return self._backend.size_bytes
 
     def grow(self, size_bytes: int | None) -> int:
@@ -139,6 +139,18 @@ class Medium:
 
         self.submit(operation, done)
         return await finished
+
+    async def settled(self) -> None:
+        """Returns when no operation is under way; the caller sees to it that this comes to be."""
+        while self._open:
+            await self._idle.wait()
+
+    def exchange(self, backend: Backend) -> Backend:
+        """Goes on with another backend, owned from now on, when no operation is under way; returns the former one."""
+        assert not self._open
+        assert not self._closed
+        former, self._backend, self._attempt = self._backend, backend, backend.attempt
+        return former
 
     async def close(self) -> None:
         """Waits for the operations under way and closes the backend; what comes after is answered with GONE.

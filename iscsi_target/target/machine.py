@@ -182,6 +182,12 @@ class Target:
         self._dispatcher.operate(number, self._units[order.unit], order)
         return self._take_actions()
 
+    def unload(self, unit: str, now: float) -> list[Action]:
+        """Takes in that an operator removes the medium of a unit, as `LogicalUnit.unload`."""
+        self._dispatcher.now = now
+        self._dispatcher.execute(self._units[unit], self._units[unit].unload())
+        return self._take_actions()
+
     def elapsed(self, now: float) -> list[Action]:
         """Takes in that time has passed: pings and cuts what is due, and lets units go on that have rested."""
         self._dispatcher.now = now
