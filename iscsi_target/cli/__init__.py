@@ -1,4 +1,4 @@
-"""The command line: `iscsi-target serve`, `check`, `reservations` and `paths`.
+"""The command line: `iscsi-target serve`, `check`, `reservations`, `paths` and `media`.
 
 What a person did wrong ends in one line on standard error and exit status 2, never in a traceback. Each command is a
 module of its own, imported only when it is the one to run.
@@ -52,6 +52,21 @@ exit status:
 """
 
 
+MEDIA_EXAMPLES = """\
+examples:
+  iscsi-target media show cd0
+      what the medium is, whether it is loaded, and who prevents its removal
+  iscsi-target media eject cd0
+      takes it out; initiators that prevent that are asked to let go
+  iscsi-target media insert cd0 other.img
+      puts in another one, which initiators are told of
+
+The server must run; it is asked by the socket `control` in its state directory.
+
+exit status: as of `iscsi-target reservations`
+"""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command that the arguments name and returns the exit status.
 
@@ -82,6 +97,8 @@ def _run(given: argparse.Namespace) -> int:
             return _reservations(given)
         if given.command == "paths":
             return _paths(given)
+        if given.command == "media":
+            return _media(given)
         from iscsi_target.cli.serve import Options, run
 
         return run(
@@ -127,6 +144,22 @@ def _paths(given: argparse.Namespace) -> int:
     return run(Options(given.verb, given.unit, given.state, given.configuration, given.json, group, access))
 
 
+def _media(given: argparse.Namespace) -> int:
+    from iscsi_target.cli.media import Options, run
+
+    return run(
+        Options(
+            verb=given.verb,
+            unit=given.unit,
+            file=getattr(given, "file", Path()),
+            force=getattr(given, "force", False),
+            state=given.state,
+            configuration=given.configuration,
+            json=given.json,
+        )
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="iscsi-target",
@@ -158,6 +191,14 @@ def _parser() -> argparse.ArgumentParser:
         description="Shows the target port groups that lead to a unit, and lets the operator change their states.",
     )
     _add_path_verbs(paths.add_subparsers(dest="verb", required=True, metavar="VERB"))
+    media = commands.add_parser(
+        "media",
+        help="show or change the medium of a removable unit of a running server",
+        description="Shows and changes the medium of a removable unit of a running server.",
+        epilog=MEDIA_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_media_verbs(media.add_subparsers(dest="verb", required=True, metavar="VERB"))
     return parser
 
 
@@ -174,6 +215,21 @@ VERBS = {
         "remove the registrations with a key",
         "Removes the registrations with a key, and the reservation when one of them holds it."
         " Those who lose a registration are told.",
+    ),
+}
+
+
+MEDIA_VERBS = {
+    "show": ("print what the medium is", "Prints what the medium is, whether it is loaded, and who prevents removal."),
+    "eject": (
+        "take the medium out",
+        "Takes the medium out when all that was written is on it. While initiators prevent that, they are told of the"
+        " request, and it stays in.",
+    ),
+    "load": ("put the medium in again", "Puts the medium in again that was ejected."),
+    "insert": (
+        "put another medium in",
+        "Puts another medium into a unit whose medium is ejected. It stays until the server ends.",
     ),
 }
 
@@ -237,7 +293,18 @@ def _add_path_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
 
 
+def _add_media_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    for name, (short, long) in MEDIA_VERBS.items():
+        verb = verbs.add_parser(name, help=short, description=long)
+        _add_unit(verb)
+        if name == "eject":
+            verb.add_argument("--force", action="store_true", help="also while initiators prevent removal")
+        if name == "insert":
+            verb.add_argument("file", type=Path, metavar="FILE", help="image, or block device, of the medium")
+
+
 def _add_unit(verb: argparse.ArgumentParser) -> None:
+    """Adds what names a unit of a running server."""
     verb.add_argument("unit", metavar="UNIT", help="name of the unit in the configuration; without any: disk0")
     place = verb.add_mutually_exclusive_group()
     place.add_argument("--state", type=Path, metavar="DIR", help="state directory of the server; default as serve's")

@@ -14,11 +14,29 @@ from pathlib import Path
 from iscsi_target.config.values import ConfigError, default_state
 from iscsi_target.server.control import SOCKET_NAME
 
+EXIT_UNDECIDED = 3  # nobody knows whether the order was carried out
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
 Answer = dict[str, object]
 
 
 class Unanswered(ConfigError):
     """Says that the server ended before it had told everything; what it was ordered to do may be done or not."""
+
+
+def server_state(state: Path | None, configuration: Path | None) -> Path:
+    """Returns the state directory of the server that is meant: the one that is named, or a file's, or the default.
+
+    raises    ConfigError when the file does not tell
+    """
+    if state is not None or configuration is None:
+        return state or default_state()
+    from iscsi_target.config.checks import state_directory
+
+    try:
+        return state_directory(configuration)
+    except ConfigError as error:
+        raise ConfigError(error.where, error.what, remedy=f"{error.remedy}, or use --state DIR") from error
 
 
 def ask(state: Path, request: Mapping[str, object]) -> Iterator[Answer]:
@@ -86,20 +104,3 @@ def _understood(state: Path, line: bytes) -> Answer:
     if "error" in answer:
         raise ConfigError(f"state {state}", str(answer["error"]), remedy=str(answer.get("remedy", "")))
     return answer
-
-
-def state_of(state: Path | None, configuration: Path | None) -> Path:
-    """Returns the state directory of the server that the command line means.
-
-    state           that it gives, or None
-    configuration   a file that names it, or None
-    raises          ConfigError when the file does not
-    """
-    if state is not None or configuration is None:
-        return state or default_state()
-    from iscsi_target.config.checks import state_directory
-
-    try:
-        return state_directory(configuration)
-    except ConfigError as error:
-        raise ConfigError(error.where, error.what, remedy=f"{error.remedy}, or use --state DIR") from error

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from iscsi_target.cli.control_client import Answer, ask_once, state_of
+from iscsi_target.cli.control_client import Answer, ask_once, server_state
 from iscsi_target.config.values import ConfigError
 
 
@@ -32,7 +32,7 @@ def run(options: Options) -> int:
 
     raises    ConfigError for what is not done
     """
-    answer = ask_once(state_of(options.state, options.configuration), _request(options))
+    answer = ask_once(server_state(options.state, options.configuration), _request(options))
     for line in [json.dumps(answer)] if options.json else _lines(answer):
         print(line)
     return 0

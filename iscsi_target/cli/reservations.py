@@ -19,15 +19,22 @@ from pathlib import Path
 from typing import NamedTuple, assert_never
 
 from iscsi_target.cli import sg_persist_text
-from iscsi_target.cli.control_client import Answer, Unanswered, ask, ask_once, state_of, unanswered
+from iscsi_target.cli.control_client import (
+    EXIT_INTERRUPTED,
+    EXIT_UNDECIDED,
+    Answer,
+    Unanswered,
+    ask,
+    ask_once,
+    server_state,
+    unanswered,
+)
 from iscsi_target.config.values import ConfigError
 from iscsi_target.scsi.nexus import TargetPort
 from iscsi_target.scsi.reservation_pages import CapabilitiesData
 from iscsi_target.scsi.reservation_record import from_record
 from iscsi_target.scsi.reservations import Reservations
 
-EXIT_UNDECIDED = 3  # nobody knows whether the order was carried out
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 ORDERS = ("clear", "preempt")
 
 
@@ -69,7 +76,7 @@ def run(options: Options) -> int:
     raises    ConfigError for what is not done
     """
     try:
-        for line in _lines(options, state_of(options.state, options.configuration)):
+        for line in _lines(options, server_state(options.state, options.configuration)):
             print(line, flush=True)
     except Undecided as error:
         print(f"iscsi-target: {error}", file=sys.stderr)

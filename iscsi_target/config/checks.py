@@ -22,6 +22,7 @@ from iscsi_target.config.tables import (
     Document,
     Key,
     Mistake,
+    PoolTable,
     PortalGroupTable,
     SessionTable,
     TargetTable,
@@ -34,6 +35,7 @@ from iscsi_target.config.values import (
     ConfigError,
     ConfigErrors,
     Configuration,
+    PoolEntry,
     PortalGroup,
     TargetEntry,
     Unit,
@@ -132,12 +134,17 @@ def _configuration(document: Document, state: Path | None) -> Configuration:
         timeouts=_timeouts(session),
         busy_poll_us=document.busy_poll_us(),
         target_port_groups=port_groups.target_port_groups(document),
+        pools=tuple(
+            PoolEntry(name, table.size, table.soft_threshold)
+            for name, table in document.named(PoolTable, "pools").items()
+        ),
     )
     mistakes.extend(_session_mistakes(session))
     mistakes.extend(_name_mistakes(document))
     for unit in units:
         mistakes.extend(_one_backing(unit.name, tables[unit.name]))
         mistakes.extend(_unit_mistakes(unit, directory))
+        mistakes.extend(_pool_mistakes(unit, document.names("pools")))
     mistakes.extend(_shared_files(units))
     mistakes.extend(_shared_identities(units))
     mistakes.extend(_shared_addresses(configuration.portal_groups))
@@ -206,10 +213,11 @@ def _name_mistakes(document: Document) -> Iterator[Mistake]:
         if not _is_tag(name):
             remedy = f"use a number of 0 to {MAX_PORTAL_GROUP_TAG} without leading zeros"
             yield Mistake(("portal_groups", name), "is not a portal group tag", remedy)
-    for name in document.names("units"):
-        if not UNIT_NAME.fullmatch(name):
-            remedy = "use at most 64 letters, digits, dots, hyphens and underscores"
-            yield Mistake(("units", name), "is not a name for a unit", remedy)
+    for key, what in (("units", "unit"), ("pools", "pool")):
+        for name in document.names(key):
+            if not UNIT_NAME.fullmatch(name):
+                remedy = "use at most 64 letters, digits, dots, hyphens and underscores"
+                yield Mistake((key, name), f"is not a name for a {what}", remedy)
 
 
 def _shared_addresses(groups: Iterable[PortalGroup]) -> Iterator[Mistake]:
@@ -266,6 +274,7 @@ def _unit(name: str, table: UnitTable, directory: Path) -> Unit:
         explicit_alua=table.explicit_alua,
         standby_reads=table.standby_reads,
         sanitize_s=table.sanitize_seconds,
+        pool=table.pool,
     )
 
 
@@ -322,6 +331,18 @@ def _missing_file_mistakes(unit: Unit, key: Key, directory: Path) -> Iterator[Mi
         yield Mistake(where, f"{unit.path} does not exist", "name an image, or give a size to create one")
     elif unit.path.parent != directory and not unit.path.parent.is_dir():
         yield Mistake(where, f"{unit.path.parent} is no directory", f"mkdir -p {unit.path.parent}, or correct the path")
+
+
+def _pool_mistakes(unit: Unit, pools: Collection[str]) -> Iterator[Mistake]:
+    where = ("units", unit.name, "pool")
+    if unit.pool is None:
+        return
+    if unit.pool not in pools:
+        yield Mistake(where, f"names the pool {unit.pool!r}, which is not defined", _suggest(unit.pool, pools, "pools"))
+    if not unit.thin:
+        yield Mistake(where, "is of no use with thin = false", "drop one of them")
+    if unit.backing is Backing.DEVICE:
+        yield Mistake(where, "needs a unit that tells what it has allocated", "use a file, or leave pool out")
 
 
 def _one_backing(name: str, table: UnitTable) -> Iterator[Mistake]:

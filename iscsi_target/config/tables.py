@@ -54,6 +54,8 @@ REMEDIES: Mapping[str, str] = {
     "size": 'write bytes, or a text such as "512MiB" or "1GiB"',
     "block_size": "write 512 or 4096",
     "max_outstanding_r2t": "write a number of 1 to 16",
+    "soft_threshold": "write percent of the size, 1 to 99",
+    "pool": 'write pool = "pool0", and define [pools.pool0]',
     "personality": f"write one of {', '.join(PERSONALITIES)}",
 }
 
@@ -179,6 +181,13 @@ class PortalGroupTable(Table):
     advertise: list[PortalAddress] = []
 
 
+class PoolTable(Table):
+    """`[pools.NAME]`."""
+
+    size: Size
+    soft_threshold: int | None = Field(default=None, ge=1, le=99)
+
+
 class UnitTable(Table):
     """`[units.NAME]`."""
 
@@ -202,6 +211,7 @@ class UnitTable(Table):
     explicit_alua: bool = True
     standby_reads: bool = False
     sanitize_seconds: float = Field(default=0.0, ge=0, le=86400)
+    pool: str | None = None
 
 
 class AccountTable(Table):
@@ -252,6 +262,7 @@ class SessionTable(Table):
 
 KEYS: Mapping[str, str] = {
     "state": 'write state = "/var/lib/iscsi-target"',
+    "pools": "write [pools.NAME]",
     "units": "write [units.NAME]",
     "portal_groups": "write [portal_groups.TAG]",
     "target_port_groups": "write [target_port_groups.NUMBER]",

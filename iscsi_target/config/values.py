@@ -81,6 +81,19 @@ class PortalGroup(NamedTuple):
     advertise: tuple[Address, ...] = ()
 
 
+class PoolEntry(NamedTuple):
+    """A pool: room that several thin units share.
+
+    size_bytes      what all of them together may allocate
+    soft_threshold  percent of that, 1..99, of which initiators and operator are told; None: of nothing
+    Source: SBC3r36 4.7.3
+    """
+
+    name: str
+    size_bytes: int
+    soft_threshold: int | None = None
+
+
 class Unit(NamedTuple):
     """A logical unit.
 
@@ -98,6 +111,7 @@ class Unit(NamedTuple):
     explicit_alua           whether SET TARGET PORT GROUPS may change states, where there are target port groups
     standby_reads           whether what only reads is processed through a target port group in standby
     sanitize_s              how long a sanitize operation lasts at least, in seconds, so that a laboratory can see it
+    pool                    the name of the pool that it allocates from, or None
     Source: SPC4r37 6.6.2, SBC3r36 6.5.2
     """
 
@@ -121,6 +135,7 @@ class Unit(NamedTuple):
     explicit_alua: bool = True
     standby_reads: bool = False
     sanitize_s: float = 0.0
+    pool: str | None = None
 
 
 class TargetEntry(NamedTuple):
@@ -175,6 +190,7 @@ class Configuration(NamedTuple):
     timeouts: Timeouts = Timeouts()
     busy_poll_us: int = 0
     target_port_groups: tuple[TargetPortGroup, ...] = ()
+    pools: tuple[PoolEntry, ...] = ()
 
     def listening_at(self, *addresses: Address) -> "Configuration":
         """Returns the configuration with other addresses for its first portal group, and no advertised ones."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from iscsi_target.scsi.status import Status
 
+CODE_BITS = 16  # of a condition; above them is its INFORMATION, when it has some
 MAX_PENDING = 20  # more than there are codes in the table, so that only an odd caller can reach it
 
 
@@ -36,9 +37,11 @@ class AttentionCode(IntEnum):
     PREVIOUS_TASK_SET_FULL_STATUS = 0x2C08
     PREVIOUS_RESERVATION_CONFLICT_STATUS = 0x2C09
     COMMANDS_CLEARED_BY_ANOTHER_INITIATOR = 0x2F00
+    THIN_PROVISIONING_SOFT_THRESHOLD_REACHED = 0x3807
     INQUIRY_DATA_HAS_CHANGED = 0x3F03
     DEVICE_IDENTIFIER_CHANGED = 0x3F05
     REPORTED_LUNS_DATA_HAS_CHANGED = 0x3F0E
+    OPERATOR_MEDIUM_REMOVAL_REQUEST = 0x5A01
 
 
 # What a nexus is told of a command that was not even begun, when UA_INTLCK_CTRL wants it. Source: SPC4r37 7.5.8
@@ -56,6 +59,14 @@ _PRECEDENCE: dict[int, int] = {
     AttentionCode.BUS_DEVICE_RESET_FUNCTION_OCCURRED: 2,
     AttentionCode.I_T_NEXUS_LOSS_OCCURRED: 1,
 }
+
+
+def with_information(code: int, information: int) -> int:
+    """Returns a condition that has something to say in INFORMATION: it stands above the 16 bits of the code.
+
+    Source: SPC4r37 4.5.3
+    """
+    return information << CODE_BITS | code
 
 
 def precedes_reservation_conflict(code: int) -> bool:
@@ -87,7 +98,7 @@ class Attentions(NamedTuple):
         everything of lower precedence, since the initiator has to look at everything anew, and adds nothing to one of
         its own precedence or higher. When MAX_PENDING are there, one more turns all into the one that stands for any.
 
-        code   ASC << 8 | ASCQ
+        code   ASC << 8 | ASCQ, or with INFORMATION
         Source: SAM5r21 5.14
         """
         if code in self.pending:

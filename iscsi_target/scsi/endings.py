@@ -31,7 +31,7 @@ from iscsi_target.scsi.open_task import (
 )
 from iscsi_target.scsi.open_tasks import OpenTasks
 from iscsi_target.scsi.reservation_request import Transition
-from iscsi_target.scsi.status import SanitizeInProgress, Status, StatusError
+from iscsi_target.scsi.status import MediumNotPresent, SanitizeInProgress, Status, StatusError
 from iscsi_target.scsi.task import Aborted, Completed, Done, Task, UnitAction, Work
 
 QERR_ABORT_ALL = 1  # QERR = 01b
@@ -163,6 +163,17 @@ class Endings:
             if other is not sanitizing and other.fate is Fate.ITS_OWN and not is_left:
                 self._abort(other, Fate.SANITIZED)
 
+    def unload(self) -> None:
+        """Ends every command that needs the medium, which is removed, but those whose operation is at it already.
+
+        None of them may go on at another medium, which may be there before they start.
+        Source: SBC3r36 4.9
+        """
+        for entry in self._tasks.all():
+            is_left = isinstance(entry.phase, Performing | Sanitizing | Saving | Held) or entry.fate is not Fate.ITS_OWN
+            if entry.command.medium_access and not is_left:
+                self._abort(entry, Fate.UNLOADED)
+
     def _abort(self, entry: OpenTask, fate: Fate) -> None:
         if entry.fate is not Fate.SILENCE:
             entry.fate = fate
@@ -187,8 +198,8 @@ class Endings:
         match entry.fate:
             case Fate.TASK_ABORTED:
                 self._outbox.append(Completed(entry.task, Status.TASK_ABORTED, wanted=entry.wanted))
-            case Fate.SANITIZED:
-                error = SanitizeInProgress(0)
+            case Fate.SANITIZED | Fate.UNLOADED:
+                error = SanitizeInProgress(0) if entry.fate is Fate.SANITIZED else MediumNotPresent()
                 sense = self._device.sense_data(error)
                 self._outbox.append(Completed(entry.task, error.status, sense, wanted=entry.wanted))
             case _:

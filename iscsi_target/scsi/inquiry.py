@@ -213,9 +213,18 @@ def _block_device_characteristics(device: Device, nexus: Nexus) -> bytes:
 
 
 def _logical_block_provisioning(device: Device, nexus: Nexus) -> bytes:
-    thin = device.features.thin
+    """Returns what can be given back, and the size of a threshold set, which is zero without thresholds.
+
+    Source: SBC3r36 6.5.4
+    """
+    thin, resources = device.features.thin, device.statistics.resources
     return LogicalBlockProvisioning(
-        lbpu=thin, lbpws=thin, lbpws10=thin, lbprz=thin, provisioning_type=THIN_PROVISIONED if thin else 0
+        threshold_exponent=0 if resources is None else resources.exponent,
+        lbpu=thin,
+        lbpws=thin,
+        lbpws10=thin,
+        lbprz=thin,
+        provisioning_type=THIN_PROVISIONED if thin else 0,
     ).pack()
 
 

@@ -9,13 +9,15 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from iscsi_target.scsi.statistics import Statistics
-from iscsi_target.wire.layout import B2, B6, U8, U16, U32, U64, Bit, Layout
+from iscsi_target.scsi.threshold_pages import AVAILABLE, USED
+from iscsi_target.wire.layout import B2, B6, U8, U16, U24, U32, U64, Bit, Layout
 
 PageKey = tuple[int, int]  # page code, subpage code
 
 SUPPORTED_PAGES: PageKey = (0x00, 0x00)
 ALL_SUBPAGES = 0xFF
 SUPPORTED_SUBPAGES: PageKey = (0x00, ALL_SUBPAGES)
+DEDICATED, NOT_DEDICATED = 0b01, 0b10  # SCOPE: to the unit alone, or to no unit. Source: SBC3r36 6.3.4
 TEMPERATURE_UNKNOWN = 0xFF  # SPC4r37 7.3.8, 7.3.21
 MAX_CYCLES = 0xFFFF_FFFF  # that fit into their parameter
 
@@ -90,6 +92,15 @@ class Cycles(Layout):
     """A count of cycles. Source: SPC4r37 7.3.17.5, 7.3.17.7"""
 
     value: U32 = 0
+
+
+class ResourceCount(Layout):
+    """How many threshold sets there are. Source: SBC3r36 6.3.4"""
+
+    resource_count: U32 = 0
+    _1: B6 = 0
+    scope: B2 = 0
+    _2: U24 = 0
 
 
 class Temperature(Layout):
@@ -173,6 +184,15 @@ def _cycles(statistics: Statistics) -> tuple[Parameter, ...]:
     return tuple(Parameter(code, Cycles(value=min(count, MAX_CYCLES))) for code, count in counted.items())
 
 
+def _provisioning(statistics: Statistics) -> tuple[Parameter, ...]:
+    resources = statistics.resources
+    assert resources is not None
+    return (
+        Parameter(AVAILABLE, ResourceCount(resource_count=resources.available, scope=NOT_DEDICATED)),
+        Parameter(USED, ResourceCount(resource_count=resources.used, scope=DEDICATED)),
+    )
+
+
 PAGES: Mapping[PageKey, LogPage] = {
     (0x02, 0x00): _error_counters("written_bytes", "failed_writes"),
     (0x03, 0x00): _error_counters("read_bytes", "failed_reads"),
@@ -185,13 +205,34 @@ PAGES: Mapping[PageKey, LogPage] = {
 
 RESETTABLE = tuple(name for page in PAGES.values() for name in page.resettable)
 
-_LISTED = sorted([SUPPORTED_PAGES, SUPPORTED_SUBPAGES, *PAGES])
-LISTS: Mapping[PageKey, bytes] = {
-    SUPPORTED_PAGES: b"".join(PageCode(page_code=code).pack() for code, subpage in _LISTED if not subpage),
-    SUPPORTED_SUBPAGES: b"".join(
-        PageAndSubpageCode(page_code=code, subpage_code=subpage).pack() for code, subpage in _LISTED
-    ),
-}
+_PROVISIONED = dict(sorted((*PAGES.items(), ((0x0C, 0x00), LogPage(_provisioning)))))
+
+
+def _lists(pages: Mapping[PageKey, LogPage]) -> Mapping[PageKey, bytes]:
+    listed = sorted([SUPPORTED_PAGES, SUPPORTED_SUBPAGES, *pages])
+    return {
+        SUPPORTED_PAGES: b"".join(PageCode(page_code=code).pack() for code, subpage in listed if not subpage),
+        SUPPORTED_SUBPAGES: b"".join(
+            PageAndSubpageCode(page_code=code, subpage_code=subpage).pack() for code, subpage in listed
+        ),
+    }
+
+
+LISTS = _lists(PAGES)
+_PROVISIONED_LISTS = _lists(_PROVISIONED)
+
+
+def pages_of(statistics: Statistics) -> Mapping[PageKey, LogPage]:
+    """Returns the log pages of a unit; one with thresholds has PAGES and that of logical block provisioning.
+
+    Source: SBC3r36 6.3.4
+    """
+    return PAGES if statistics.resources is None else _PROVISIONED
+
+
+def lists_of(statistics: Statistics) -> Mapping[PageKey, bytes]:
+    """Returns the lists of these pages."""
+    return LISTS if statistics.resources is None else _PROVISIONED_LISTS
 
 
 def framed(key: PageKey, body: bytes) -> bytes:

@@ -90,6 +90,7 @@ from iscsi_target.scsi.task import (
 )
 from iscsi_target.scsi.task_manager import TaskManager
 from iscsi_target.scsi.task_set import Turn
+from iscsi_target.scsi.thresholds import ThresholdWatch
 from iscsi_target.scsi.timeline import Entry
 from iscsi_target.wire.layout import LayoutError
 
@@ -100,6 +101,7 @@ class LogicalUnit:
     name      the unit's name, for whoever executes its actions
     device    what the command handlers work on
     nexuses   who is attached, and the unit attentions of each
+    thresholds   takes in how much a thin unit has allocated
     attempt   has the medium do an operation if that cannot block; BLOCKS when a thread is to do it
     Source: SAM5r21 4.5.19, 8
     """
@@ -112,6 +114,7 @@ class LogicalUnit:
         self._tasks = OpenTasks()
         self._chronicle = Chronicle(device)
         self._sanitizer = Sanitizer(name, device)
+        self.thresholds = ThresholdWatch(device, self.nexuses)
         self._saving = False
         self._outbox: list[UnitAction] = []
         self._endings = Endings(device, self.nexuses, self._tasks, self._chronicle, self._outbox)
@@ -157,6 +160,28 @@ class LogicalUnit:
         """
         self.device.geometry = self.device.geometry._replace(length_blocks=length_blocks)
         self.nexuses.establish(AttentionCode.CAPACITY_DATA_HAS_CHANGED)
+
+    def unload(self) -> list[UnitAction]:
+        """Takes in that an operator removes the medium, whoever prevents that; what is at it already goes on.
+
+        One that an initiator has ejected is removed for good by that: nothing that was meant for it is left.
+
+        Source: SBC3r36 4.9
+        """
+        if self.device.loaded:
+            self.device.statistics.unloads += 1
+            self.device.loaded = False
+            self.device.preventing.clear()
+        self._endings.unload()
+        return self._run()
+
+    def load(self) -> None:
+        """Takes in that a medium was loaded that may be another one, and says so to every attached nexus.
+
+        Source: SBC3r36 4.9
+        """
+        self.device.loaded, self.device.stopped = True, False
+        self.nexuses.establish(AttentionCode.MEDIUM_MAY_HAVE_CHANGED)
 
     # Inputs
 
@@ -302,6 +327,8 @@ class LogicalUnit:
                     raise AssertionError(f"{entry.phase} cannot go on by itself")
         if self.device.sanitization is not None:
             self._sanitize()
+        if self.device.statistics.resources is not None:
+            self.thresholds.look()  # a MODE SELECT may have changed them
         actions = self._outbox.copy()
         self._outbox.clear()
         return actions

@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from iscsi_target.scsi.status import InvalidFieldInParameterList, ParameterListLengthError
+from iscsi_target.scsi.threshold_pages import LogicalBlockProvisioningPage, ReadWriteErrorRecoveryPage
 from iscsi_target.wire.layout import B2, B3, B4, B5, B6, U8, U16, U32, U64, Bit, Layout, LayoutError
 
 PageKey = tuple[int, int]  # page code, subpage code
@@ -209,11 +210,13 @@ class InformationalExceptionsPage(Layout):
     report_count: U32 = 0
 
 
+READ_WRITE_ERROR_RECOVERY: PageKey = (0x01, 0x00)
 DISCONNECT_RECONNECT: PageKey = (0x02, 0x00)
 CACHING: PageKey = (0x08, 0x00)
 CONTROL: PageKey = (0x0A, 0x00)
 CONTROL_EXTENSION: PageKey = (0x0A, 0x01)
 INFORMATIONAL_EXCEPTIONS: PageKey = (0x1C, 0x00)
+LOGICAL_BLOCK_PROVISIONING: PageKey = (0x1C, 0x02)
 
 DEFAULTS: Mapping[PageKey, Layout] = {  # in the order in which MODE SENSE returns them
     DISCONNECT_RECONNECT: DisconnectReconnectPage.of_defaults(),
@@ -221,6 +224,12 @@ DEFAULTS: Mapping[PageKey, Layout] = {  # in the order in which MODE SENSE retur
     CONTROL: ControlPage.of_defaults(),
     CONTROL_EXTENSION: ControlExtensionPage.of_defaults(),
     INFORMATIONAL_EXCEPTIONS: InformationalExceptionsPage.of_defaults(),
+}
+
+THRESHOLD_DEFAULTS: Mapping[PageKey, Layout] = {  # of a unit with provisioning thresholds
+    READ_WRITE_ERROR_RECOVERY: ReadWriteErrorRecoveryPage.of_defaults(),
+    **DEFAULTS,
+    LOGICAL_BLOCK_PROVISIONING: LogicalBlockProvisioningPage.of_defaults(),
 }
 
 CHANGEABLE_FIELDS: Mapping[PageKey, Mapping[str, int]] = {  # with all ones; a page that has some can be saved
@@ -235,6 +244,13 @@ CHANGEABLE_FIELDS: Mapping[PageKey, Mapping[str, int]] = {  # with all ones; a p
         "tas": 1,
         "ua_intlck_ctrl": 3,
     },
+    READ_WRITE_ERROR_RECOVERY: {"lbpere": 1},
+    LOGICAL_BLOCK_PROVISIONING: {
+        "available_enabled": 1,
+        "available_threshold_count": 0xFFFF_FFFF,
+        "used_enabled": 1,
+        "used_threshold_count": 0xFFFF_FFFF,
+    },
 }
 
 HEADER_FIELDS = frozenset((*PageHeader.fields, *SubpageHeader.fields))
@@ -246,7 +262,7 @@ def _changeable(key: PageKey, page: Layout) -> Layout:
     return page.replace(**(zeros | dict(CHANGEABLE_FIELDS.get(key, {}))))
 
 
-CHANGEABLE: Mapping[PageKey, Layout] = {key: _changeable(key, page) for key, page in DEFAULTS.items()}
+CHANGEABLE: Mapping[PageKey, Layout] = {key: _changeable(key, page) for key, page in THRESHOLD_DEFAULTS.items()}
 
 
 class ModePages(NamedTuple):
@@ -254,19 +270,22 @@ class ModePages(NamedTuple):
 
     current   what holds now
     stored    what holds again after a reset or a restart
+    defaults  what holds when nothing else was ever said; its pages are those that the unit has
     Source: SPC4r37 7.5, SBC3r36 6.4
     """
 
     current: Mapping[PageKey, Layout] = DEFAULTS
     stored: Mapping[PageKey, Layout] = DEFAULTS
+    defaults: Mapping[PageKey, Layout] = DEFAULTS
 
     @classmethod
-    def restore(cls, saved: Mapping[PageKey, bytes]) -> "ModePages":
+    def restore(cls, saved: Mapping[PageKey, bytes], defaults: Mapping[PageKey, Layout] = DEFAULTS) -> "ModePages":
         """Returns the mode pages of a unit with these saved pages; a page that is not valid has its default.
 
-        saved   as in `saved`, from the state file
+        saved      as in `saved`, from the state file
+        defaults   as declared above
         """
-        pages = cls()
+        pages = cls(defaults, defaults, defaults)
         for content in saved.values():
             try:
                 pages = pages.select(content, offset=0)
@@ -277,7 +296,7 @@ class ModePages(NamedTuple):
     @property
     def saved(self) -> dict[PageKey, bytes]:
         """The pages that have saved values, for the state file: key -> whole page."""
-        return {key: self.stored[key].pack() for key in CHANGEABLE_FIELDS}
+        return {key: self.stored[key].pack() for key in CHANGEABLE_FIELDS if key in self.stored}
 
     @property
     def write_cache(self) -> bool:
@@ -339,6 +358,22 @@ class ModePages(NamedTuple):
         return self._control.ua_intlck_ctrl == REFUSALS_TOO
 
     @property
+    def thresholds(self) -> LogicalBlockProvisioningPage | None:
+        """The thresholds of which somebody wants to be told, or None (LBPERE). Source: SBC3r36 6.4.7, 6.4.9"""
+        recovery, page = self.current.get(READ_WRITE_ERROR_RECOVERY), self.current.get(LOGICAL_BLOCK_PROVISIONING)
+        wanted = isinstance(recovery, ReadWriteErrorRecoveryPage) and recovery.lbpere
+        return page if wanted and isinstance(page, LogicalBlockProvisioningPage) else None
+
+    def supports(self, page_code: int) -> bool:
+        """Returns True when the page code means some page, so that only the subpage code can be wrong."""
+        return page_code == ALL_PAGES or any(page_code == code for code, _ in self.defaults)
+
+    def redefined(self, key: PageKey, default: Layout) -> "ModePages":
+        """Returns the mode pages with another default of a page, which holds wherever the old one did."""
+        old = self.defaults[key]
+        return ModePages(*({**pages, key: default} if pages[key] == old else pages for pages in self))
+
+    @property
     def _caching(self) -> CachingPage:
         page = self.current[CACHING]
         assert isinstance(page, CachingPage)
@@ -361,8 +396,8 @@ class ModePages(NamedTuple):
         """
         pages = {
             PageControl.CURRENT: self.current,
-            PageControl.CHANGEABLE: CHANGEABLE,
-            PageControl.DEFAULT: DEFAULTS,
+            PageControl.CHANGEABLE: {key: CHANGEABLE[key] for key in self.defaults},
+            PageControl.DEFAULT: self.defaults,
             PageControl.SAVED: self.stored,
         }[page_control]
         wanted = [page.pack() for key, page in pages.items() if _matches(key, page_code, subpage_code)]
@@ -380,7 +415,7 @@ class ModePages(NamedTuple):
         current = dict(self.current)
         position = 0
         while position < len(pages):
-            key = _page_key(pages, position, offset)
+            key = _page_key(self.defaults, pages, position, offset)
             current[key] = _parse(key, current[key], pages[position:], offset + position)
             position += current[key].size
         return self._replace(current=current)
@@ -400,11 +435,6 @@ class ModePages(NamedTuple):
         return self._replace(current=self.stored)
 
 
-def supports(page_code: int) -> bool:
-    """Returns True when the page code means some page, so that only the subpage code can be wrong."""
-    return page_code == ALL_PAGES or any(page_code == code for code, _ in DEFAULTS)
-
-
 def _matches(key: PageKey, page_code: int, subpage_code: int) -> bool:
     """Returns True for a page that is asked for; all pages come without subpages or with all of them.
 
@@ -416,8 +446,8 @@ def _matches(key: PageKey, page_code: int, subpage_code: int) -> bool:
     return page_code == code and subpage_code in (subcode, ALL_SUBPAGES)
 
 
-def _page_key(pages: bytes, position: int, offset: int) -> PageKey:
-    """Returns which page starts at position; its header is whole and its length right."""
+def _page_key(known: Mapping[PageKey, Layout], pages: bytes, position: int, offset: int) -> PageKey:
+    """Returns which of the known pages starts at position; its header is whole and its length right."""
     try:
         header = PageHeader.unpack(pages, position)
         subpage = SubpageHeader.unpack(pages, position) if header.spf else None
@@ -425,10 +455,10 @@ def _page_key(pages: bytes, position: int, offset: int) -> PageKey:
         raise ParameterListLengthError from None
     key = (header.page_code, subpage.subpage_code if subpage else 0)
     at = offset + position
-    if key not in DEFAULTS or (subpage and not key[1]):
+    if key not in known or (subpage and not key[1]):
         raise InvalidFieldInParameterList(at, PageHeader.location("page_code").bit)
     layout, length = (SubpageHeader, subpage.page_length) if subpage else (PageHeader, header.page_length)
-    if length != DEFAULTS[key].size - layout.size:
+    if length != known[key].size - layout.size:
         raise InvalidFieldInParameterList(at + layout.location("page_length").byte)
     return key
 

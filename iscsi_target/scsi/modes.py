@@ -5,7 +5,7 @@ from typing import TypeVar
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.cdb import ModeSelect6, ModeSelect10, ModeSense6, ModeSense10
 from iscsi_target.scsi.device import Device, Geometry
-from iscsi_target.scsi.mode_pages import ModePages, PageControl, supports
+from iscsi_target.scsi.mode_pages import ModePages, PageControl
 from iscsi_target.scsi.operations import Flush
 from iscsi_target.scsi.pages import LongBlockDescriptor, ModeHeader6, ModeHeader10, ShortBlockDescriptor
 from iscsi_target.scsi.status import InvalidFieldInCdb, InvalidFieldInParameterList, ParameterListLengthError
@@ -65,7 +65,7 @@ def is_write_protected(device: Device) -> bool:
 def _pages(device: Device, cdb: ModeSense6 | ModeSense10) -> bytes:
     pages = device.modes.sense(PageControl(cdb.page_control), cdb.page_code, cdb.subpage_code)
     if pages is None:
-        raise InvalidFieldInCdb(type(cdb), "subpage_code" if supports(cdb.page_code) else "page_code")
+        raise InvalidFieldInCdb(type(cdb), "subpage_code" if device.modes.supports(cdb.page_code) else "page_code")
     return pages
 
 

@@ -19,6 +19,7 @@ class Fate(Enum):
     ITS_OWN = "as its command comes out"
     TASK_ABORTED = "TASK ABORTED status"
     SANITIZED = "CHECK CONDITION, as a sanitize operation has begun"
+    UNLOADED = "CHECK CONDITION, as the medium was removed"
     SILENCE = "no status"
 
 

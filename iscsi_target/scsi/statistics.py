@@ -22,6 +22,7 @@ from iscsi_target.scsi.operations import (
     WriteSame,
     extents,
 )
+from iscsi_target.scsi.resources import Resources
 
 
 @dataclass(slots=True)
@@ -34,6 +35,7 @@ class Statistics:
     write_hits               writes that were over when the page cache had them
     flushes                  orders to bring what is cached to the medium
     stops, unloads           of the unit and of its medium; nothing sets them back
+    resources                what is no counter: the room of a unit with provisioning thresholds, or None
     """
 
     read_bytes: int = 0
@@ -48,6 +50,7 @@ class Statistics:
     flushes: int = 0
     stops: int = 0
     unloads: int = 0
+    resources: Resources | None = None
 
     def reset(self, names: Iterable[str]) -> None:
         """Sets counters to zero, as LOG SELECT and a reset of the unit do.

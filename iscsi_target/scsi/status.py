@@ -477,10 +477,11 @@ class Miscompare(CheckCondition):
 
 
 class UnitAttention(CheckCondition):
-    """A unit attention condition pre-empts the command: key 6 with the condition's code.
+    """A unit attention condition pre-empts the command: key 6, its code, and its INFORMATION if it has some.
 
     Source: SAM5r21 5.14
     """
 
-    def __init__(self, code: int) -> None:
-        super().__init__(Sense(SenseKey.UNIT_ATTENTION, code))
+    def __init__(self, condition: int) -> None:
+        information, code = divmod(condition, 1 << 16)
+        super().__init__(Sense(SenseKey.UNIT_ATTENTION, code, information=information or None))

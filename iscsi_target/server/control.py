@@ -20,6 +20,11 @@ of a unit and KEY a reservation key in hexadecimal as a text:
     {"request": "preempt_and_abort", "unit": UNIT, "key": KEY}   likewise, when all aborted commands are over
     {"request": "paths", "unit": UNIT}              the target port groups that lead to it, and their states
     {"request": "set_path", "unit": UNIT, "group": NUMBER, "state": STATE}   the same, when the change has begun
+    {"request": "media", "unit": UNIT}              the medium: what it is, whether it is loaded, who prevents removal
+    {"request": "eject", "unit": UNIT}              likewise, of when it is out; an error while removal is prevented
+    {"request": "eject_by_force", "unit": UNIT}     likewise, whoever prevents it
+    {"request": "load", "unit": UNIT}               likewise, of when it is in again
+    {"request": "insert", "unit": UNIT, "file": PATH}            likewise, of the medium with that absolute path
 
 Nobody who connects can hold up the server or make it grow: there is a limit to clients, to the length of a request, to
 the time it takes to come and the answer to be read, and to what waits for one who watches. Who watches may read as
@@ -40,6 +45,7 @@ import stat
 from collections import deque
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.nexus import Nexus
@@ -52,6 +58,8 @@ from iscsi_target.scsi.rules import Rule
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.timeline import Entry, entry_record
 from iscsi_target.server.driver import Driver
+from iscsi_target.server.media_changer import MediaChanger
+from iscsi_target.server.refused import Refused
 from iscsi_target.server.units import OpenUnit
 from iscsi_target.storage.faults import StorageError, refusal
 from iscsi_target.target import Order, ReservationNoted
@@ -71,18 +79,23 @@ ORDERS = {
     "preempt": OutAction.PREEMPT,
     "preempt_and_abort": OutAction.PREEMPT_AND_ABORT,
 }
-REQUESTS = ("units", "reservations", "log", "watch", "paths", "set_path", *ORDERS)
+CHANGES = ("eject", "eject_by_force", "load", "insert")
+REQUESTS = ("units", "reservations", "log", "watch", *ORDERS, "paths", "set_path", "media", *CHANGES)
 
 _KEY = re.compile(r"(?:0[xX])?([0-9a-fA-F]{1,16})")
 
 
-class _Refused(Exception):
-    """Says why a request is not carried out, and what to do about it."""
+class Served(NamedTuple):
+    """What can be asked about.
 
-    def __init__(self, what: str, remedy: str) -> None:
-        super().__init__(f"{what}; {remedy}")
-        self.what = what
-        self.remedy = remedy
+    units     the units that are served now, by name; the server changes it
+    opening   the names of units that are between closing and opening; likewise
+    changer   changes their media
+    """
+
+    units: Mapping[str, OpenUnit]
+    opening: Collection[str]
+    changer: MediaChanger
 
 
 class Control:
@@ -90,24 +103,21 @@ class Control:
 
     directory   the state directory, locked by the server
     driver      carries orders out and tells of new entries
-    units       the units that are served now, by name; the server changes it
+    served      what it can be asked about
     tasks       owns the tasks of the clients
-    opening     the names of units that are between closing and opening; the server changes it
     """
 
     def __init__(
         self,
         directory: Path,
         driver: Driver,
-        units: Mapping[str, OpenUnit],
+        served: Served,
         tasks: asyncio.TaskGroup,
-        opening: Collection[str],
     ) -> None:
         self._directory = directory
         self._driver = driver
-        self._units = units
+        self._units, self._opening, self._changer = served
         self._tasks = tasks
-        self._opening = opening
         self._clients: set[asyncio.Task[None]] = set()
         self._descriptor = -1  # of the state directory while the socket is open
         self._server: asyncio.Server | None = None
@@ -149,7 +159,7 @@ class Control:
         if self._server is None:
             writer.transport.abort()
         elif len(self._clients) >= MAX_CLIENTS:
-            refused = _Refused(f"{MAX_CLIENTS} clients are connected", "end one of them, or wait for its order")
+            refused = Refused(f"{MAX_CLIENTS} clients are connected", "end one of them, or wait for its order")
             writer.write(_line(_error(refused)))
             writer.close()
         else:
@@ -172,7 +182,7 @@ class Control:
             request = await client.request()
             if request is not None:
                 await self._carry_out(client, request)
-        except _Refused as refused:
+        except Refused as refused:
             await client.send(_error(refused))
 
     async def _carry_out(self, client: "_Client", request: Record) -> None:
@@ -181,7 +191,7 @@ class Control:
             await client.send({"units": list(self._units)})
             return
         if wanted not in REQUESTS:
-            raise _Refused(f"there is no request {wanted!r}", f"ask for one of {', '.join(REQUESTS)}")
+            raise Refused(f"there is no request {wanted!r}", f"ask for one of {', '.join(REQUESTS)}")
         name, opened = self._unit(request)
         if wanted == "reservations":
             await client.send({"unit": name, **_described(opened)})
@@ -193,9 +203,21 @@ class Control:
             if wanted == "set_path":
                 self._set_path(request, name, opened)
             await client.send({"unit": name, "groups": _groups(opened.device)})
+        elif wanted == "media":
+            await client.send(self._changer.described(name))
+        elif wanted in CHANGES:
+            await client.send(await self._change(str(wanted), name, request))
         else:
             key = 0 if wanted == "clear" else _key(request)
             await client.send(await self._order(Order(name, ORDERS[str(wanted)], key), opened))
+
+    async def _change(self, wanted: str, name: str, request: Record) -> Record:
+        """Changes the medium of a unit, which goes on to its end when the client leaves meanwhile."""
+        if wanted == "load":
+            return await self._changer.load(name)
+        if wanted == "insert":
+            return await self._changer.insert(name, _file(request))
+        return await self._changer.eject(name, force=wanted == "eject_by_force")
 
     def _unit(self, request: Record) -> tuple[str, OpenUnit]:
         name = request.get("unit")
@@ -203,7 +225,7 @@ class Control:
             raise _unopened(name)
         if not isinstance(name, str) or name not in self._units:
             served = ", ".join(self._units) or "none"
-            raise _Refused(f"there is no unit {name!r}" if name is not None else "no unit is named", f"units: {served}")
+            raise Refused(f"there is no unit {name!r}" if name is not None else "no unit is named", f"units: {served}")
         return name, self._units[name]
 
     async def _watch(self, client: "_Client", unit: str) -> None:
@@ -224,9 +246,9 @@ class Control:
         number, state = request.get("group"), ENTERABLE.get(str(request.get("state")))
         if not isinstance(number, int) or number not in opened.device.port_groups:
             known = ", ".join(map(str, opened.device.port_groups)) or "none; configure [target_port_groups.NUMBER]"
-            raise _Refused(f"unit {name} has no target port group {number!r}", f"groups: {known}")
+            raise Refused(f"unit {name} has no target port group {number!r}", f"groups: {known}")
         if state is None:
-            raise _Refused(f"{request.get('state')!r} is no state", f"take one of {', '.join(ENTERABLE)}")
+            raise Refused(f"{request.get('state')!r} is no state", f"take one of {', '.join(ENTERABLE)}")
         log.info("unit %s: the operator makes target port group %d %s", name, number, state)
         self._driver.regroup(name, {number: state})
 
@@ -293,7 +315,7 @@ class _Client:
     async def request(self) -> Record | None:
         """Returns the request, None when the client leaves without any.
 
-        raises    _Refused, OSError
+        raises    Refused, OSError
         """
         try:
             async with asyncio.timeout(REQUEST_S):
@@ -301,13 +323,13 @@ class _Client:
         except asyncio.IncompleteReadError:
             return None
         except asyncio.LimitOverrunError:
-            raise _Refused(f"the request has more than {MAX_REQUEST_BYTES} bytes", "send a shorter one") from None
+            raise Refused(f"the request has more than {MAX_REQUEST_BYTES} bytes", "send a shorter one") from None
         try:
             request = json.loads(line)
         except (ValueError, RecursionError):
             request = None
         if not isinstance(request, dict):
-            raise _Refused("the request is not a JSON object", 'send a line such as {"request": "units"}')
+            raise Refused("the request is not a JSON object", 'send a line such as {"request": "units"}')
         return request
 
     async def send(self, *records: Record) -> None:
@@ -389,7 +411,7 @@ def _line(record: Record) -> bytes:
     return json.dumps(record).encode() + b"\n"
 
 
-def _error(refused: _Refused) -> Record:
+def _error(refused: Refused) -> Record:
     return {"error": refused.what, "remedy": refused.remedy}
 
 
@@ -398,8 +420,15 @@ def _key(request: Record) -> int:
     match = _KEY.fullmatch(found) if isinstance(found, str) else None
     key = int(match[1], 16) if match else 0
     if not key:
-        raise _Refused(f"{found!r} is no reservation key", "give 1 to 16 hexadecimal digits that are not all zero")
+        raise Refused(f"{found!r} is no reservation key", "give 1 to 16 hexadecimal digits that are not all zero")
     return key
+
+
+def _file(request: Record) -> str:
+    found = request.get("file")
+    if not isinstance(found, str) or not Path(found).is_absolute() or "\0" in found:
+        raise Refused(f"{found!r} is no absolute path", "name the file or device of the medium")
+    return found
 
 
 def _described(opened: OpenUnit) -> Record:
@@ -451,17 +480,17 @@ def _registration(nexus: Nexus, key: int) -> Record:
     return {**(nexus_record(nexus) or {}), "key": f"{key:#x}"}
 
 
-def _unopened(unit: str) -> _Refused:
-    return _Refused(f"unit {unit} is about to be opened", "try again")
+def _unopened(unit: str) -> Refused:
+    return Refused(f"unit {unit} is about to be opened", "try again")
 
 
-def _failure(order: Order, entry: Entry, *, lost: bool) -> _Refused:
+def _failure(order: Order, entry: Entry, *, lost: bool) -> Refused:
     unknown = entry.explanation.rule is Rule.KEY_UNKNOWN
     if unknown and lost:
         what = f"unit {order.unit}: the stored reservations are lost, and nobody knows the keys, so nothing is changed"
-        return _Refused(what, f"`iscsi-target reservations clear {order.unit}` ends that")
+        return Refused(what, f"`iscsi-target reservations clear {order.unit}` ends that")
     if unknown:
         what = f"unit {order.unit}: no nexus is registered with the key {order.key:#x}, so nothing is changed"
-        return _Refused(what, f"`iscsi-target reservations show {order.unit}` lists the keys")
+        return Refused(what, f"`iscsi-target reservations show {order.unit}` lists the keys")
     what = f"unit {order.unit}: {entry.explanation.rule.text}, so nothing is changed"
-    return _Refused(what, "see what the server's log says about it, and give it again")
+    return Refused(what, "see what the server's log says about it, and give it again")

@@ -17,6 +17,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, TypeVarTuple, assert_never
 
+from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.operations import Buffer, Fault, MediumError
 from iscsi_target.scsi.port_groups import AccessState
 from iscsi_target.scsi.task import UnitState
@@ -237,7 +238,11 @@ class Driver:
 
     def regroup(self, unit: str, wanted: Mapping[int, AccessState]) -> None:
         """Changes the states of target port groups of a unit, as no initiator asked for it."""
-        self.input(self._target.regroup, unit, wanted)
+        self.input(self._target.change, unit, lambda its: its.regroup(wanted))
+
+    def unload(self, unit: str) -> None:
+        """Tells the machine that an operator removes the medium of a unit."""
+        self.input(self._target.change, unit, LogicalUnit.unload)
 
     def _settle(self, number: int, entry: Entry) -> None:
         over = self._orders.get(number)  # none when nobody waits any more

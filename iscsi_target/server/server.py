@@ -27,16 +27,20 @@ from iscsi_target.scsi.nexus import TargetPort
 from iscsi_target.scsi.operations import Flush, MediumError
 from iscsi_target.scsi.port_groups import AccessState
 from iscsi_target.scsi.task import UnitState
-from iscsi_target.server.control import Control
+from iscsi_target.server.control import Control, Served
 from iscsi_target.server.driver import Driver
 from iscsi_target.server.listener import Listener, bind
+from iscsi_target.server.media_changer import MediaChanger
 from iscsi_target.server.paths import all_ports, paths_of, regrouped
+from iscsi_target.server.pools import Pools
 from iscsi_target.server.units import (
+    Home,
     OpenUnit,
     become,
     can_become,
     open_unit,
     personality_of,
+    tell_room,
 )
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.medium import worker_threads
@@ -144,11 +148,14 @@ class Server:
 
     async def _start(self) -> None:
         self._executor = worker_threads()
+        self._pools = Pools(self._tell_room)
         self._cleanup.callback(self._executor.shutdown)
         trace = await self._open_trace()
         self._state = await self._blocking(StateFile.open, self.configuration.state / STATE_FILE)
         self._cleanup.push_async_callback(self._blocking, self._state.close)
+        self._home = Home(self._state, self._executor, self._pools)
         self._cleanup.push_async_callback(self._close_units, self._units)
+        self._pools.prepare(self.configuration.pools)
         await self._open_units(self.configuration, self.configuration.units, self._units)
         self._cleanup.callback(self._close_listeners)
         self._listeners = await self._bind(self.configuration, self._inherited)
@@ -165,12 +172,12 @@ class Server:
 
     async def _open_control(self, tasks: asyncio.TaskGroup) -> None:
         """Opens the control socket; a file system that has no sockets is no reason not to serve."""
+        changer = MediaChanger(self._home, self._driver, self._units, self._changing)
         control = Control(
             self.configuration.state,
             self._driver,
-            self._units,
+            Served(self._units, self._opening, changer),
             tasks,
-            self._opening,
         )
         self._cleanup.callback(control.close)
         try:
@@ -211,7 +218,12 @@ class Server:
         for unit in units:
             paths = paths_of(configuration, unit.name, self._port_identifiers)
             former = self._former.get(unit.name)
-            opened[unit.name] = await self._blocking(open_unit, unit, self._state, paths, self._executor, former)
+            opened[unit.name] = await self._blocking(open_unit, unit, self._home, paths, former)
+
+    def _tell_room(self, pool: str) -> None:
+        for opened in self._units.values():
+            if opened.configured.pool == pool:
+                tell_room(opened, self._pools)
 
     async def _bind(self, configuration: Configuration, inherited: "Sequence[InheritedSocket]" = ()) -> Listeners:
         """Returns listeners for all portals that have none yet."""
@@ -266,6 +278,7 @@ class Server:
                 personality_of(unit)
             fresh = [unit for unit in configuration.units if unit.name not in self._units]
             opened: dict[str, OpenUnit] = {}
+            self._pools.prepare(configuration.pools)
             try:
                 await self._open_units(configuration, fresh, opened)
                 await self._grow(configuration)
@@ -282,7 +295,7 @@ class Server:
         for unit in configuration.units:
             had = self._units.get(unit.name)
             if had is not None and can_become(had.configured, unit):
-                await self._blocking(had.medium.grow, unit.size_bytes)
+                await self._blocking(had.medium.grow, None if had.changed_medium else unit.size_bytes)
 
     async def _switch(self, configuration: Configuration, bound: Listeners) -> None:
         """Changes over to a configuration whose new units and portals are open."""
@@ -322,6 +335,7 @@ class Server:
 
     def _reconfigure(self, configuration: Configuration) -> None:
         before, self.configuration = self.configuration, configuration
+        self._pools.adopt(configuration.pools)
         moving: dict[str, dict[int, AccessState]] = {}
         for name, opened in self._units.items():
             device = opened.device

@@ -14,15 +14,20 @@ from iscsi_target.config.values import Backing, ConfigError, Unit
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.device import Device, Features, Geometry, Identity, TransferLimits
 from iscsi_target.scsi.logical_unit import LogicalUnit
-from iscsi_target.scsi.mode_pages import ModePages
+from iscsi_target.scsi.mode_pages import DEFAULTS, LOGICAL_BLOCK_PROVISIONING, THRESHOLD_DEFAULTS, ModePages
 from iscsi_target.scsi.operations import MediumError
 from iscsi_target.scsi.personalities import PERSONALITIES
 from iscsi_target.scsi.personality import Personality
 from iscsi_target.scsi.reservations import Reservations
+from iscsi_target.scsi.resources import Resources
 from iscsi_target.scsi.sanitization import Sanitization
 from iscsi_target.scsi.task import UnitState
+from iscsi_target.scsi.threshold_pages import LogicalBlockProvisioningPage
 from iscsi_target.server.paths import Paths
+from iscsi_target.server.pools import Pools
+from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.medium import Backend, Medium
+from iscsi_target.storage.pool import PooledStore, ThinBackend
 from iscsi_target.storage.state import StateFile
 
 log = logging.getLogger(__name__)
@@ -39,10 +44,24 @@ ALLOCATION_BYTES = 4096  # what file systems and the RAM store allocate at least
 LOOKS = ("personality", "vendor", "product", "revision")  # of a unit; they may change while it is open
 
 
+class Home(NamedTuple):
+    """What the units of a server have in common.
+
+    executor   for the operations of their media
+    pools      the pools that there are, or None
+    """
+
+    state: StateFile
+    executor: Executor
+    pools: Pools | None = None
+
+
 class OpenUnit(NamedTuple):
     """A logical unit, the medium that performs its operations, and what it was made of.
 
     place   the real path of its file or device, or empty
+    room    what it has of a pool, or None
+    changed_medium   True when an operator has put in another medium than the configured one
     """
 
     configured: Unit
@@ -50,29 +69,46 @@ class OpenUnit(NamedTuple):
     logical_unit: LogicalUnit
     medium: Medium
     place: str
+    room: PooledStore | None = None
+    changed_medium: bool = False
+
+    def with_medium(self, new: "NewMedium") -> "OpenUnit":
+        """Returns the unit with a medium that was put in, which its Medium has already."""
+        self.device.geometry = new.geometry
+        self.device.features = self.device.features._replace(read_only=new.read_only)
+        return self._replace(place=new.place, room=new.room, changed_medium=True)
+
+
+class NewMedium(NamedTuple):
+    """A medium that can be put into a unit."""
+
+    backend: Backend
+    room: PooledStore | None
+    place: str
+    geometry: Geometry
+    read_only: bool
 
 
 def open_unit(
     unit: Unit,
-    state: StateFile,
+    home: Home,
     paths: Paths,
-    executor: Executor,
     former: OpenUnit | None = None,
 ) -> OpenUnit:
     """Opens a unit's medium and makes its logical unit.
 
     paths      the ways to it
-    executor   for the medium's operations
     former     the unit of this name that was closed a moment ago, whose reservations hold on
-    raises     StorageError, ConfigError when the medium has no block
+    raises     StorageError, ConfigError when the medium has no block, or there is no such pool
     """
+    state = home.state
     created: list[Unit] = []
 
     def creating() -> None:
         state.forget_medium(unit.name)
         created.append(unit)
 
-    backend = open_backend(unit, state.directory, creating)
+    backend, room = _pooled(unit, home.pools, open_backend(unit, state.directory, creating))
     place = os.path.realpath(unit.path) if unit.path is not None else ""
     if created or former is None or (former.configured.backing, former.place) != (unit.backing, place):
         former = None  # nothing of it holds on
@@ -83,7 +119,7 @@ def open_unit(
             identity=_identity(unit, state),
             geometry=geometry,
             features=_features(unit, geometry, backend),
-            modes=ModePages.restore(saved.mode_pages),
+            modes=ModePages.restore(saved.mode_pages, DEFAULTS if room is None else THRESHOLD_DEFAULTS),
             ports=paths.ports,
             port_groups=paths.groups,
             personality=personality_of(unit),
@@ -94,11 +130,82 @@ def open_unit(
     except BaseException:
         backend.close()
         raise
-    medium = Medium(backend, executor)
-    return OpenUnit(unit, device, LogicalUnit(unit.name, device, medium.attempt), medium, place)
+    medium = Medium(backend, home.executor)
+    opened = OpenUnit(unit, device, LogicalUnit(unit.name, device, medium.attempt), medium, place, room)
+    if room is not None and home.pools is not None:
+        device.statistics.resources = Resources.of(unit.block_length_bytes, max(room.size_bytes, room.pool.size_bytes))
+        tell_room(opened, home.pools)
+    return opened
 
 
-def open_backend(unit: Unit, directory: Path, creating: Callable[[], None]) -> Backend:
+def open_medium(opened: OpenUnit, path: Path, home: Home) -> NewMedium:
+    """Opens a file or device, which has to be there, to be put into an open unit; may block.
+
+    raises   StorageError, ConfigError when the unit has it already, or cannot have it
+    """
+    where, place = f"unit {opened.configured.name}", os.path.realpath(path)
+    if place == opened.place:
+        raise ConfigError(where, f"{path} is its medium already", remedy="load it")
+    backing = Backing.DEVICE if path.is_block_device() else Backing.FILE
+    unit = opened.configured._replace(backing=backing, path=path, size_bytes=None)
+    if unit.pool is not None and backing is Backing.DEVICE:
+        raise ConfigError(where, f"{path} is a device, which cannot be in a pool", remedy="take a file")
+    backend, room = _pooled(unit, home.pools, open_backend(unit, home.state.directory, _nothing))
+    try:
+        geometry = _geometry(unit, backend.size_bytes)
+    except ConfigError:
+        backend.close()
+        raise
+    return NewMedium(backend, room, place, geometry, unit.read_only or backend.read_only)
+
+
+def _nothing() -> None:
+    """Nothing is created, as no size is given."""
+
+
+def tell_room(opened: OpenUnit, pools: Pools) -> None:
+    """Tells a unit in a pool how much it has allocated and can still allocate, and what its soft threshold is.
+
+    Source: SBC3r36 4.7.3.7, 6.4.9
+    """
+    room, device = opened.room, opened.device
+    if room is None or opened.configured.pool is None:
+        return
+    resources, wanted = device.statistics.resources, pools.threshold_bytes(opened.configured.pool)
+    assert resources is not None
+    count = 0 if wanted is None else resources.sets(wanted)
+    default = LogicalBlockProvisioningPage(available_enabled=wanted is not None, available_threshold_count=count)
+    before = device.modes
+    if default != before.defaults[LOGICAL_BLOCK_PROVISIONING]:
+        device.modes = before.redefined(LOGICAL_BLOCK_PROVISIONING, default)
+        if device.modes.current != before.current:
+            opened.logical_unit.nexuses.establish(AttentionCode.MODE_PARAMETERS_CHANGED)
+    opened.logical_unit.thresholds.provisioned(used_bytes=room.used_bytes, available_bytes=room.pool.available_bytes)
+
+
+def _pooled(unit: Unit, pools: Pools | None, backend: ThinBackend) -> tuple[Backend, PooledStore | None]:
+    """Returns a unit's store, and when the unit has a pool it is one that allocates from that.
+
+    raises    ConfigError when there is no such pool, StorageError when what is allocated cannot be found out
+    """
+    if unit.pool is None:
+        return backend, None
+    try:
+        pool = pools.by_name.get(unit.pool) if pools is not None else None
+        if pool is None:
+            raise ConfigError(f"unit {unit.name}", f"there is no pool {unit.pool!r}", remedy=f"add pools.{unit.pool}")
+        room = PooledStore(backend, pool)
+    except MediumError as error:
+        backend.close()
+        where = unit.path or Path("RAM")
+        raise StorageError(f"what it has allocated cannot be found out: {error}", where, "repair it") from error
+    except ConfigError:
+        backend.close()
+        raise
+    return room, room
+
+
+def open_backend(unit: Unit, directory: Path, creating: Callable[[], None]) -> ThinBackend:
     """Opens what a unit keeps its blocks in; raises StorageError.
 
     A file that does not exist is a new unit, which inherits no reservations of an earlier one of its name and no

@@ -34,6 +34,8 @@ from iscsi_target.scsi.operations import (
     Extent,
     Fault,
     MediumError,
+    Operation,
+    Outcome,
 )
 from iscsi_target.storage import host
 from iscsi_target.storage.faults import StorageError, medium_error, refusal
@@ -145,6 +147,10 @@ class FileStore:
     def kind(self) -> Kind:
         """What the store lies on."""
         return self._kind
+
+    def perform(self, operation: Operation) -> Outcome:
+        """Performs the operation; raises MediumError."""
+        return operation.perform(self)
 
     def read(self, offset_bytes: int, length_bytes: int) -> bytes:
         """Returns exactly length_bytes; a hole reads as zeros, what is beyond a truncated end does not."""

@@ -1,7 +1,7 @@
 """A medium performs the operations of one logical unit: at once when that cannot block, else in a thread.
 
-`Medium` drives any `Backend`, which is a Store that also knows what it can do without blocking: RAM is in
-storage/ram, files and devices are in storage/file.
+`Medium` drives any `Backend`, which performs operations and knows what it can do without blocking: RAM is in
+storage/ram, files and devices are in storage/file, and storage/pool lets several of them share room.
 
 A fault of the medium is a result here, never an exception: it travels to the logical unit the way an
 outcome does. An operation that was handed to a thread runs to its end whatever happens to its caller,
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Literal, NamedTuple, Protocol
 
-from iscsi_target.scsi.operations import Attempt, Fault, MediumError, Operation, Outcome, Store, WouldBlock
+from iscsi_target.scsi.operations import Attempt, Fault, MediumError, Operation, Outcome, WouldBlock
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +32,12 @@ OPERATIONS_PER_TURN = 16  # that a thread performs before media that wait for a 
 Result = Outcome | MediumError
 
 
-class Backend(Store, Protocol):
-    """A Store that Medium can drive."""
+class Backend(Protocol):
+    """What Medium can drive."""
+
+    @property
+    def size_bytes(self) -> int:
+        """The length; only `grow` changes it."""
 
     @property
     def read_only(self) -> bool:
@@ -42,6 +46,9 @@ class Backend(Store, Protocol):
     @property
     def attempt(self) -> Attempt:
         """Performs the operation if that cannot block, a fault being a result; else BLOCKS."""
+
+    def perform(self, operation: Operation) -> Outcome:
+        """Performs the operation; may block; raises MediumError."""
 
     def grow(self, size_bytes: int | None) -> None:
         """Makes the store longer; may block.
@@ -82,7 +89,7 @@ class Medium:
 
     @property
     def size_bytes(self) -> int:
-        """The length of the medium; only `grow` changes it."""
+        """The length of the medium; only `grow` and `exchange` change it."""
         return self._backend.size_bytes
 
     def grow(self, size_bytes: int | None) -> int:
@@ -133,6 +140,18 @@ class Medium:
         self.submit(operation, done)
         return await finished
 
+    async def settled(self) -> None:
+        """Returns when no operation is under way; the caller sees to it that this comes to be."""
+        while self._open:
+            await self._idle.wait()
+
+    def exchange(self, backend: Backend) -> Backend:
+        """Goes on with another backend, owned from now on, when no operation is under way; returns the former one."""
+        assert not self._open
+        assert not self._closed
+        former, self._backend, self._attempt = self._backend, backend, backend.attempt
+        return former
+
     async def close(self) -> None:
         """Waits for the operations under way and closes the backend; what comes after is answered with GONE.
 
@@ -178,7 +197,7 @@ class Medium:
 
     def _perform(self, operation: Operation) -> Result:
         try:
-            return operation.perform(self._backend)
+            return self._backend.perform(operation)
         except MediumError as error:
             return error
         except Exception:

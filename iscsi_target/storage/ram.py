@@ -25,6 +25,7 @@ from iscsi_target.scsi.operations import (
     Fault,
     MediumError,
     Operation,
+    Outcome,
     Read,
     WouldBlock,
     Write,
@@ -89,6 +90,10 @@ class RamStore:
         except MediumError as error:
             return error
         return BLOCKS
+
+    def perform(self, operation: Operation) -> Outcome:
+        """Performs the operation; raises MediumError."""
+        return operation.perform(self)
 
     def read(self, offset_bytes: int, length_bytes: int) -> bytes:
         """Returns exactly length_bytes; what was never written reads as zeros."""

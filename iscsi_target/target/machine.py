@@ -28,8 +28,7 @@ from iscsi_target.iscsi.text import Pair
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.operations import MediumError, Outcome
-from iscsi_target.scsi.port_groups import AccessState
-from iscsi_target.scsi.task import Function, ManagementRequest, Ticket
+from iscsi_target.scsi.task import Function, ManagementRequest, Ticket, UnitAction
 from iscsi_target.target.actions import (
     Action,
     Announce,
@@ -183,10 +182,10 @@ class Target:
         self._dispatcher.operate(number, self._units[order.unit], order)
         return self._take_actions()
 
-    def regroup(self, unit: str, wanted: Mapping[int, AccessState], now: float) -> list[Action]:
-        """Changes the states of target port groups of a unit, as no initiator asked for it."""
+    def change(self, unit: str, change: Callable[[LogicalUnit], list[UnitAction]], now: float) -> list[Action]:
+        """Lets an operator change something of a unit that is no order: its paths or its medium."""
         self._dispatcher.now = now
-        self._dispatcher.execute(self._units[unit], self._units[unit].regroup(wanted))
+        self._dispatcher.execute(self._units[unit], change(self._units[unit]))
         return self._take_actions()
 
     def elapsed(self, now: float) -> list[Action]:

@@ -12,6 +12,7 @@ from iscsi_target.scsi.operations import (
     CompareAndWrite,
     Extent,
     Flush,
+    MediumError,
     Operation,
     Read,
     Unmap,
@@ -22,7 +23,7 @@ from iscsi_target.scsi.operations import (
     WriteSame,
 )
 from iscsi_target.storage.file import FileStore
-from iscsi_target.storage.medium import Backend
+from iscsi_target.storage.pool import Pool, PooledStore, ThinBackend
 from iscsi_target.storage.ram import PAGE_BYTES, RamStore
 
 BLOCK = 512
@@ -99,13 +100,13 @@ class Model:
         return found
 
 
-def check(store: Backend, steps: list[tuple[Operation, bool]], asked: tuple[int, int], *, exact: bool) -> None:
+def check(store: ThinBackend, steps: list[tuple[Operation, bool]], asked: tuple[int, int], *, exact: bool) -> None:
     model = Model()
     for step, attempted in steps:
         expected = step.perform(model)
         found = store.attempt(step) if attempted else WouldBlock.BLOCKS
         if found is WouldBlock.BLOCKS:
-            found = step.perform(store)
+            found = store.perform(step)
         assert found == expected
     assert store.read(0, SIZE) == model.contents
     offset, length = asked
@@ -141,6 +142,25 @@ def test_a_file_is_a_bytearray_with_an_allocation_map_that_hides_no_data(steps, 
             check(store, steps, asked, exact=can_deallocate and four_kibibyte_blocks(directory))
         finally:
             store.close()
+
+
+@given(st.lists(st.tuples(operations(), st.booleans()), max_size=20), st.integers(0, SIZE // PAGE_BYTES))
+def test_a_pool_holds_what_its_store_has_allocated_and_what_finds_no_room_changes_nothing(steps, room):
+    """What a pool says is used is what the store has allocated, never more than its size; refused => state equal."""
+    pool, ram, model = Pool(room * PAGE_BYTES), RamStore(SIZE), Model()
+    store = PooledStore(ram, pool)
+    for step, attempted in steps:
+        found = store.attempt(step) if attempted else WouldBlock.BLOCKS
+        before = ram.read(0, SIZE), pool.used_bytes
+        try:
+            if found is WouldBlock.BLOCKS:
+                found = store.perform(step)
+            assert found == step.perform(model)
+        except MediumError:
+            assert (ram.read(0, SIZE), pool.used_bytes) == before
+        used = sum(extent.length_bytes for extent in ram.allocation(0, SIZE) if extent.allocated)
+        assert pool.used_bytes == store.used_bytes == used <= pool.size_bytes
+    assert ram.read(0, SIZE) == model.contents
 
 
 def four_kibibyte_blocks(directory: str) -> bool:

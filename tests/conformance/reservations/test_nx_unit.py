@@ -16,7 +16,7 @@ from iscsi_target.scsi.personality import OutAction, ReservationType
 from iscsi_target.scsi.reservations import Cause, Reservation, Reservations
 from iscsi_target.scsi.task import Function, UnitState
 from iscsi_target.server.paths import Paths
-from iscsi_target.server.units import OpenUnit, open_unit
+from iscsi_target.server.units import Home, OpenUnit, open_unit
 from iscsi_target.storage.state import StateFile
 from tests.conformance.reservations.world import (
     K1,
@@ -201,7 +201,7 @@ def state_file(tmp_path: Path) -> Iterator[StateFile]:
 
 def open_file_unit(state_file: StateFile, image: Path) -> OpenUnit:
     with ThreadPoolExecutor(1) as executor:
-        opened = open_unit(Unit("disk", Backing.FILE, image, 1 << 20), state_file, Paths(), executor)
+        opened = open_unit(Unit("disk", Backing.FILE, image, 1 << 20), Home(state_file, executor), Paths())
     opened.medium._backend.close()
     return opened
 

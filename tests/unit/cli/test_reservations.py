@@ -8,8 +8,8 @@ import pytest
 
 from iscsi_target.cli import main
 from iscsi_target.cli import reservations as command
-from iscsi_target.cli.control_client import unanswered
-from iscsi_target.cli.reservations import EXIT_INTERRUPTED, EXIT_UNDECIDED, Options, run
+from iscsi_target.cli.control_client import EXIT_INTERRUPTED, EXIT_UNDECIDED, unanswered
+from iscsi_target.cli.reservations import Options, run
 from iscsi_target.config.values import ConfigError
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.personality import ReservationType

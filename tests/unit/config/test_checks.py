@@ -7,7 +7,7 @@ import pytest
 
 from iscsi_target.config.address import Address
 from iscsi_target.config.checks import judge, load, state_directory
-from iscsi_target.config.values import Backing, ConfigError, ConfigErrors
+from iscsi_target.config.values import Backing, ConfigError, ConfigErrors, PoolEntry
 
 CORRECT = """\
 [portal_groups.1]
@@ -25,6 +25,11 @@ personality = "scst"
 ram = true
 size = 1048576
 naa = "naa.3000000000000001"
+pool = "shared"
+
+[pools.shared]
+size = "10MiB"
+soft_threshold = 80
 
 [[targets]]
 name = "iqn.2026-11.org.example:disks"
@@ -75,6 +80,8 @@ def test_correct_file_becomes_a_configuration(write, tmp_path):
     assert (disk0.block_length_bytes, disk0.physical_block_bytes, disk0.serial) == (4096, 4096, "0001")
     assert (disk0.personality, disk0.vendor) == ("scst", None)
     assert (ram0.backing, ram0.path, ram0.naa) == (Backing.RAM, None, bytes.fromhex("3000000000000001"))
+    assert configuration.pools == (PoolEntry("shared", 10 << 20, 80),)
+    assert (disk0.pool, ram0.pool) == (None, "shared")
     [group] = configuration.portal_groups
     assert group.listen == (Address("127.0.0.1", 3260), Address("::1", 3260))
     assert group.advertise == (Address("10.0.2.2", 3260),)
@@ -109,6 +116,21 @@ WRONG = [
     ("size = 1048576", 'size = "9999999999PiB"', "units.ram0.size is more than 9223372036854775807"),
     ('file = "disk0.img"', 'file = "a\\u0000b"', "units.disk0.file has a NUL character"),
     ('file = "disk0.img"', 'file = "/nowhere/disk0.img"', "/nowhere is no directory; mkdir -p /nowhere"),
+    (
+        'pool = "shared"',
+        'pool = "share"',
+        "units.ram0.pool names the pool 'share', which is not defined; did you mean 'shared'",
+    ),
+    (
+        'pool = "shared"',
+        'pool = "fast"',
+        "units.ram0.pool names the pool 'fast', which is not defined; define [pools.fast]",
+    ),
+    ('pool = "shared"', 'pool = "shared"\nthin = false', "units.ram0.pool is of no use with thin = false"),
+    ('file = "disk0.img"', 'device = "/dev/null"\npool = "shared"', "disk0.pool needs a unit that tells what it has"),
+    ("soft_threshold = 80", "soft_threshold = 100", "pools.shared.soft_threshold is more than 99; write percent"),
+    ('size = "10MiB"', "", "pools.shared.size is missing; write bytes"),
+    ("[pools.shared]", '[pools."a b"]', 'pools."a b" is not a name for a pool'),
     ('secret = "abcdefghijkl"', 'secret_file = "a\\u0000b"', "targets[0].chap[0].secret_file has a NUL character"),
     ("[portal_groups.1]", 'state = "a\\u0000b"\n[portal_groups.1]', "state is not the name of a directory"),
     ("[portal_groups.1]", f"[portal_groups.{'1' * 5000}]", "is not a portal group tag"),

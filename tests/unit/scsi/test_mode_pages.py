@@ -12,7 +12,6 @@ from iscsi_target.scsi.mode_pages import (
     ControlPage,
     ModePages,
     PageControl,
-    supports,
 )
 from iscsi_target.scsi.status import CheckCondition, InvalidFieldInParameterList, ParameterListLengthError
 from iscsi_target.wire.layout import FieldPointer
@@ -39,7 +38,7 @@ def test_values_that_are_asked_for_are_those_that_come():
 
 
 def test_only_page_codes_of_a_page_are_supported():
-    assert [code for code in range(0x40) if supports(code)] == [0x02, 0x08, 0x0A, 0x1C, 0x3F]
+    assert [code for code in range(0x40) if ModePages().supports(code)] == [0x02, 0x08, 0x0A, 0x1C, 0x3F]
 
 
 @pytest.mark.parametrize("key", list(DEFAULTS))

@@ -22,7 +22,8 @@ from iscsi_target.scsi.reservations import Cause, Reservation, Reservations, Spc
 from iscsi_target.scsi.rules import Rule
 from iscsi_target.scsi.timeline import GOOD, Entry, Explanation, entry_record
 from iscsi_target.server import control as control_module
-from iscsi_target.server.control import SOCKET_NAME, Control, _Feed
+from iscsi_target.server.control import SOCKET_NAME, Control, Served, _Feed
+from iscsi_target.server.media_changer import MediaChanger
 from iscsi_target.server.server import Server
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.target import ReservationNoted
@@ -94,6 +95,10 @@ async def refusal(state, request):
     return f"{answer['error']}; {answer['remedy']}"
 
 
+def changer(server):
+    return MediaChanger(server._home, server._driver, {}, asyncio.Lock())
+
+
 # The socket
 
 
@@ -149,7 +154,7 @@ async def test_socket_that_cannot_listen_leaves_nothing_open_and_nothing_behind(
     made: list[socket.socket] = []
     monkeypatch.setattr(asyncio, "start_unix_server", fail)
     async with asyncio.TaskGroup() as tasks:
-        control = Control(tmp_path, server._driver, {}, tasks, ())
+        control = Control(tmp_path, server._driver, Served({}, (), changer(server)), tasks)
         open_before = descriptors()
         with pytest.raises(StorageError, match="cannot make the control socket: No buffer space available"):
             await control.open()
@@ -298,7 +303,7 @@ async def test_unit_that_the_machine_does_not_have_yet_is_an_error(server, state
 
 async def test_unit_that_is_closed_and_opened_again_is_said_to_come(server, tmp_path):
     async with asyncio.TaskGroup() as tasks:
-        control = Control(tmp_path, server._driver, {}, tasks, ("disk0",))
+        control = Control(tmp_path, server._driver, Served({}, ("disk0",), changer(server)), tasks)
         await control.open()
         said = await refusal(tmp_path, {"request": "log", "unit": "disk0"})
         other = await refusal(tmp_path, {"request": "log", "unit": "disk9"})
@@ -453,3 +458,29 @@ async def test_watcher_is_not_told_of_other_units():
     feed.noted(noted(1, "disk1"))
     feed.noted(noted(2))
     assert await feed.next() == entry_record(noted(2).entry)
+
+
+# Media
+
+
+async def test_media_are_changed_by_requests(state, tmp_path):
+    other = tmp_path / "other.img"
+    other.write_bytes(bytes(4096))
+    configuration = ram_configuration(state, 1 << 20)
+    removable = configuration._replace(units=(configuration.units[0]._replace(removable=True),))
+    async with Server(removable):
+        unit = {"unit": "disk0"}
+        [found] = await ask(state, {"request": "media", **unit})
+        assert (found["medium"], found["loaded"], found["preventing"]) == ("RAM", True, [])
+        assert await refusal(state, {"request": "load", **unit}) == (
+            "unit disk0 has a medium; `iscsi-target media eject disk0` takes it out"
+        )
+        [found] = await ask(state, {"request": "eject", **unit})
+        assert not found["loaded"]
+        [found] = await ask(state, {"request": "load", **unit})
+        [found] = await ask(state, {"request": "eject_by_force", **unit})
+        assert not found["loaded"]
+        for wrong in ({}, {"file": 1}, {"file": "other.img"}, {"file": "/a\0b"}):
+            assert "is no absolute path" in await refusal(state, {"request": "insert", **unit, **wrong})
+        [found] = await ask(state, {"request": "insert", **unit, "file": str(other)})
+        assert (found["medium"], found["size_bytes"]) == (str(other.resolve()), 4096)

@@ -18,7 +18,7 @@ from iscsi_target.scsi.reservations import Reservations
 from iscsi_target.scsi.sanitization import Method, Sanitization
 from iscsi_target.scsi.task import UnitState
 from iscsi_target.server.paths import Paths, all_ports, paths_of
-from iscsi_target.server.units import become, can_become, open_unit
+from iscsi_target.server.units import Home, become, can_become, open_unit
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.state import StateFile
 
@@ -42,7 +42,7 @@ def opened(state):
     with ThreadPoolExecutor(1) as executor:
 
         def open_one(unit):
-            found = open_unit(unit, state, Paths(), executor)
+            found = open_unit(unit, Home(state, executor), Paths())
             media.append(found.medium)
             return found
 

@@ -273,3 +273,30 @@ async def test_threads_wait_until_the_event_loop_has_taken_what_was_read(monkeyp
         jobs.run()
         await asyncio.sleep(0)
         assert told == [bytes(512)] * taken
+
+
+async def test_another_backend_answers_after_an_exchange(executor):
+    first, second = RamStore(SIZE), RamStore(2 * SIZE)
+    medium = Medium(first, executor)
+    attempt = medium.attempt  # kept by whoever uses the medium
+    assert await medium.perform(Write(0, b"first")) is None
+    await medium.settled()
+    assert medium.exchange(second) is first
+    assert medium.size_bytes == 2 * SIZE
+    assert attempt(Read(0, 5)) == bytes(5)
+    assert await medium.perform(Read(0, 5)) == bytes(5)
+    await medium.close()
+
+
+async def test_a_medium_is_settled_when_nothing_is_under_way(executor):
+    gate = Gate()
+    medium = Medium(gate, executor)
+    reading = asyncio.create_task(medium.perform(Read(0, 1)))
+    await asyncio.sleep(0)
+    settled = asyncio.create_task(medium.settled())
+    await asyncio.sleep(0)
+    assert not settled.done()
+    gate.gate.set()
+    await settled
+    assert (await reading) == bytes(1)
+    await medium.close()
