@@ -181,8 +181,15 @@ class TextCollector:
         raises    ProtocolError as `parse` does
         Source: RFC7143 6.2
         """
+        return parse(self.join(segment))
+
+    def join(self, segment: bytes) -> bytes:
+        """Ends the sequence as `finish` does, and returns its text, in which keys may repeat.
+
+        Source: RFC7143 6.2, Appendix C
+        """
         segments, self._segments, self._size_bytes = [*self._segments, segment], [], 0
-        return parse(b"".join(segments))
+        return b"".join(segments)
 
 
 def items(value: str) -> list[str]:
