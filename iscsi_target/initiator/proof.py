@@ -21,6 +21,10 @@ from iscsi_target.wire.names import InadmissibleValue
 
 CHAP: Final = "CHAP"
 
+# The strongest first, but for SHA-256: tgt 1.0.85 takes its number for that of SHA-1, chooses it, and refuses every
+# response with login status 0200h.
+USUAL_ALGORITHMS: Final = (Algorithm.SHA3_256, Algorithm.SHA1, Algorithm.MD5, Algorithm.SHA256)
+
 
 class Credentials(NamedTuple):
     """What an initiator proves, and what it wants proven.
@@ -33,7 +37,7 @@ class Credentials(NamedTuple):
 
     account: ChapAccount
     mutual: ChapAccount | None = None
-    algorithms: tuple[Algorithm, ...] = tuple(reversed(Algorithm))
+    algorithms: tuple[Algorithm, ...] = USUAL_ALGORITHMS
 
     @property
     def secrets_differ(self) -> bool:

@@ -10,6 +10,7 @@ from iscsi_target.iscsi.keys import Stage
 from iscsi_target.iscsi.requests import TextRequest
 from iscsi_target.iscsi.responses import TextResponse
 
+MAX_LISTED = 4096  # pairs of an answer; text.MAX_SEQUENCE_BYTES is less than so many targets and addresses take
 MAX_RESPONSES = 256  # of one exchange; an answer of the longest text in segments of 512 bytes, and negotiation
 
 
@@ -72,7 +73,7 @@ class TextConversation:
             if response.final or segment:
                 raise violation("a Text Response answers a request that is not complete")
             return False
-        pairs = text.parse_listing(self._collector.join(segment))
+        pairs = text.parse_listing(self._collector.join(segment), MAX_LISTED)
         self.answered += pairs
         answers = self._negotiation.receive(Stage.FULL_FEATURE, pairs)
         if response.final:

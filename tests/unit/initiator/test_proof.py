@@ -36,6 +36,11 @@ def test_target_takes_the_response_by_every_algorithm(algorithm: Algorithm):
     assert proof.complete
 
 
+def test_md5_is_offered_before_the_number_that_tgt_takes_for_another():
+    proof = Proof(Credentials(ALICE), entropy)
+    assert proof.receive({"AuthMethod": "CHAP"}) == [("CHAP_A", "8,6,5,7")]
+
+
 def test_wrong_secret_is_refused_by_the_target():
     authentication = Authentication((ALICE,))
     _, asked, response = challenged(Credentials(ALICE._replace(secret=b"of somebody else")), authentication)

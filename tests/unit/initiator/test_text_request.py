@@ -5,6 +5,7 @@ import pytest
 from iscsi_target.initiator.events import ConnectionLost, Event, TextAnswered
 from iscsi_target.iscsi.requests import TextRequest
 from iscsi_target.iscsi.responses import TextResponse
+from iscsi_target.iscsi.text import encode
 from tests.unit.initiator.bench import Desk, Sent, logged_in
 
 TTT = 40
@@ -35,6 +36,15 @@ def test_question_and_answer_in_one_pdu_each(desk: Desk):
     [event] = desk.reply(TextResponse(initiator_task_tag=tag), b"TargetName=a\0TargetAddress=x\0TargetAddress=y\0")
     assert event == TextAnswered(tag, [("TargetName", "a"), ("TargetAddress", "x"), ("TargetAddress", "y")])
     assert not desk.session.requests
+
+
+def test_answer_may_list_hundreds_of_targets(desk: Desk):
+    tag = ask(desk, ("SendTargets", "All"))
+    listed = [("TargetName", f"iqn.2026-01.org.example:{number}") for number in range(500)]
+    halves = [encode(listed[:250]), encode(listed[250:])]
+    desk.reply(more(tag, continue_=True), halves[0])
+    desk.sent()
+    assert desk.reply(TextResponse(initiator_task_tag=tag), halves[1]) == [TextAnswered(tag, listed)]
 
 
 @pytest.mark.clause("RFC7143 11.11.2")
