@@ -1,9 +1,11 @@
 """An iSCSI target: serves files, block devices and RAM as logical units to initiators on the network.
 
-To embed one in a program or a test:
+To embed one in a program or a test, and to be its initiator:
 
-    async with iscsi_target.serve(ram=64 << 20) as server:
-        print(server.url("disk0"))
+    async with iscsi_target.serve(ram=64 << 20) as server, iscsi_target.connect(server.url("disk0")) as session:
+        await session.write(0, bytes(512))
+
+The rest of the initiator, such as its options and errors, is in `iscsi_target.client`.
 
 Servers have no global state: a process may run several. Nothing is imported before it is used, so that importing the
 package, or one of its lower layers, costs nothing.
@@ -17,12 +19,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from iscsi_target.client import connect, discover
     from iscsi_target.config.values import Configuration
     from iscsi_target.server.server import Server
 
-__all__ = ["serve"]
+__all__ = ["serve", "connect", "discover"]
+
+_OF_CLIENT = frozenset({"connect", "discover"})
 
 _LOADING = threading.Lock()  # whether garbage is collected is one setting of all threads
+
+
+def __getattr__(name: str) -> object:
+    """Takes the functions of an initiator from where they are when somebody asks for one."""
+    if name in _OF_CLIENT:
+        from iscsi_target import client
+
+        return getattr(client, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @asynccontextmanager

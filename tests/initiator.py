@@ -11,6 +11,7 @@ from functools import partial
 from itertools import count
 from typing import Any, Literal, NamedTuple, TypeVar
 
+from iscsi_target.config.values import SERVED
 from iscsi_target.iscsi import requests, responses
 from iscsi_target.iscsi.ahs import AdditionalHeaders, pack_additional_headers
 from iscsi_target.iscsi.chap import Authentication
@@ -115,7 +116,7 @@ class Lab:
             units=list(self.units.values()),
             portals=self.portals,
             discovery=self.discovery,
-            preferences=preferences or Preferences(),
+            preferences=preferences or SERVED,
             timeouts=timeouts or Timeouts(),
             entropy=bytes,
         )

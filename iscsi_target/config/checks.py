@@ -30,6 +30,7 @@ from iscsi_target.config.tables import (
 )
 from iscsi_target.config.values import (
     DEFAULT_PORTAL_GROUP,
+    SERVED,
     WILDCARDS,
     Backing,
     ConfigError,
@@ -166,7 +167,7 @@ def _configuration(document: Document, state: Path | None) -> Configuration:
 
 
 def _preferences(table: SessionTable) -> Preferences:
-    return Preferences(
+    return SERVED._replace(
         header_digest=tuple(table.header_digest),
         data_digest=tuple(table.data_digest),
         max_recv_data_segment_length=table.max_recv_data_segment_length,

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from iscsi_target.config.address import Address
 from iscsi_target.iscsi.chap import Authentication
-from iscsi_target.iscsi.parameters import Preferences
+from iscsi_target.iscsi.parameters import SAM_5_LEVEL, Preferences
 from iscsi_target.scsi.port_groups import PortGroup
 from iscsi_target.target import Timeouts
 
@@ -31,6 +31,7 @@ MAX_BUSY_POLL_US = 1_000_000  # more would keep a processor busy between one com
 PORT = re.compile(r"\d{1,5}", re.ASCII)
 HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)  # or an IPv4 address
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # all addresses of the host -> one to reach it from itself
+SERVED = Preferences(protocol_level=SAM_5_LEVEL)  # what a server negotiates unless it is told otherwise
 
 
 class ConfigError(Exception):
@@ -186,7 +187,7 @@ class Configuration(NamedTuple):
     units: tuple[Unit, ...]
     targets: tuple[TargetEntry, ...]
     discovery: Authentication = Authentication()
-    preferences: Preferences = Preferences()
+    preferences: Preferences = SERVED
     timeouts: Timeouts = Timeouts()
     busy_poll_us: int = 0
     target_port_groups: tuple[TargetPortGroup, ...] = ()

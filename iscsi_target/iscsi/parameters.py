@@ -44,7 +44,7 @@ class Preferences(NamedTuple):
     data_pdu_in_order: bool = False
     data_sequence_in_order: bool = False
     task_reporting: tuple[str, ...] = (RFC3720,)
-    protocol_level: int = SAM_5_LEVEL
+    protocol_level: int = 1
 
 
 class Parameters(NamedTuple):

@@ -58,10 +58,11 @@ def parse(segment: bytes) -> list[Pair]:
     return pairs
 
 
-def parse_listing(segment: bytes) -> list[Pair]:
+def parse_listing(segment: bytes, most: int = MAX_PAIRS) -> list[Pair]:
     """Reads the pairs of a complete sequence in which keys may repeat, as in the answer to SendTargets.
 
     segment   the data of all PDUs of the sequence, joined
+    most      how many pairs there may be
     returns   the pairs in their order
     raises    ProtocolError when a pair breaks the form or a limit
     Source: RFC7143 6.1, Appendix C
@@ -72,8 +73,8 @@ def parse_listing(segment: bytes) -> list[Pair]:
         plain = [part.partition("=") for part in segment.decode("ascii").split("\0")]
         return [(name, value) for name, _, value in plain[:-1]]
     parts = [part for part in segment.split(b"\0") if part]
-    if len(parts) > MAX_PAIRS:
-        raise _broken(f"{len(parts)} keys in one sequence, the limit is {MAX_PAIRS}")
+    if len(parts) > most:
+        raise _broken(f"{len(parts)} keys in one sequence, the limit is {most}")
     return [_parse_pair(part) for part in parts]
 
 
@@ -181,8 +182,15 @@ class TextCollector:
         raises    ProtocolError as `parse` does
         Source: RFC7143 6.2
         """
+        return parse(self.join(segment))
+
+    def join(self, segment: bytes) -> bytes:
+        """Ends the sequence as `finish` does, and returns its text, in which keys may repeat.
+
+        Source: RFC7143 6.2, Appendix C
+        """
         segments, self._segments, self._size_bytes = [*self._segments, segment], [], 0
-        return parse(b"".join(segments))
+        return b"".join(segments)
 
 
 def items(value: str) -> list[str]:

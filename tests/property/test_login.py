@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iscsi_target.initiator.negotiation import Negotiation
 from iscsi_target.iscsi import chap, keys, text
 from iscsi_target.iscsi.errors import LoginRefused, ProtocolError
 from iscsi_target.iscsi.keys import Circumstances, Parameters, Preferences, Stage
@@ -87,20 +88,11 @@ def shuffled_pairs(draw, offers):
 
 
 def conclude_as_initiator(offered, answers) -> Parameters:
-    """What an initiator makes of its offer and the target's answers, by the words of chapter 13."""
-    settled: dict[str, object] = {}
-    for name, value in answers:
-        if name not in dict(offered) or value in text.REPLIES:
-            continue
-        if name.endswith("Digest"):
-            assert value in dict(offered)[name].split(",")
-            settled[FIELDS[name]] = value == "CRC32C"
-        elif value in ("Yes", "No"):
-            settled[FIELDS[name]] = value == "Yes"
-        else:
-            settled[FIELDS[name]] = int(value, 0)
-    parameters = Parameters()._replace(**settled)  # type: ignore[arg-type]  # built by name
-    return parameters._replace(first_burst_length=min(parameters.first_burst_length, parameters.max_burst_length))
+    """What our initiator makes of an offer of any kind and the target's answers."""
+    negotiation = Negotiation(Preferences(), dict(offered), discovery=False)
+    negotiation.propose(offered)
+    assert negotiation.receive(Stage.OPERATIONAL, answers) == []
+    return negotiation.conclude()
 
 
 @given(PREFERENCES, shuffled_pairs(ANY_OFFERS))

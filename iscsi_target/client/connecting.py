@@ -1,0 +1,165 @@
+"""Logging in: from a URL to a session, over redirections."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from iscsi_target.client.channel import Channel
+from iscsi_target.client.failures import NotLoggedIn, SessionEnded
+from iscsi_target.client.session import ClientSession
+from iscsi_target.client.targets import DiscoveredTarget
+from iscsi_target.client.url import IscsiUrl, parse_portal, parse_url
+from iscsi_target.initiator.events import LoggedIn
+from iscsi_target.initiator.faults import FaultScript, Rule
+from iscsi_target.initiator.login import Identity
+from iscsi_target.initiator.proof import Credentials
+from iscsi_target.initiator.session import Session, Settings
+from iscsi_target.iscsi.parameters import Preferences
+
+DEFAULT_NAME: Final = "iqn.2026-11.org.iscsi-target:initiator"
+ISID_BYTES: Final = 6
+MAX_REDIRECTIONS: Final = 8
+LOGIN_TIMEOUT_S: Final = 30.0
+LOGOUT_TIMEOUT_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What else a login may be told.
+
+    preferences        the initiator's own side of every negotiation
+    offers             pairs that are offered instead of those of the preferences, or besides
+    alias              InitiatorAlias
+    first_cmd_sn       CmdSN of the first command
+    obeys              whether the session logs out when the target asks it to
+    rules              faults that outgoing PDUs are to suffer, those of the login too
+    local_address      host to connect from; empty leaves it to the kernel
+    login_timeout_s    for all redirections together
+    """
+
+    preferences: Preferences = field(default=Preferences())
+    offers: Mapping[str, str] = field(default_factory=dict)
+    alias: str = ""
+    first_cmd_sn: int = 1
+    obeys: bool = True
+    rules: tuple[Rule, ...] = ()
+    local_address: str = ""
+    login_timeout_s: float = LOGIN_TIMEOUT_S
+
+
+@asynccontextmanager
+async def connect(
+    url: str | IscsiUrl,
+    *,
+    initiator_name: str = DEFAULT_NAME,
+    isid: bytes | None = None,
+    chap: Credentials | None = None,
+    options: Options = Options(),
+) -> AsyncIterator[ClientSession]:
+    """A session inside `async with`: logged in when the body begins, logged out when it ends.
+
+    A body that ends with an exception, or has ended the session itself, leaves no logout to do.
+
+    url         of a unit; one that names only a portal makes a discovery session
+    isid        6 bytes; None chooses, so that the session replaces no other
+    chap        instead of what the URL says
+    raises      NotLoggedIn; OSError and TimeoutError when nobody answers; ValueError for a wrong URL or ISID
+    """
+    place = parse_url(url) if isinstance(url, str) else url
+    chosen = _random_isid() if isid is None else isid
+    if len(chosen) != ISID_BYTES:
+        raise ValueError(f"an ISID has {ISID_BYTES} bytes")
+    credentials = chap or place.credentials
+    if credentials is not None and not credentials.secrets_differ:
+        raise ValueError("the secret of the target must not be that of the initiator (RFC7143 9.2.1)")
+    identity = Identity(initiator_name, chosen, place.target or None, options.alias)
+    settings = Settings(
+        _preferences(options.preferences, place), options.offers, credentials, options.first_cmd_sn, options.obeys
+    )
+    async with asyncio.timeout(options.login_timeout_s):
+        session = await _log_in(place, identity, settings, options)
+    try:
+        yield session
+        with suppress(SessionEnded):  # the target may have ended it meanwhile
+            async with asyncio.timeout(LOGOUT_TIMEOUT_S):
+                await session.log_out()
+    finally:
+        await session.close()
+
+
+async def discover(
+    url: str | IscsiUrl,
+    *,
+    initiator_name: str = DEFAULT_NAME,
+    chap: Credentials | None = None,
+    options: Options = Options(),
+) -> list[DiscoveredTarget]:
+    """Returns the targets that a portal tells this initiator of.
+
+    url       of a portal; a target in it does not matter
+    raises    as `connect`
+    Source: RFC7143 4.3, Appendix C
+    """
+    place = (parse_url(url) if isinstance(url, str) else url)._replace(target="", lun=0)
+    async with connect(place, initiator_name=initiator_name, chap=chap, options=options) as session:
+        return await session.send_targets()
+
+
+def _random_isid() -> bytes:
+    """Returns an ISID of the random format.
+
+    Source: RFC7143 11.12.5
+    """
+    return b"\x80" + secrets.token_bytes(ISID_BYTES - 1)
+
+
+def _preferences(preferences: Preferences, place: IscsiUrl) -> Preferences:
+    """Returns the preferences with what the URL says of digests."""
+    return preferences._replace(
+        header_digest=place.header_digest or preferences.header_digest,
+        data_digest=place.data_digest or preferences.data_digest,
+    )
+
+
+async def _log_in(place: IscsiUrl, identity: Identity, settings: Settings, options: Options) -> ClientSession:
+    host, port = place.host, place.port
+    redirections = 0
+    while True:
+        machine = Session(identity, settings, secrets.token_bytes, FaultScript(options.rules))
+        channel = await _open(machine, host, port, options.local_address)
+        try:
+            answer = await channel.login
+        except BaseException:
+            await channel.close()
+            raise
+        if isinstance(answer, LoggedIn):
+            return ClientSession(channel, place.lun, answer.answers)
+        await channel.close()
+        if not answer.target_address or redirections == MAX_REDIRECTIONS:
+            raise NotLoggedIn(answer.status, answer.reason)
+        redirections += 1
+        host, port = _redirected(answer.target_address)
+
+
+async def _open(machine: Session, host: str, port: int, local_address: str) -> Channel:
+    loop = asyncio.get_running_loop()
+    source = (local_address, 0) if local_address else None
+    transport, _ = await loop.create_connection(asyncio.Protocol, host, port, local_addr=source)
+    channel = Channel(machine, transport)
+    if transport.is_closing():  # before anybody could be told
+        raise NotLoggedIn(0, "the connection is closed")
+    return channel
+
+
+def _redirected(address: str) -> tuple[str, int]:
+    """Reads "host[:port][,tag]"; raises NotLoggedIn when it is none.
+
+    Source: RFC7143 13.8
+    """
+    try:
+        return parse_portal(address.partition(",")[0])
+    except ValueError:
+        raise NotLoggedIn(0, f"the target redirects to {address!r}, which is no address") from None

@@ -1,0 +1,54 @@
+"""Why something that a program asked of a session did not come about."""
+
+from iscsi_target.client.outcome import Outcome
+from iscsi_target.scsi.status import Status
+
+
+class ClientError(Exception):
+    """The base of all failures here."""
+
+
+class NotLoggedIn(ClientError):
+    """Says that a login failed.
+
+    status    class in the high byte, detail in the low one; 0 when it was not the target that refused
+    Source: RFC7143 11.13.5
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class SessionEnded(ClientError):
+    """Says that the session is over, so that a request will not be answered."""
+
+
+class Aborted(ClientError):
+    """Says that a task management function of the session has ended the command."""
+
+
+class Rejected(ClientError):
+    """Says that the target rejected the PDU of a request.
+
+    reason    as in RFC7143 11.17.1
+    header    the 48 bytes that were rejected
+    """
+
+    def __init__(self, reason: int, header: bytes) -> None:
+        super().__init__(f"the target rejected the request, reason {reason:#04x}")
+        self.reason = reason
+        self.header = header
+
+
+class CommandFailed(ClientError):
+    """Says that a command of the view of a disk did not end with GOOD.
+
+    outcome    what it ended with
+    """
+
+    def __init__(self, command: str, outcome: Outcome) -> None:
+        status = outcome.status.name if isinstance(outcome.status, Status) else f"status {outcome.status:#04x}"
+        sense = f", {outcome.sense_key.name} {outcome.additional_sense_code:04x}h" if outcome.sense else ""
+        super().__init__(f"{command}: {status}{sense}")
+        self.outcome = outcome

@@ -1,0 +1,295 @@
+"""A session as a program sees it: commands, task management, pings, text, and PDUs as they are.
+
+Every call waits for its answer and raises a `ClientError` when there will be none. How long that may take is the
+caller's business: `asyncio.timeout`. A call that is cancelled leaves its request open at the target; `abort` ends a
+command.
+
+What is written is not copied, so it must stay as it is until the command is answered.
+"""
+
+from collections.abc import Generator, Iterable
+from typing import Final, NamedTuple
+
+from iscsi_target.client.channel import Channel, Pending, answer_of
+from iscsi_target.client.failures import CommandFailed
+from iscsi_target.client.outcome import Outcome, outcome_of
+from iscsi_target.client.targets import DiscoveredTarget, read_targets
+from iscsi_target.initiator.command import SIMPLE, Command
+from iscsi_target.initiator.events import (
+    CommandCompleted,
+    LoggedOut,
+    MessageReceived,
+    PduReceived,
+    PingAnswered,
+    TaskAborted,
+    TaskManagementCompleted,
+    TextAnswered,
+)
+from iscsi_target.initiator.faults import FaultScript, Rule
+from iscsi_target.initiator.session import Numbered
+from iscsi_target.iscsi.framing import Buffer
+from iscsi_target.iscsi.header import NO_TAG
+from iscsi_target.iscsi.parameters import Parameters
+from iscsi_target.iscsi.requests import Request
+from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
+from iscsi_target.iscsi.text import Pair
+from iscsi_target.scsi.block_cdb import Read16, ReadCapacity16, SynchronizeCache16, Write16
+from iscsi_target.scsi.cdb import TestUnitReady
+from iscsi_target.scsi.lun import pack_lun
+from iscsi_target.scsi.pages import ReadCapacity16Data
+from iscsi_target.scsi.status import SenseKey
+from iscsi_target.wire.layout import Layout
+
+MAX_ATTENTIONS: Final = 64  # unit attentions for which a command of the view of a disk is sent again
+
+
+class Capacity(NamedTuple):
+    """How large a unit is."""
+
+    blocks: int
+    block_bytes: int
+
+
+class Task:
+    """A command that has been sent; `await` it for its `Outcome`.
+
+    tag    its initiator task tag
+    lun    of its unit
+    """
+
+    def __init__(self, tag: int, lun: int, pending: Pending) -> None:
+        self.tag = tag
+        self.lun = lun
+        self._pending = pending
+
+    def __await__(self) -> Generator[object, None, Outcome]:
+        return self._outcome().__await__()
+
+    async def _outcome(self) -> Outcome:
+        return outcome_of(await answer_of(self._pending, CommandCompleted))
+
+
+class ClientSession:
+    """A session that is logged in; `connect` makes it.
+
+    channel    to the target
+    lun        that `read`, `write` and the rest of the view of a disk go to
+    answers    what the target said to each key of the login
+    """
+
+    def __init__(self, channel: Channel, lun: int, answers: dict[str, str]) -> None:
+        self._channel = channel
+        self._machine = channel.machine
+        self._connection = channel.connection
+        self._capacity: Capacity | None = None
+        self.lun = lun
+        self.answers = answers
+
+    @property
+    def parameters(self) -> Parameters:
+        """What is negotiated."""
+        return self._machine.parameters
+
+    @property
+    def ended(self) -> str:
+        """Why the session is over; empty while it is not."""
+        return self._channel.ended
+
+    @property
+    def tsih(self) -> int:
+        """What the target calls the session."""
+        return self._machine.tsih
+
+    # Commands
+
+    async def command(
+        self,
+        lun: int,
+        cdb: Layout | bytes,
+        *,
+        data_out: Buffer = b"",
+        read_length: int = 0,
+        attributes: int = SIMPLE,
+    ) -> Outcome:
+        """Performs a command to its end, whatever that is.
+
+        data_out       what it writes
+        read_length    for how many bytes of what it returns there is room
+        attributes     the task attribute: 1 SIMPLE, 2 ORDERED, 3 HEAD OF QUEUE, 4 ACA
+        raises         SessionEnded, Aborted, Rejected
+        Source: RFC7143 11.3
+        """
+        await self._channel.ready()
+        return await self.start(lun, cdb, data_out=data_out, read_length=read_length, attributes=attributes)
+
+    def start(
+        self,
+        lun: int,
+        cdb: Layout | bytes,
+        *,
+        data_out: Buffer = b"",
+        read_length: int = 0,
+        attributes: int = SIMPLE,
+    ) -> Task:
+        """Sends a command, as soon as the target's window allows, and does not wait; arguments as `command`."""
+        self._channel.check()
+        packed = cdb if isinstance(cdb, bytes) else cdb.pack()
+        command = Command(pack_lun(lun), packed, data_out, read_length, attributes)
+        tag = self._machine.command(command, self._connection)
+        return Task(tag, lun, self._channel.expect(tag))
+
+    async def manage(self, function: TaskManagement, lun: int = 0, task: Task | None = None) -> int:
+        """Performs a task management function; returns its response, a `ManagementResponse`.
+
+        task      the command that ABORT TASK means
+        raises    SessionEnded, Rejected
+        Source: RFC7143 11.5
+        """
+        self._channel.check()
+        tag = self._machine.manage(
+            function, pack_lun(lun), self._connection, referenced_task_tag=task.tag if task else NO_TAG
+        )
+        answer = await answer_of(self._channel.expect(tag), TaskManagementCompleted)
+        known = answer.response in set(ManagementResponse)
+        return ManagementResponse(answer.response) if known else answer.response
+
+    async def abort(self, task: Task) -> int:
+        """Ends a command by ABORT TASK, or takes it back when it has not gone out; returns the response.
+
+        Whoever waits for the command gets `Aborted`, unless it was answered first.
+        """
+        if self._machine.withdraw(task.tag):
+            self._channel.settle(TaskAborted(task.tag), task.tag)
+            return ManagementResponse.FUNCTION_COMPLETE
+        return await self.manage(TaskManagement.ABORT_TASK, task.lun, task)
+
+    # The view of a disk
+
+    async def read(self, lba: int, blocks: int) -> bytes:
+        """Reads blocks; raises CommandFailed."""
+        length = blocks * (await self.capacity()).block_bytes
+        outcome = await self._perform(Read16(lba=lba, transfer_length=blocks), read_length=length)
+        return outcome.data
+
+    async def write(self, lba: int, data: Buffer) -> None:
+        """Writes blocks; raises CommandFailed, and ValueError for a part of a block."""
+        size = memoryview(data).nbytes
+        blocks, rest = divmod(size, (await self.capacity()).block_bytes)
+        if rest:
+            raise ValueError(f"{size} bytes are no whole number of blocks")
+        await self._perform(Write16(lba=lba, transfer_length=blocks), data_out=data)
+
+    async def flush(self) -> None:
+        """Has everything that was written put on the medium; raises CommandFailed."""
+        await self._perform(SynchronizeCache16())
+
+    async def ready(self) -> None:
+        """Returns when the unit is ready and has told everything that happened to it; raises CommandFailed."""
+        await self._perform(TestUnitReady())
+
+    async def capacity(self) -> Capacity:
+        """Returns how large the unit is, as it said when it was first asked; raises CommandFailed."""
+        if self._capacity is None:
+            size = ReadCapacity16Data.size
+            outcome = await self._perform(ReadCapacity16(allocation_length=size), read_length=size)
+            found = ReadCapacity16Data.unpack(outcome.data.ljust(size, b"\0"))
+            self._capacity = Capacity(found.returned_lba + 1, found.block_length)
+        return self._capacity
+
+    async def _perform(self, cdb: Layout, *, data_out: Buffer = b"", read_length: int = 0) -> Outcome:
+        """Performs a command, again when the unit has something to tell first; raises CommandFailed."""
+        attentions = 0
+        while True:
+            outcome = await self.command(self.lun, cdb, data_out=data_out, read_length=read_length)
+            if outcome.good:
+                return outcome
+            if outcome.sense_key != SenseKey.UNIT_ATTENTION or attentions == MAX_ATTENTIONS:
+                raise CommandFailed(type(cdb).__name__, outcome)
+            attentions += 1
+
+    # Other requests
+
+    async def ping(self, data: bytes = b"") -> bytes:
+        """Sends a NOP-Out and returns the data of the answer; raises SessionEnded, Rejected.
+
+        Source: RFC7143 11.18
+        """
+        self._channel.check()
+        tag = self._machine.ping(data, self._connection)
+        return (await answer_of(self._channel.expect(tag), PingAnswered)).data
+
+    async def text(self, pairs: Iterable[Pair]) -> list[Pair]:
+        """Sends pairs of text and returns the answer; what is negotiated so holds from then on.
+
+        raises    SessionEnded, Rejected
+        Source: RFC7143 11.10
+        """
+        self._channel.check()
+        tag = self._machine.ask(pairs, self._connection)
+        return (await answer_of(self._channel.expect(tag), TextAnswered)).pairs
+
+    async def send_targets(self, which: str = "All") -> list[DiscoveredTarget]:
+        """Asks for targets and their addresses.
+
+        which     "All" in a discovery session; a name; or, for the session's own target, ""
+        Source: RFC7143 Appendix C
+        """
+        return read_targets(await self.text([("SendTargets", which)]))
+
+    async def log_out(self) -> LoggedOut | None:
+        """Logs out and returns the response when the connection is closed; None when the session is over already.
+
+        Source: RFC7143 11.14
+        """
+        answer = None
+        if not self.ended and not self._machine.leaving:
+            tag = self._machine.log_out(self._connection)
+            answer = await answer_of(self._channel.expect(tag), LoggedOut)
+        await self._channel.closed()
+        return answer
+
+    async def close(self) -> None:
+        """Ends the connection without a logout."""
+        await self._channel.close()
+
+    # What comes without being asked for
+
+    async def message(self) -> MessageReceived:
+        """Returns the next Asynchronous Message; raises SessionEnded when none can come."""
+        return await self._channel.messages.get()
+
+    async def receive_raw(self) -> PduReceived:
+        """Returns the next PDU that answers none of the session's own requests; raises SessionEnded."""
+        return await self._channel.unclaimed.get()
+
+    # What the standard does not allow
+
+    def number(self, request: Numbered) -> Numbered:
+        """Returns a request with the next tag, CmdSN and ExpStatSN; it must be sent, as the CmdSN is taken."""
+        return self._machine.number(request)
+
+    async def send_raw(self, header: Request, data: Buffer = b"", additional: bytes = b"") -> None:
+        """Sends a PDU as it is, but for its lengths and digests; `receive_raw` has what is answered.
+
+        additional    additional header segments
+        raises        SessionEnded
+        """
+        await self._channel.ready()
+        self._connection.send_raw(header, data, additional)
+        self._channel.flush()
+
+    async def send_bytes(self, sent: bytes) -> None:
+        """Sends bytes that may be anything; raises SessionEnded."""
+        await self._channel.ready()
+        self._connection.send_bytes(sent)
+        self._channel.flush()
+
+    @property
+    def faults(self) -> FaultScript:
+        """What outgoing PDUs are to suffer: `pending` has the rules that have not done their work."""
+        return self._machine.faults
+
+    def inject(self, *rules: Rule) -> None:
+        """Adds rules for what outgoing PDUs are to suffer."""
+        for rule in rules:
+            self._machine.faults.add(rule)

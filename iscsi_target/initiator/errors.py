@@ -1,0 +1,28 @@
+"""What a target did wrong, as the exception that ends its connection.
+
+At ErrorRecoveryLevel 0 nothing else can be done about it. It is the `ProtocolError` that text and framing raise, so
+that there is one place that catches them all: the connection.
+"""
+
+from iscsi_target.iscsi.errors import LoginRefused, ProtocolError, RejectReason
+
+
+def violation(text: str) -> ProtocolError:
+    """Makes the exception that says that a target broke a rule.
+
+    text    what is wrong, for a person
+    Source: RFC7143 7.13
+    """
+    return ProtocolError(RejectReason.PROTOCOL_ERROR, text)
+
+
+class LoginRejected(LoginRefused):
+    """Says that the target's Login Response refused or redirected the login.
+
+    target_address    where the target is now, "host[:port][,tag]"; empty unless the status redirects
+    Source: RFC7143 11.13.5
+    """
+
+    def __init__(self, status_class: int, status_detail: int, target_address: str) -> None:
+        super().__init__(status_class, status_detail, f"login status {status_class:02x}{status_detail:02x}h")
+        self.target_address = target_address

@@ -1,0 +1,48 @@
+"""A request of an initiator that is not answered: what it is about, where it went, and when."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from iscsi_target.initiator.command import OpenCommand
+from iscsi_target.initiator.connection import Connection
+from iscsi_target.initiator.text_request import TextConversation
+
+
+class Function(NamedTuple):
+    """A task management function.
+
+    sent    how many requests went out before it
+    """
+
+    function: int
+    lun: bytes
+    referenced_task_tag: int
+    sent: int
+
+
+class Ping(NamedTuple):
+    """A NOP-Out that wants an answer."""
+
+
+class Logout(NamedTuple):
+    """A logout."""
+
+
+Matter = OpenCommand | Function | Ping | Logout | TextConversation
+
+
+@dataclass(slots=True, eq=False)
+class OpenRequest:
+    """A request that is not answered.
+
+    connection    its allegiance
+    opcode        of its PDU
+    sent          how many requests had gone out before it did; None while it waits for the window
+    cmd_sn        that it went out with
+    """
+
+    matter: Matter
+    connection: Connection
+    opcode: int
+    sent: int | None = None
+    cmd_sn: int = 0

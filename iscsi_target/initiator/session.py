@@ -1,0 +1,292 @@
+"""The machine of one session of an initiator: requests in, events out; connections with bytes in and out.
+
+A session owns its connections, one CmdSN stream and the requests that are open. A request belongs to the connection
+that it goes out on. What is not immediate waits here until the target's window has room for it.
+
+Pings of the target are answered, R2Ts are satisfied, and what an Asynchronous Message asks for is done at once.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from iscsi_target.initiator import answers
+from iscsi_target.initiator.command import Command, OpenCommand
+from iscsi_target.initiator.connection import Connection, LoggingIn
+from iscsi_target.initiator.events import ConnectionLost, Event, LoggedIn
+from iscsi_target.initiator.faults import FaultScript
+from iscsi_target.initiator.login import Identity, Login
+from iscsi_target.initiator.negotiation import Negotiation
+from iscsi_target.initiator.numbering import CommandNumbers
+from iscsi_target.initiator.open_request import Function, Logout, OpenRequest, Ping
+from iscsi_target.initiator.proof import Credentials, Proof
+from iscsi_target.initiator.text_request import TextConversation
+from iscsi_target.iscsi.framing import Buffer
+from iscsi_target.iscsi.header import NO_TAG, Opcode
+from iscsi_target.iscsi.parameters import Parameters, Preferences
+from iscsi_target.iscsi.requests import (
+    LoginRequest,
+    LogoutRequest,
+    NopOut,
+    ScsiCommand,
+    TaskManagementRequest,
+    TextRequest,
+)
+from iscsi_target.iscsi.responses import LoginResponse, Response
+from iscsi_target.iscsi.task_management import TaskManagement
+from iscsi_target.iscsi.text import Pair
+
+CLOSE_SESSION: Final = 0  # RFC7143 11.14.1
+
+Numbered = NopOut | ScsiCommand | TaskManagementRequest | TextRequest | LogoutRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a session behaves.
+
+    preferences      the initiator's own side of every negotiation
+    overrides        pairs that a login offers instead, or besides
+    credentials      what is proven; None offers no authentication
+    first_cmd_sn     CmdSN of the first command
+    obeys            whether a session logs out when the target asks it to
+    Source: RFC7143 13
+    """
+
+    preferences: Preferences = field(default=Preferences())
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    credentials: Credentials | None = None
+    first_cmd_sn: int = 1
+    obeys: bool = True
+
+
+class Session:
+    """The machine of one session.
+
+    identity    who logs in to what
+    settings    how
+    entropy     returns so many random bytes
+    faults      what its PDUs suffer
+
+    tsih        the target's name for the session; 0 before there is one
+    leaving     True when a logout has been asked for
+    numbers     CmdSN and the window
+    requests    what is not answered, by initiator task tag
+    Source: RFC7143 4.2
+    """
+
+    def __init__(
+        self, identity: Identity, settings: Settings, entropy: Callable[[int], bytes], faults: FaultScript | None = None
+    ) -> None:
+        self.identity = identity
+        self.settings = settings
+        self.faults = faults or FaultScript()
+        self.tsih = 0
+        self.leaving = False
+        self.numbers = CommandNumbers(settings.first_cmd_sn)
+        self.connections: dict[int, Connection] = {}
+        self.requests: dict[int, OpenRequest] = {}
+        self._entropy = entropy
+        self._negotiations: dict[int, Negotiation] = {}
+        self._waiting: deque[tuple[int, Numbered, Buffer, bytes]] = deque()
+        self._texts: deque[int] = deque()  # one text request at a time: tags of those that wait, the first is open
+        self._tags = 0
+        self._sent = 0
+
+    @property
+    def parameters(self) -> Parameters:
+        """What holds on the leading connection."""
+        return next(iter(self._negotiations.values())).parameters
+
+    # Login
+
+    def connect(self, cid: int = 0) -> Connection:
+        """Begins a login; returns the connection, which has its first request queued."""
+        negotiation = Negotiation(self.settings.preferences, self.settings.overrides, discovery=self.identity.discovery)
+        credentials = self.settings.credentials
+        proof = None if credentials is None else Proof(credentials, self._entropy)
+        template = LoginRequest(isid=self.identity.isid, tsih=self.tsih, cid=cid, initiator_task_tag=self._next_tag())
+        login = Login(self.identity, negotiation, proof, template)
+        connection = Connection(cid, LoggingIn(login, self), self.faults)
+        self._negotiations[cid] = negotiation
+        self.connections[cid] = connection
+        self.send_login(connection, *login.begin())
+        return connection
+
+    def send_login(self, connection: Connection, request: LoginRequest, segment: bytes) -> None:
+        """Sends a Login Request, which is immediate and takes no CmdSN."""
+        connection.send(request.replace(cmd_sn=self.numbers.next), segment)
+
+    def establish(self, connection: Connection, login: Login, header: LoginResponse) -> Iterable[Event]:
+        """Takes a connection over whose login is done."""
+        negotiation = self._negotiations[connection.cid]
+        self.tsih = login.tsih
+        connection.enter_full_feature_phase(self, negotiation.parameters)
+        self._update(header.exp_cmd_sn, header.max_cmd_sn)
+        return (LoggedIn(connection.cid, self.tsih, negotiation.parameters, dict(negotiation.answers)),)
+
+    # Requests
+
+    def command(self, command: Command, connection: Connection) -> int:
+        """Sends a SCSI command when the window allows; returns its tag.
+
+        Source: RFC7143 11.3
+        """
+        tag = self._next_tag()
+        opened = OpenCommand(command, tag, self._negotiations[connection.cid].parameters)
+        header, data, additional = opened.open()
+        self._open(tag, OpenRequest(opened, connection, Opcode.SCSI_COMMAND))
+        self._send(tag, header, data, additional)
+        return tag
+
+    def manage(
+        self, function: TaskManagement, lun: bytes, connection: Connection, *, referenced_task_tag: int = NO_TAG
+    ) -> int:
+        """Sends a task management function, as an immediate request; returns its tag.
+
+        referenced_task_tag    the command that ABORT TASK means
+        Source: RFC7143 11.5
+        """
+        tag = self._next_tag()
+        referenced = self.requests.get(referenced_task_tag)
+        matter = Function(function, lun, referenced_task_tag, self._sent)
+        self._open(tag, OpenRequest(matter, connection, Opcode.TASK_MANAGEMENT_REQUEST))
+        request = TaskManagementRequest(
+            immediate=True,
+            function=function,
+            lun=lun,
+            initiator_task_tag=tag,
+            referenced_task_tag=referenced_task_tag,
+            ref_cmd_sn=referenced.cmd_sn if referenced else 0,
+        )
+        self._send(tag, request)
+        return tag
+
+    def withdraw(self, tag: int) -> bool:
+        """Takes back a request that still waits for the window; returns False when it is too late for that."""
+        request = self.requests.get(tag)
+        if request is None or request.sent is not None:
+            return False
+        self._waiting = deque(item for item in self._waiting if item[0] != tag)
+        self.forget(tag)
+        return True
+
+    def ping(self, data: bytes, connection: Connection) -> int:
+        """Sends a NOP-Out that the target answers with the same data; returns its tag.
+
+        Source: RFC7143 11.18
+        """
+        tag = self._next_tag()
+        self._open(tag, OpenRequest(Ping(), connection, Opcode.NOP_OUT))
+        self._send(tag, NopOut(initiator_task_tag=tag), data)
+        return tag
+
+    def ask(self, pairs: Iterable[Pair], connection: Connection) -> int:
+        """Sends a text request, after those before it are answered; returns its tag.
+
+        Source: RFC7143 11.10
+        """
+        tag = self._next_tag()
+        conversation = TextConversation(list(pairs), tag, self._negotiations[connection.cid])
+        self._open(tag, OpenRequest(conversation, connection, Opcode.TEXT_REQUEST))
+        self._texts.append(tag)
+        if self._texts[0] == tag:
+            self._begin_text(tag)
+        return tag
+
+    def log_out(self, connection: Connection, reason: int = CLOSE_SESSION) -> int:
+        """Asks to leave, after everything that was asked for before; returns the tag.
+
+        Source: RFC7143 11.14
+        """
+        tag = self._next_tag()
+        self.leaving = True
+        self._open(tag, OpenRequest(Logout(), connection, Opcode.LOGOUT_REQUEST))
+        self._send(tag, LogoutRequest(initiator_task_tag=tag, reason_code=reason, cid=connection.cid))
+        return tag
+
+    def number(self, request: Numbered) -> Numbered:
+        """Returns a request with the next tag, CmdSN and ExpStatSN, to be sent raw whatever the window is."""
+        tag = self._next_tag()
+        cmd_sn = self.numbers.next if request.immediate else self.numbers.take()
+        expected = next(iter(self.connections.values())).statuses.expected
+        return request.replace(initiator_task_tag=tag, cmd_sn=cmd_sn, exp_stat_sn=expected)
+
+    def _next_tag(self) -> int:
+        self._tags += 1
+        return self._tags % NO_TAG
+
+    def _open(self, tag: int, request: OpenRequest) -> None:
+        assert tag not in self.requests
+        self.requests[tag] = request
+
+    def _send(self, tag: int, header: Numbered, data: Buffer = b"", additional: bytes = b"") -> None:
+        """Sends a request, or lets it wait until the window has room and those before it have gone out."""
+        if header.immediate:
+            self._send_now(tag, header.replace(cmd_sn=self.numbers.next), data, additional)
+        else:
+            self._waiting.append((tag, header, data, additional))
+            self._release()
+
+    def _release(self) -> None:
+        while self._waiting and self.numbers.is_open:
+            tag, header, data, additional = self._waiting.popleft()
+            self._send_now(tag, header.replace(cmd_sn=self.numbers.take()), data, additional)
+
+    def _send_now(self, tag: int, header: Numbered, data: Buffer, additional: bytes) -> None:
+        request = self.requests[tag]
+        request.sent = self._sent
+        request.cmd_sn = header.cmd_sn
+        self._sent += 1
+        request.connection.send(header, data, additional)
+        if isinstance(request.matter, OpenCommand):
+            for part in request.matter.unsolicited():
+                request.connection.send(part.header, part.data)
+
+    # From the target
+
+    def receive(self, connection: Connection, header: Response, data: Buffer) -> Iterable[Event]:
+        """Takes one PDU in full feature phase; raises ProtocolError when it cannot be."""
+        if answers.has_status(header):
+            connection.statuses.take(header.stat_sn)
+        events = answers.handle(self, connection, header, data)
+        self._update(header.exp_cmd_sn, header.max_cmd_sn)
+        return events
+
+    def lose(self, connection: Connection, reason: str) -> Iterable[Event]:
+        """Forgets a connection that is gone, with the requests that went there."""
+        self.connections.pop(connection.cid, None)
+        lost = [tag for tag, request in self.requests.items() if request.connection is connection]
+        text_ends = len(self._texts) > 0 and self._texts[0] in lost
+        self._texts = deque(tag for tag in self._texts if tag not in lost)
+        self._waiting = deque(item for item in self._waiting if item[0] not in lost)
+        for tag in lost:
+            del self.requests[tag]
+        if text_ends and self._texts:
+            self._begin_text(self._texts[0])
+        return (ConnectionLost(connection.cid, reason, tuple(lost)),)
+
+    def forget(self, tag: int) -> None:
+        """Takes a request for answered; the next text request has its turn."""
+        request = self.requests.pop(tag)
+        if isinstance(request.matter, TextConversation):
+            first = self._texts[0] == tag
+            self._texts.remove(tag)
+            if first and self._texts:
+                self._begin_text(self._texts[0])
+
+    def converse(self, tag: int, conversation: TextConversation) -> None:
+        """Sends the next request of an exchange of text."""
+        self._send(tag, *conversation.request())
+
+    def _begin_text(self, tag: int) -> None:
+        request = self.requests[tag]
+        assert isinstance(request.matter, TextConversation)
+        request.matter.begin()
+        request.connection.admit(self._negotiations[request.connection.cid].parameters.initiator_max_recv)
+        self.converse(tag, request.matter)
+
+    def _update(self, expected: int, maximum: int) -> None:
+        self.numbers.update(expected, maximum)
+        self._release()

@@ -1,0 +1,110 @@
+"""Who waits for which answer."""
+
+import asyncio
+
+import pytest
+
+from iscsi_target.client.channel import Channel, answer_of
+from iscsi_target.client.failures import Aborted, Rejected, SessionEnded
+from iscsi_target.initiator.events import (
+    ConnectionLost,
+    LoggedIn,
+    LoginFailed,
+    PingAnswered,
+    RequestRejected,
+    TaskAborted,
+)
+from iscsi_target.initiator.login import Identity
+from iscsi_target.initiator.session import Session, Settings
+from iscsi_target.iscsi.framing import frame
+from iscsi_target.iscsi.requests import LoginRequest
+from iscsi_target.iscsi.responses import AsyncMessage, NopIn
+from tests.unit.client.fake_target import refusal, success
+from tests.unit.client.wires import FakeTransport
+from tests.unit.initiator.bench import ISID, NAME, NODE
+
+
+def pending(answer):
+    future = asyncio.get_running_loop().create_future()
+    future.set_result(answer)
+    return future
+
+
+async def test_answer_is_returned_and_what_came_instead_is_raised():
+    assert await answer_of(pending(PingAnswered(1, b"x")), PingAnswered) == PingAnswered(1, b"x")
+    with pytest.raises(Aborted):
+        await answer_of(pending(TaskAborted(1)), PingAnswered)
+    with pytest.raises(Rejected, match="0x09") as rejected:
+        await answer_of(pending(RequestRejected(1, 9, b"header")), PingAnswered)
+    assert rejected.value.header == b"header"
+    with pytest.raises(SessionEnded, match="gone"):
+        await answer_of(pending(ConnectionLost(0, "gone", (1,))), PingAnswered)
+
+
+@pytest.fixture
+def transport() -> FakeTransport:
+    return FakeTransport()
+
+
+@pytest.fixture
+async def channel(transport: FakeTransport) -> Channel:
+    """A channel whose login request has gone out."""
+    return Channel(Session(Identity(NAME, ISID, NODE), Settings(), bytes), transport)
+
+
+def answer(transport: FakeTransport, *pdu) -> None:
+    transport.protocol.data_received(b"".join(frame(*pdu)))
+
+
+def log_in(transport: FakeTransport) -> None:
+    answer(transport, *success(LoginRequest.unpack(transport.taken())))
+
+
+async def test_login_begins_at_once_and_is_told(channel: Channel, transport: FakeTransport):
+    log_in(transport)
+    assert isinstance(await channel.login, LoggedIn)
+    assert not channel.ended
+
+
+async def test_failed_login_ends_the_channel(channel: Channel, transport: FakeTransport):
+    answer(transport, *refusal(0x0202)(LoginRequest()))
+    assert isinstance(await channel.login, LoginFailed)
+    assert channel.ended
+    assert transport.is_closing()
+    with pytest.raises(SessionEnded):
+        await channel.ready()
+
+
+async def test_answers_find_whoever_waits_and_the_rest_goes_into_mailboxes(channel: Channel, transport: FakeTransport):
+    log_in(transport)
+    waiting = channel.expect(channel.machine.ping(b"", channel.connection))
+    answer(transport, AsyncMessage(stat_sn=1))
+    answer(transport, NopIn(initiator_task_tag=99, stat_sn=2))
+    answer(transport, NopIn(initiator_task_tag=2, stat_sn=3))
+    assert waiting.result() == PingAnswered(2, b"")
+    assert (await channel.messages.get()).header.async_event == 0
+    assert (await channel.unclaimed.get()).header.initiator_task_tag == 99
+
+
+async def test_answer_that_nobody_waits_for_any_more_is_dropped(channel: Channel, transport: FakeTransport):
+    log_in(transport)
+    channel.expect(channel.machine.ping(b"", channel.connection)).cancel()
+    answer(transport, NopIn(initiator_task_tag=2, stat_sn=1))
+    channel.settle(PingAnswered(3, b""), 3)
+    assert not channel.machine.requests
+
+
+async def test_lost_connection_is_the_answer_to_everything(channel: Channel, transport: FakeTransport):
+    log_in(transport)
+    waiting = channel.expect(channel.machine.ping(b"", channel.connection))
+    transport.protocol.connection_lost(OSError("reset"))
+    assert waiting.result() == ConnectionLost(0, "reset", (2,))
+    assert channel.ended == "reset"
+    await channel.close()
+
+
+async def test_session_that_is_leaving_takes_no_request(channel: Channel, transport: FakeTransport):
+    log_in(transport)
+    channel.machine.log_out(channel.connection)
+    with pytest.raises(SessionEnded, match="logging out"):
+        channel.check()
