@@ -6,7 +6,7 @@ Of a command with a shortcut the answer depends on the nexus, its attentions and
 it is kept with the nexus until one of them changes: `lane` needs one look-up then, whatever is registered.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from iscsi_target.scsi.access import Access
 from iscsi_target.scsi.attention import precedes_reservation_conflict
@@ -16,29 +16,25 @@ from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.nexus_table import NexusTable
 from iscsi_target.scsi.personality import Quirk
-from iscsi_target.scsi.port_groups import AccessState, Reachable
+from iscsi_target.scsi.port_groups import QUALIFIERS, AccessState, Reachable
 from iscsi_target.scsi.primary import sense_data
 from iscsi_target.scsi.rules import Rule
 from iscsi_target.scsi.sanitization import Sanitization
 from iscsi_target.scsi.status import (
-    AccessStateTransition,
-    CheckCondition,
+    LogicalUnitNotAccessible,
     MediumNotPresent,
     NotReadyInitialisingRequired,
-    PathInStandby,
-    PathOffline,
-    PathUnavailable,
     UnitAttention,
 )
 from iscsi_target.scsi.task import Done
 from iscsi_target.wire.layout import Layout
 
-# What grants a command in a state that is not active, and how it is refused. Source: SPC4r37 5.15.2.4
-PATHS: Mapping[AccessState, tuple[Reachable, Callable[[], CheckCondition]]] = {
-    AccessState.STANDBY: (Reachable.STANDBY, PathInStandby),
-    AccessState.UNAVAILABLE: (Reachable.UNAVAILABLE, PathUnavailable),
-    AccessState.OFFLINE: (Reachable.OFFLINE, PathOffline),
-    AccessState.TRANSITIONING: (Reachable.TRANSITIONING, AccessStateTransition),
+# What grants a command in a state that is not active. Source: SPC4r37 5.15.2.4
+GRANTS: Mapping[AccessState, Reachable] = {
+    AccessState.STANDBY: Reachable.STANDBY,
+    AccessState.UNAVAILABLE: Reachable.UNAVAILABLE,
+    AccessState.OFFLINE: Reachable.OFFLINE,
+    AccessState.TRANSITIONING: Reachable.TRANSITIONING,
 }
 
 
@@ -87,10 +83,9 @@ def _check_path(state: AccessState, command: Command, device: Device) -> None:
     With `standby_reads` what is granted to everybody under a Write Exclusive reservation is: it changes nothing.
     Source: SPC4r37 5.15.2.4
     """
-    flag, refusal = PATHS[state]
     reads = state is AccessState.STANDBY and device.features.standby_reads and Access.WRITE_EXCLUSIVE in command.access
-    if flag not in command.row.reachable and not reads:
-        raise refusal()
+    if GRANTS[state] not in command.row.reachable and not reads:
+        raise LogicalUnitNotAccessible(QUALIFIERS[state])
 
 
 def _check_sanitizing(under_way: Sanitization, command: Command, cdb: Layout) -> None:
@@ -98,7 +93,7 @@ def _check_sanitizing(under_way: Sanitization, command: Command, cdb: Layout) ->
 
     Source: SBC3r36 4.11.2, 4.11.3, SBC4r22 4.11.2
     """
-    if not command.row.sanitizing(cdb) and not (under_way.failed and command.row.mends):
+    if not command.row.sanitizing(cdb) and not (under_way.failed and command.row.mends(under_way)):
         raise under_way.refusal
 
 

@@ -12,6 +12,7 @@ from iscsi_target.scsi.access import Access
 from iscsi_target.scsi.cdb import Control
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.port_groups import Reachable
+from iscsi_target.scsi.sanitization import Sanitization
 from iscsi_target.scsi.shortcut import Shortcut
 from iscsi_target.scsi.status import InvalidFieldInCdb, ReservedBitInCdb
 from iscsi_target.scsi.task import Call, Reply
@@ -36,7 +37,8 @@ class Row(NamedTuple):
     available       False for a device that does not have the command
     head_of_queue   True when it goes there whatever its task attribute
     sanitizing      says of a CDB that it is processed although the medium is being sanitized
-    mends           True when it is processed although the medium could not be sanitized
+    mends           says of a sanitize operation, or a format, that has failed that it is processed all the same
+    unsized         True when the CDB does not say how much Data-Out there is: what the initiator has is taken
     reachable       in which states of a target port group it is processed besides the active ones
     Source: SPC4r37 6.1, SBC3r36 5.1
     """
@@ -52,7 +54,8 @@ class Row(NamedTuple):
     available: Callable[[Device], bool] = lambda device: True
     head_of_queue: bool = False
     sanitizing: Callable[..., bool] = lambda cdb: False
-    mends: bool = False
+    mends: Callable[[Sanitization], bool] = lambda failed: False
+    unsized: bool = False
     reachable: Reachable = Reachable.NOWHERE_ELSE
 
 

@@ -25,6 +25,7 @@ from iscsi_target.scsi.diagnostics import (
     wanted_by_send_diagnostic,
 )
 from iscsi_target.scsi.extended_copy import extended_copy, wanted_by_extended_copy
+from iscsi_target.scsi.format_unit import FormatUnit, format_unit, wanted_by_format_unit
 from iscsi_target.scsi.identifying_information import (
     ReportIdentifyingInformation,
     SetIdentifyingInformation,
@@ -70,6 +71,7 @@ from iscsi_target.scsi.sanitize import (
     asks_for_temperature,
     erase,
     exit_failure_mode,
+    mended_by_format,
     overwrite,
     wanted_by_overwrite,
 )
@@ -137,6 +139,22 @@ TABLE: tuple[Command, ...] = (
         ),
         spc.RequestSense,
         primary.request_sense,
+    ),
+    command(
+        Row(
+            name="FORMAT UNIT",
+            access=AS_WRITE,
+            clause="SBC3r36 5.3",
+            medium_access=True,
+            unsupported=("fmtpinfo",),
+            exclusive=True,
+            head_of_queue=True,
+            mends=mended_by_format,
+            unsized=True,
+        ),
+        FormatUnit,
+        format_unit,
+        wanted_by_format_unit,
     ),
     command(medium_row("READ(6)", "SBC2r16 5.5", AS_READ), sbc.Read6, block.read_6),
     command(medium_row("WRITE(6)", "SBC2r16 5.24", AS_WRITE), sbc.Write6, block.write_6, block.wanted_by_write_6),

@@ -31,7 +31,7 @@ from iscsi_target.scsi.open_task import (
 )
 from iscsi_target.scsi.open_tasks import OpenTasks
 from iscsi_target.scsi.reservation_request import Transition
-from iscsi_target.scsi.status import MediumNotPresent, SanitizeInProgress, Status, StatusError
+from iscsi_target.scsi.status import CheckCondition, MediumNotPresent, SanitizeInProgress, Status, StatusError
 from iscsi_target.scsi.task import Aborted, Completed, Done, Task, UnitAction, Work
 
 QERR_ABORT_ALL = 1  # QERR = 01b
@@ -199,9 +199,13 @@ class Endings:
             case Fate.TASK_ABORTED:
                 self._outbox.append(Completed(entry.task, Status.TASK_ABORTED, wanted=entry.wanted))
             case Fate.SANITIZED | Fate.UNLOADED:
-                error = SanitizeInProgress(0) if entry.fate is Fate.SANITIZED else MediumNotPresent()
+                error = self._in_progress() if entry.fate is Fate.SANITIZED else MediumNotPresent()
                 sense = self._device.sense_data(error)
                 self._outbox.append(Completed(entry.task, error.status, sense, wanted=entry.wanted))
             case _:
                 self._outbox.append(Aborted(entry.task))
         self._leave(entry)
+
+    def _in_progress(self) -> CheckCondition:
+        under_way = self._device.sanitization
+        return SanitizeInProgress(0) if under_way is None else under_way.refusal

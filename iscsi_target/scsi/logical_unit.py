@@ -285,6 +285,8 @@ class LogicalUnit:
             command = find_available(task.cdb, self.device)
             cdb = command.unpack(task.cdb)
             wanted = command.data_out(self.device, cdb)
+            if command.row.unsized and task.expected_length is not None:
+                wanted = min(wanted, task.expected_length)
         except StatusError as error:
             subject_to_attention = command is None or command.attention
             interlocked = self.device.modes.interlocks_attentions

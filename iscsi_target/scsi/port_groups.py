@@ -37,6 +37,13 @@ class AccessState(IntEnum):
         return self in (AccessState.ACTIVE_OPTIMIZED, AccessState.ACTIVE_NON_OPTIMIZED)
 
 
+# ADDITIONAL SENSE CODE QUALIFIER of what is not processed in a state. Source: SPC4r37 5.15.2.4
+QUALIFIERS: Mapping[AccessState, int] = {
+    AccessState.TRANSITIONING: 0x0A,
+    AccessState.STANDBY: 0x0B,
+    AccessState.UNAVAILABLE: 0x0C,
+    AccessState.OFFLINE: 0x12,
+}
 ENTERABLE = {str(state): state for state in AccessState if state is not AccessState.TRANSITIONING}
 SETTABLE = frozenset(  # by SET TARGET PORT GROUPS. Source: SPC4r37 6.45
     {

@@ -16,7 +16,7 @@ from iscsi_target.scsi.persistent_reserve_out import (
 from iscsi_target.scsi.personality import InAction, OutAction
 from iscsi_target.scsi.port_groups import Reachable
 from iscsi_target.scsi.sanitization import Method
-from iscsi_target.scsi.sanitize import EXIT_FAILURE_MODE
+from iscsi_target.scsi.sanitize import EXIT_FAILURE_MODE, mended_by_sanitize
 from iscsi_target.scsi.shortcut import read_shortcut, write_shortcut
 
 EVERYBODY = Access.SPC2 | Access.ALWAYS
@@ -80,7 +80,7 @@ def sanitize_row(action: int, *unsupported: str) -> Row:
         exclusive=True,
         service_action=action,
         head_of_queue=True,
-        mends=True,
+        mends=mended_by_sanitize,
     )
 
 

@@ -1,4 +1,5 @@
-"""A sanitize operation as a value: what is to be done, how far it is, and what commands are told meanwhile.
+"""A sanitize operation, or the formatting of a unit, as a value: what is to be done, how far it is, and what commands
+are told meanwhile.
 
 It is cut into steps, each one operation of the medium that ends on stable storage, so that a step that is done stays
 done whatever happens. What is kept of it over a restart is this value: it goes on where it was, or a little before.
@@ -18,7 +19,13 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from iscsi_target.scsi.operations import Erase, WriteSame
-from iscsi_target.scsi.status import CheckCondition, SanitizeCommandFailed, SanitizeInProgress
+from iscsi_target.scsi.status import (
+    CheckCondition,
+    FormatInProgress,
+    MediumFormatCorrupted,
+    SanitizeCommandFailed,
+    SanitizeInProgress,
+)
 from iscsi_target.wire.bits import inverted
 
 STEPS = 64  # at least, as far as the unit is large enough, so that there is progress to see
@@ -31,17 +38,21 @@ Record = Mapping[str, object]
 
 
 class Method(IntEnum):
-    """How a medium is sanitized; the values are those of the service actions.
+    """How a medium is sanitized; the values are those of the service actions. FORMAT UNIT is none of them.
 
     Source: SBC3r36 5.24.2
     """
 
+    FORMAT = 0x00
     OVERWRITE = 0x01
     BLOCK_ERASE = 0x02
     CRYPTOGRAPHIC_ERASE = 0x03
 
     def __str__(self) -> str:
         return self.name.replace("_", " ").lower()
+
+
+WITHOUT_PATTERN = frozenset(Method) - {Method.OVERWRITE}
 
 
 class InvalidSanitization(ValueError):
@@ -54,7 +65,7 @@ class Sanitization(NamedTuple):
     method         how
     length_bytes   of the unit's blocks when it began
     unrestricted   True when EXIT FAILURE MODE may end it after a failure (AUSE)
-    pattern        one logical block for an overwrite, else nothing
+    pattern        one logical block for an overwrite, or for a format that is given one, else nothing
     passes         how often everything is overwritten, 1..MAX_PASSES
     invert         True when each pass but the last writes the inversion of what the next one does
     done_bytes     of all passes together, on stable storage
@@ -104,7 +115,7 @@ class Sanitization(NamedTuple):
         deallocate   True when erased blocks are given back
         """
         done, offset = divmod(self.done_bytes, self.length_bytes)
-        if self.method is not Method.OVERWRITE:
+        if not self.pattern:
             return Erase(offset, self.step_bytes, deallocate)
         is_inverted = self.invert and (self.passes - done) % 2 == 0
         pattern = inverted(self.pattern) if is_inverted else self.pattern
@@ -125,10 +136,14 @@ class Sanitization(NamedTuple):
         """What commands are told that are not allowed, and what REQUEST SENSE returns.
 
         For the time after a failure the standard names no pollable sense data; who polls is told of the failure.
-        Source: SBC3r36 4.11.2, 4.11.3
+        Source: SBC3r36 4.11.2, 4.11.3, 5.3.1
         """
+        if self.method is Method.FORMAT:
+            return MediumFormatCorrupted() if self.failed else FormatInProgress(self.progress)
         return SanitizeCommandFailed() if self.failed else SanitizeInProgress(self.progress)
 
+
+METHODS = tuple(method for method in Method if method is not Method.FORMAT)  # those of SANITIZE
 
 # Of which nothing is known but that there was one: it can only be done once more. Source: SBC3r36 4.11.3
 LOST = Sanitization(Method.BLOCK_ERASE, 0, failed=True)
@@ -151,7 +166,8 @@ def from_record(record: object) -> Sanitization:
     for name, least in (("length_bytes", 0), ("passes", 1), ("done_bytes", 0)):
         if type(record[name]) is not int or record[name] < least:
             raise InvalidSanitization(f"{name} is no number from {least} on")
-    if state.passes > MAX_PASSES or bool(state.pattern) != (state.method is Method.OVERWRITE):
+    can_have_pattern = (Method.OVERWRITE, Method.FORMAT) if state.pattern else tuple(WITHOUT_PATTERN)
+    if state.passes > MAX_PASSES or state.method not in can_have_pattern:
         raise InvalidSanitization("its method cannot have that")
     if state.pattern and (state.length_bytes % len(state.pattern) or state.done_bytes % len(state.pattern)):
         raise InvalidSanitization("its pattern is no block")

@@ -131,7 +131,7 @@ def exit_failure_mode(device: Device, cdb: Sanitize, call: Call) -> Reply:
     """
     check_writable(device)
     failed = device.sanitization
-    if failed is None:
+    if failed is None or failed.method is Method.FORMAT:
         return Done()
     if not failed.unrestricted:
         raise InvalidFieldInCdb(Sanitize, "service_action")
@@ -146,7 +146,8 @@ def _check_permitted(device: Device, cdb: Sanitize) -> None:
     """
     check_writable(device)
     failed = device.sanitization
-    if failed is not None and not failed.unrestricted and cdb.ause:
+    restricted = failed is not None and not failed.unrestricted and failed.method is not Method.FORMAT
+    if restricted and cdb.ause:
         raise InvalidFieldInCdb(Sanitize, "ause")
 
 
@@ -160,6 +161,16 @@ def _begin(device: Device, wanted: Sanitization, *, immediate: bool) -> Save:
 
 
 # Commands that are processed although a medium is being sanitized, or could not be
+
+
+def mended_by_sanitize(_: Sanitization) -> bool:
+    """Says that SANITIZE is processed whatever has failed. Source: SBC3r36 4.11.3"""
+    return True
+
+
+def mended_by_format(failed: Sanitization) -> bool:
+    """Says whether FORMAT UNIT is processed: after a format that has failed. Source: SBC3r36 5.3.1, 4.11.3"""
+    return failed.method is Method.FORMAT
 
 
 def always(_: Layout) -> bool:

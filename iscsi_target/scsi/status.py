@@ -345,6 +345,27 @@ class SanitizeInProgress(CheckCondition):
         super().__init__(Sense(SenseKey.NOT_READY, 0x041B, progress=progress))
 
 
+class FormatInProgress(CheckCondition):
+    """The medium is being formatted: 2/04/04 with the progress.
+
+    progress   0..65535
+    Source: SBC3r36 5.3.1
+    """
+
+    def __init__(self, progress: int) -> None:
+        super().__init__(Sense(SenseKey.NOT_READY, 0x0404, progress=progress))
+
+
+class MediumFormatCorrupted(CheckCondition):
+    """The medium could not be formatted: 3/31/00.
+
+    Source: SBC3r36 5.3.1
+    """
+
+    def __init__(self) -> None:
+        super().__init__(Sense(SenseKey.MEDIUM_ERROR, 0x3100))
+
+
 class SanitizeCommandFailed(CheckCondition):
     """The medium could not be sanitized: 3/31/03.
 
@@ -355,44 +376,15 @@ class SanitizeCommandFailed(CheckCondition):
         super().__init__(Sense(SenseKey.MEDIUM_ERROR, 0x3103))
 
 
-class AccessStateTransition(CheckCondition):
-    """The path is changing its asymmetric access state: 2/04/0A.
+class LogicalUnitNotAccessible(CheckCondition):
+    """The asymmetric access state of the path keeps the command out: 2/04/xx.
 
+    qualifier   0Ah in a transition, 0Bh in standby, 0Ch when unavailable, 12h when offline
     Source: SPC4r37 5.15.2.4
     """
 
-    def __init__(self) -> None:
-        super().__init__(Sense(SenseKey.NOT_READY, 0x040A))
-
-
-class PathInStandby(CheckCondition):
-    """The target port is in the standby state: 2/04/0B.
-
-    Source: SPC4r37 5.15.2.4
-    """
-
-    def __init__(self) -> None:
-        super().__init__(Sense(SenseKey.NOT_READY, 0x040B))
-
-
-class PathUnavailable(CheckCondition):
-    """The target port is in the unavailable state: 2/04/0C.
-
-    Source: SPC4r37 5.15.2.4
-    """
-
-    def __init__(self) -> None:
-        super().__init__(Sense(SenseKey.NOT_READY, 0x040C))
-
-
-class PathOffline(CheckCondition):
-    """The unit is offline on this path: 2/04/12.
-
-    Source: SPC4r37 5.15.2.4
-    """
-
-    def __init__(self) -> None:
-        super().__init__(Sense(SenseKey.NOT_READY, 0x0412))
+    def __init__(self, qualifier: int) -> None:
+        super().__init__(Sense(SenseKey.NOT_READY, 0x0400 | qualifier))
 
 
 class ManualInterventionRequired(CheckCondition):

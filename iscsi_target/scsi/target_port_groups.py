@@ -6,11 +6,11 @@ Source: SPC4r37 6.37, 6.45
 from math import ceil
 
 from iscsi_target.scsi.device import Device
-from iscsi_target.scsi.port_groups import MAX_GROUPS, SETTABLE, AccessState, PortGroup
+from iscsi_target.scsi.port_groups import MAX_GROUPS, QUALIFIERS, SETTABLE, AccessState, PortGroup
 from iscsi_target.scsi.status import (
-    AccessStateTransition,
     InvalidFieldInCdb,
     InvalidFieldInParameterList,
+    LogicalUnitNotAccessible,
     ParameterListLengthError,
 )
 from iscsi_target.scsi.task import Call, Done, Regroup
@@ -171,7 +171,7 @@ def set_target_port_groups(device: Device, cdb: SetTargetPortGroups, call: Call)
 
     raises   ParameterListLengthError for a list that is no whole number of descriptors or ends too early;
              InvalidFieldInParameterList for a group that there is not, or a state that it cannot be set to;
-             AccessStateTransition when one of the groups is changing already
+             LogicalUnitNotAccessible when one of the groups is changing already
     Source: SPC4r37 6.45
     """
     length = cdb.parameter_list_length
@@ -184,7 +184,7 @@ def set_target_port_groups(device: Device, cdb: SetTargetPortGroups, call: Call)
         descriptor = SetDescriptor.unpack(call.data_out, place)
         wanted[descriptor.target_port_group] = _settable(device, descriptor, place)
     if any(device.port_groups[number].transitioning for number in wanted):
-        raise AccessStateTransition
+        raise LogicalUnitNotAccessible(QUALIFIERS[AccessState.TRANSITIONING])
     return Regroup(wanted)
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from iscsi_target.scsi.block_cdb import Write16
 from iscsi_target.scsi.cdb import Inquiry, RequestSense
-from iscsi_target.scsi.sanitization import Method
+from iscsi_target.scsi.sanitization import METHODS, Method
 from iscsi_target.scsi.sanitize import OverwriteHeader, Sanitize
 from tests.endtoend.reserving import insist
 from tests.endtoend.wire_initiator import Initiator, session
@@ -117,7 +117,7 @@ def check_gone(image: Path, method: Method) -> None:
 
 
 @pytest.mark.clause("SBC3r36 4.11.2")
-@pytest.mark.parametrize("method", Method)
+@pytest.mark.parametrize("method", METHODS)
 def test_it_goes_on_after_kill_9(target: ServedTarget, image: Path, method: Method):
     ask(target, lambda initiator: begin_and_come_to_a_third(initiator, method))
     target.kill9()

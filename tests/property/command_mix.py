@@ -7,11 +7,12 @@ from typing import NamedTuple
 from iscsi_target.scsi import block_cdb as sbc
 from iscsi_target.scsi import cdb as spc
 from iscsi_target.scsi.allegiance import CODES_OF_A_GROUP, CONTROL_AT, asks_for_allegiance
+from iscsi_target.scsi.format_unit import FormatUnit, PatternDescriptor, ShortHeader
 from iscsi_target.scsi.mode_pages import CachingPage, ControlPage
 from iscsi_target.scsi.nexus import InitiatorPort
 from iscsi_target.scsi.pages import ModeHeader6, ModeHeader10, UnmapBlockDescriptor, UnmapHeader
 from iscsi_target.scsi.personality import InAction, OutAction
-from iscsi_target.scsi.sanitization import Method
+from iscsi_target.scsi.sanitization import METHODS, Method
 from iscsi_target.scsi.sanitize import EXIT_FAILURE_MODE, OverwriteHeader, Sanitize
 from iscsi_target.wire.layout import Layout
 from tests.conformance.reservations.world import TYPES
@@ -262,7 +263,12 @@ class Mix:
         return spc.LogSelect(page_code=self.random.choice((0x00, 0x03, 0x3E)), **self._bits("pcr")), b"", 0
 
     def _sanitize(self) -> tuple[Layout, bytes, int]:
-        action = self.random.choice((*Method, EXIT_FAILURE_MODE))
+        if self.random.random() < 0.3:
+            header = ShortHeader(ip=True, **self._bits("immed", "fov", "dcrt")).pack()
+            pattern = PatternDescriptor(initialization_pattern_type=1, initialization_pattern_length=3).pack() + b"abc"
+            fmtdata = self.random.random() < 0.5
+            return FormatUnit(fmtdata=fmtdata), header + pattern if fmtdata else b"", 0
+        action = self.random.choice((*METHODS, EXIT_FAILURE_MODE))
         data = b""
         if action == Method.OVERWRITE:
             data = OverwriteHeader(overwrite_count=1, initialization_pattern_length=3).pack() + b"abc"

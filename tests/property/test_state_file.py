@@ -75,13 +75,14 @@ MODE_PAGES = st.dictionaries(st.tuples(st.integers(0, 0x3F), st.integers(0, 0xFF
 def sanitizations(draw: st.DrawFn) -> Sanitization | None:
     if draw(st.booleans()):
         return None
+    having = dict.fromkeys(Method, st.just(False)) | {Method.OVERWRITE: st.just(True), Method.FORMAT: st.booleans()}
     method, blocks, passes = draw(st.sampled_from(Method)), draw(st.integers(0, 1 << 40)), draw(st.integers(1, 31))
     done = draw(st.integers(0, blocks * passes))
     return Sanitization(
         method=method,
         length_bytes=blocks * 512,
         unrestricted=draw(st.booleans()),
-        pattern=draw(st.binary(min_size=512, max_size=512)) if method is Method.OVERWRITE else b"",
+        pattern=draw(st.binary(min_size=512, max_size=512)) if draw(having[method]) else b"",
         passes=passes,
         invert=draw(st.booleans()),
         done_bytes=done * 512,

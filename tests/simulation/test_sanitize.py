@@ -11,12 +11,14 @@ import pytest
 
 from iscsi_target.scsi import sanitizer
 from iscsi_target.scsi.block_cdb import Read10
+from iscsi_target.scsi.format_unit import FormatUnit, PatternDescriptor, ShortHeader
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.operations import Fault, MediumError, Operation
 from iscsi_target.scsi.sanitization import Method, Sanitization
 from iscsi_target.scsi.sanitize import OverwriteHeader, Sanitize
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.task import Collect, Completed, Perform, Persist, Rest, Task, Ticket, UnitAction, UnitState
+from iscsi_target.wire.layout import Layout
 from tests.unit.scsi.unit_bench import BLOCK, BLOCKS, READY, A, Memory, make_device
 
 LENGTH = BLOCK * BLOCKS
@@ -24,7 +26,7 @@ STEPS = 8
 FORMER = b"former data".ljust(BLOCK, b"!")
 PATTERN = bytes(range(256)) * 2
 SEEDS = range(60)
-IN_PROGRESS, FAILED = b"\x04\x1b", b"\x31\x03"
+IN_PROGRESS, FORMATTING, FAILED, CORRUPTED = b"\x04\x1b", b"\x04\x04", b"\x31\x03", b"\x31\x00"
 
 
 class CrashingMemory(Memory):
@@ -62,7 +64,7 @@ class World:
     ended    how the last command ended, or None
     """
 
-    def __init__(self, seed: int, sanitize: Sanitize, data: bytes) -> None:
+    def __init__(self, seed: int, sanitize: Layout, data: bytes) -> None:
         self.random = random.Random(seed)
         self.memory = CrashingMemory()
         self.stored = UnitState()
@@ -155,11 +157,18 @@ def overwriting(passes: int, *, invert: bool) -> tuple[Sanitize, bytes]:
     return Sanitize(service_action=Method.OVERWRITE, parameter_list_length=len(data)), data
 
 
-KINDS = {
+def formatting() -> tuple[FormatUnit, bytes]:
+    descriptor = PatternDescriptor(initialization_pattern_type=1, initialization_pattern_length=BLOCK)
+    return FormatUnit(fmtdata=True), ShortHeader(ip=True, immed=True).pack() + descriptor.pack() + PATTERN
+
+
+KINDS: dict[str, tuple[tuple[Layout, bytes], bytes]] = {
     "block erase": ((Sanitize(service_action=Method.BLOCK_ERASE), b""), bytes(LENGTH)),
     "cryptographic erase": ((Sanitize(service_action=Method.CRYPTOGRAPHIC_ERASE, immed=True), b""), bytes(LENGTH)),
     "overwrite": (overwriting(1, invert=False), PATTERN * BLOCKS),
     "three inverted overwrites": (overwriting(3, invert=True), PATTERN * BLOCKS),
+    "format": ((FormatUnit(), b""), bytes(LENGTH)),
+    "format with a pattern": (formatting(), PATTERN * BLOCKS),
 }
 
 
@@ -215,7 +224,7 @@ def test_killed_again_and_again_it_never_shows_what_it_had(kind: str, seed: int)
             if not world.go_on():
                 break
             if world.stored.sanitization is not None:
-                assert world.sense(read) == IN_PROGRESS
+                assert world.sense(read) == (FORMATTING if isinstance(sanitize, FormatUnit) else IN_PROGRESS)
         if world.begun and world.stored.sanitization is None and world.saving is None:
             break
         world.die()
@@ -230,21 +239,25 @@ def test_killed_again_and_again_it_never_shows_what_it_had(kind: str, seed: int)
 
 @pytest.mark.clause("SBC3r36 4.11.3")
 @pytest.mark.parametrize("seed", range(20))
-def test_a_failure_survives_every_life_until_it_is_mended(seed: int):
+@pytest.mark.parametrize(
+    "cdb, told, told_meanwhile",
+    [(Sanitize(service_action=Method.BLOCK_ERASE), FAILED, IN_PROGRESS), (FormatUnit(), CORRUPTED, FORMATTING)],
+)
+def test_a_failure_survives_every_life_until_it_is_mended(seed: int, cdb: Layout, told: bytes, told_meanwhile: bytes):
     """Law: a unit that could not be sanitized refuses commands in every life, or tries again if that is not stored."""
-    world = World(seed, Sanitize(service_action=Method.BLOCK_ERASE), b"")
+    world = World(seed, cdb, b"")
     while world.at_medium is None:
         world.go_on()
     world.go_on(MediumError(Fault.WRITE_FAILED, 0))
     assert world.ended is not None
-    assert world.ended.sense[12:14] == FAILED
+    assert world.ended.sense[12:14] == told
     for _ in range(3):
         world.die()
         world.live()
         failed = world.stored.sanitization
         assert failed is not None
-        assert world.sense(READY.pack()) == (FAILED if failed.failed else IN_PROGRESS)
-    world.send(Sanitize(service_action=Method.BLOCK_ERASE).pack())
+        assert world.sense(READY.pack()) == (told if failed.failed else told_meanwhile)
+    world.send(cdb.pack())
     while world.go_on():
         pass
     assert world.sense(READY.pack()) == b""

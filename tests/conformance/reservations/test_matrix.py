@@ -19,6 +19,7 @@ from iscsi_target.scsi.commands import TABLE
 from iscsi_target.scsi.copy_cdb import ExtendedCopyLid1, ReceiveCopyOperatingParameters
 from iscsi_target.scsi.defect_data import ReadDefectData10, ReadDefectData12
 from iscsi_target.scsi.diagnostics import ReceiveDiagnosticResults, SendDiagnostic
+from iscsi_target.scsi.format_unit import FormatUnit
 from iscsi_target.scsi.identifying_information import ReportIdentifyingInformation, SetIdentifyingInformation
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.pages import ModeHeader6, ModeHeader10, UnmapBlockDescriptor, UnmapHeader
@@ -114,6 +115,7 @@ SAMPLES: tuple[Sample, ...] = (
     *((layout(allocation_length=8), b"") for layout in (ReadDefectData10, ReadDefectData12)),
     (WriteAtomic16(transfer_length=1), ONE_BLOCK),
     (Sanitize(), b""),
+    (FormatUnit(), b""),
     (sbc.ReadCapacity16(allocation_length=32), b""),
 )
 BY_LAYOUT = {type(cdb): (cdb, data) for cdb, data in SAMPLES}

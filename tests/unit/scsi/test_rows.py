@@ -15,8 +15,8 @@ from iscsi_target.scsi.rows import (
     verify_row,
     write_row,
 )
-from iscsi_target.scsi.sanitization import Method
-from iscsi_target.scsi.sanitize import EXIT_FAILURE_MODE
+from iscsi_target.scsi.sanitization import METHODS
+from iscsi_target.scsi.sanitize import EXIT_FAILURE_MODE, mended_by_sanitize
 from tests.unit.scsi.command_bench import device
 
 
@@ -53,7 +53,7 @@ def test_a_service_action_is_there_when_the_personality_has_it():
 
 
 def test_sanitize_is_named_by_its_service_action():
-    names = [sanitize_row(action).name for action in (*Method, EXIT_FAILURE_MODE)]
+    names = [sanitize_row(action).name for action in (*METHODS, EXIT_FAILURE_MODE)]
     assert names == [
         "SANITIZE, OVERWRITE",
         "SANITIZE, BLOCK ERASE",
@@ -61,4 +61,5 @@ def test_sanitize_is_named_by_its_service_action():
         "SANITIZE, EXIT FAILURE MODE",
     ]
     row = sanitize_row(EXIT_FAILURE_MODE)
-    assert (row.access, row.exclusive, row.head_of_queue, row.mends) == (Access.AS_WRITE, True, True, True)
+    assert (row.access, row.exclusive, row.head_of_queue) == (Access.AS_WRITE, True, True)
+    assert row.mends is mended_by_sanitize

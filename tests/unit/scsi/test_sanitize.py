@@ -6,7 +6,7 @@ from iscsi_target.scsi import command_lookup, commands
 from iscsi_target.scsi.cdb import LogSense, ModeSense6, ModeSense10
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.mode_pages import ControlPage
-from iscsi_target.scsi.sanitization import Method, Sanitization
+from iscsi_target.scsi.sanitization import METHODS, Method, Sanitization
 from iscsi_target.scsi.sanitize import (
     EXIT_FAILURE_MODE,
     OverwriteHeader,
@@ -23,7 +23,7 @@ from tests.unit.scsi.command_bench import BLOCK, CAPACITY, A, device
 
 pytestmark = pytest.mark.clause("SBC3r36 5.24")
 
-OVERWRITE, BLOCK_ERASE, CRYPTOGRAPHIC_ERASE = Method
+OVERWRITE, BLOCK_ERASE, CRYPTOGRAPHIC_ERASE = METHODS
 LENGTH = CAPACITY * BLOCK
 FAILED = Sanitization(BLOCK_ERASE, LENGTH, failed=True)
 MORE = FAILED._replace(unrestricted=True)
@@ -166,7 +166,7 @@ def test_a_list_that_ends_too_early_is_refused(data: bytes, length: int | None):
 
 
 @pytest.mark.clause("SBC3r36 4.12")
-@pytest.mark.parametrize("action", [*Method, EXIT_FAILURE_MODE])
+@pytest.mark.parametrize("action", [*METHODS, EXIT_FAILURE_MODE])
 def test_a_unit_that_must_not_be_written_is_not_sanitized(action: int):
     data = header() + b"abcd" if action == OVERWRITE else b""
     cdb = Sanitize(service_action=action, parameter_list_length=len(data))
@@ -235,7 +235,7 @@ def test_the_table_says_what_is_processed_meanwhile():
         row.name for row in commands.TABLE if row.row.sanitizing in (asks_for_temperature, asks_for_readable_page)
     }
     assert depends == {"LOG SENSE", "MODE SENSE(6)", "MODE SENSE(10)"}
-    assert {row.layout for row in commands.TABLE if row.row.mends} == {Sanitize}
+    assert {row.layout for row in commands.TABLE if row.row.mends(FAILED)} == {Sanitize}
 
 
 @pytest.mark.clause("SBC4r22 4.11.2")

@@ -8,7 +8,7 @@ import pytest
 from iscsi_target.scsi.device import Device, PortIdentity
 from iscsi_target.scsi.nexus import TargetPort
 from iscsi_target.scsi.port_groups import AccessState, PortGroup, StatusCode
-from iscsi_target.scsi.status import AccessStateTransition
+from iscsi_target.scsi.status import LogicalUnitNotAccessible
 from iscsi_target.scsi.target_port_groups import (
     MAX_LIST_BYTES,
     ReportTargetPortGroups,
@@ -104,7 +104,7 @@ def test_other_groups_and_states_are_refused(wanted: tuple[int, int]):
 def test_a_group_that_is_changing_is_not_changed():
     unit = grouped(transitioning=True)
     assert isinstance(answered(unit, (2, 1)), Regroup)
-    with pytest.raises(AccessStateTransition):
+    with pytest.raises(LogicalUnitNotAccessible):
         answered(unit, (5, 0))
 
 
