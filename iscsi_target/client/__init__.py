@@ -17,7 +17,7 @@ from iscsi_target.client.failures import (
     SessionEnded,
 )
 from iscsi_target.client.outcome import Outcome
-from iscsi_target.client.session import Capacity, ClientSession, Task
+from iscsi_target.client.session import Capacity, ClientSession, Managed, Task
 from iscsi_target.client.targets import DiscoveredTarget
 from iscsi_target.client.url import IscsiUrl, parse_url
 from iscsi_target.initiator.faults import (
@@ -49,6 +49,7 @@ __all__ = [
     "Task",
     "Outcome",
     "Capacity",
+    "Managed",
     "DiscoveredTarget",
     "TaskManagement",
     "ManagementResponse",

@@ -50,6 +50,18 @@ class Capacity(NamedTuple):
     block_bytes: int
 
 
+class Managed(NamedTuple):
+    """What a task management function came to.
+
+    response       a `ManagementResponse`; any number when the target answers with one that there is not
+    information    the Additional Response Information of a query, 3 bytes
+    Source: RFC7143 11.6, RFC7144 4
+    """
+
+    response: int
+    information: bytes = bytes(3)
+
+
 class Task:
     """A command that has been sent; `await` it for its `Outcome`.
 
@@ -138,12 +150,12 @@ class ClientSession:
         tag = self._machine.command(command, self._connection)
         return Task(tag, lun, self._channel.expect(tag))
 
-    async def manage(self, function: TaskManagement, lun: int = 0, task: Task | None = None) -> int:
-        """Performs a task management function; returns its response, a `ManagementResponse`.
+    async def manage(self, function: TaskManagement, lun: int = 0, task: Task | None = None) -> Managed:
+        """Performs a task management function.
 
-        task      the command that ABORT TASK means
+        task      the command that ABORT TASK or QUERY TASK means
         raises    SessionEnded, Rejected
-        Source: RFC7143 11.5
+        Source: RFC7143 11.5, RFC7144 4
         """
         self._channel.check()
         tag = self._machine.manage(
@@ -151,16 +163,16 @@ class ClientSession:
         )
         answer = await answer_of(self._channel.expect(tag), TaskManagementCompleted)
         known = answer.response in set(ManagementResponse)
-        return ManagementResponse(answer.response) if known else answer.response
+        return Managed(ManagementResponse(answer.response) if known else answer.response, answer.information)
 
-    async def abort(self, task: Task) -> int:
-        """Ends a command by ABORT TASK, or takes it back when it has not gone out; returns the response.
+    async def abort(self, task: Task) -> Managed:
+        """Ends a command by ABORT TASK, or takes it back when it has not gone out.
 
         Whoever waits for the command gets `Aborted`, unless it was answered first.
         """
         if self._machine.withdraw(task.tag):
             self._channel.settle(TaskAborted(task.tag), task.tag)
-            return ManagementResponse.FUNCTION_COMPLETE
+            return Managed(ManagementResponse.FUNCTION_COMPLETE)
         return await self.manage(TaskManagement.ABORT_TASK, task.lun, task)
 
     # The view of a disk
@@ -237,14 +249,19 @@ class ClientSession:
         return read_targets(await self.text([("SendTargets", which)]))
 
     async def log_out(self) -> LoggedOut | None:
-        """Logs out and returns the response when the connection is closed; None when the session is over already.
+        """Logs out and returns the response, when the connection is closed; None when the session is over already.
 
+        After a response other than 0 the session goes on.
+
+        raises    SessionEnded when the connection is lost without a response
         Source: RFC7143 11.14
         """
         answer = None
         if not self.ended and not self._machine.leaving:
             tag = self._machine.log_out(self._connection)
             answer = await answer_of(self._channel.expect(tag), LoggedOut)
+            if self._connection.cid in self._machine.connections:
+                return answer
         await self._channel.closed()
         return answer
 

@@ -58,7 +58,9 @@ OF_REQUESTS: Final = frozenset(
 OF_ONE_UNIT: Final = frozenset(
     {TaskManagement.ABORT_TASK_SET, TaskManagement.CLEAR_TASK_SET, TaskManagement.LOGICAL_UNIT_RESET}
 )
-OF_ALL_UNITS: Final = frozenset({TaskManagement.TARGET_WARM_RESET, TaskManagement.TARGET_COLD_RESET})
+OF_ALL_UNITS: Final = frozenset(
+    {TaskManagement.TARGET_WARM_RESET, TaskManagement.TARGET_COLD_RESET, TaskManagement.I_T_NEXUS_RESET}
+)
 
 MatterT = TypeVar("MatterT", OpenCommand, Function, Ping, Logout, TextConversation)
 
@@ -134,18 +136,19 @@ def _task_management_response(
     if function is None:
         return _unclaimed(header, data)
     session.forget(tag)
+    completed = TaskManagementCompleted(tag, header.response, header.additional_response_information)
     ended = [own for own, task in session.requests.items() if _ends(function, own, task)]
     if header.response != ManagementResponse.FUNCTION_COMPLETE:
         ended.clear()
     for own in ended:
         session.forget(own)
-    return (*(TaskAborted(own) for own in ended), TaskManagementCompleted(tag, header.response))
+    return (*(TaskAborted(own) for own in ended), completed)
 
 
 def _ends(function: Function, tag: int, task: OpenRequest) -> bool:
     """Says whether a function that is complete has ended a command.
 
-    Source: RFC7143 11.5.1, 11.6.1
+    Source: RFC7143 11.5.1, 11.6.1, RFC7144 4
     """
     if not isinstance(task.matter, OpenCommand) or task.sent is None or task.sent >= function.sent:
         return False

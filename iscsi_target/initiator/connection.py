@@ -60,8 +60,7 @@ class LoggingIn:
             return connection.end(LoginFailed(connection.cid, _code(error), error.reason, error.target_address))
         except LoginRefused as error:
             return connection.end(LoginFailed(connection.cid, 0, error.reason, ""))
-        if not header.status_class:
-            connection.statuses.take(header.stat_sn)
+        connection.statuses.take(header.stat_sn)
         if following is not None:
             self._session.send_login(connection, *following)
             return ()

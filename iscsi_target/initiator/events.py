@@ -64,10 +64,14 @@ class TaskAborted(NamedTuple):
 
 
 class TaskManagementCompleted(NamedTuple):
-    """A task management function has its response."""
+    """A task management function has its response.
+
+    information    the Additional Response Information, 3 bytes; RFC7144 4
+    """
 
     tag: int
     response: int
+    information: bytes = bytes(3)
 
 
 class PingAnswered(NamedTuple):

@@ -59,7 +59,6 @@ class Login:
     template       a Login Request with ISID, TSIH, CID and tag
 
     tsih           what the target calls the session, when the login is done
-    done           True when the full feature phase begins
     Source: RFC7143 6.3
     """
 
@@ -76,7 +75,6 @@ class Login:
         self._responses = 0
         self._may_transit = False  # as our last request asked
         self.tsih = 0
-        self.done = False
 
     def begin(self) -> tuple[LoginRequest, bytes]:
         """Returns the first request and its text."""
@@ -142,7 +140,6 @@ class Login:
             return self._say(self._open_stage())
         self._negotiation.conclude()
         self.tsih = response.tsih
-        self.done = True
         return None
 
     def _check(self, response: LoginResponse, segment: bytes) -> None:

@@ -3,8 +3,8 @@
 The results are those of the table in `keys`, which are the same from both ends: an answer is right when we would have
 given it to the same value. Keys whose value is a text are only kept; `proof` reads those of CHAP.
 
-Decision. iSCSIProtocolLevel and TaskReporting are offered only when they are to differ from their defaults, because
-targets older than RFC 7144 do not know them.
+Decision. iSCSIProtocolLevel and TaskReporting are offered only when they are to differ from what holds without them,
+because not every target knows them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ from iscsi_target.iscsi.parameters import MAX_LENGTH_BYTES, MIN_LENGTH_BYTES, RF
 from iscsi_target.wire.names import InadmissibleValue
 
 SEGMENT_KEY: Final = "MaxRecvDataSegmentLength"  # the one that each side declares for itself
-_SELDOM: Final = frozenset({"TaskReporting", "iSCSIProtocolLevel"})
+_SELDOM: Final = {"TaskReporting": RFC3720, "iSCSIProtocolLevel": "1"}  # and what is not offered
 _ORDER: Final = {key.name: index for index, key in enumerate(TABLE)}
 ANYTHING: Final = Preferences(
     max_burst_length=MAX_LENGTH_BYTES,
@@ -40,13 +40,10 @@ def offer(preferences: Preferences, *, discovery: bool) -> list[text.Pair]:
     discovery      leaves out what means nothing in a discovery session
     Source: RFC7143 6.2, 13
     """
-    usual = Preferences()
     return [
         (key.name, value)
         for key in TABLE
-        if (value := _offered(key, preferences))
-        and (key.discovery or not discovery)
-        and not (key.name in _SELDOM and value == _offered(key, usual))
+        if (value := _offered(key, preferences)) and (key.discovery or not discovery) and _SELDOM.get(key.name) != value
     ]
 
 

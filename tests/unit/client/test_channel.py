@@ -6,9 +6,11 @@ import pytest
 
 from iscsi_target.client.channel import Channel, answer_of
 from iscsi_target.client.failures import Aborted, Rejected, SessionEnded
+from iscsi_target.client.session import ClientSession
 from iscsi_target.initiator.events import (
     ConnectionLost,
     LoggedIn,
+    LoggedOut,
     LoginFailed,
     PingAnswered,
     RequestRejected,
@@ -18,7 +20,7 @@ from iscsi_target.initiator.login import Identity
 from iscsi_target.initiator.session import Session, Settings
 from iscsi_target.iscsi.framing import frame
 from iscsi_target.iscsi.requests import LoginRequest
-from iscsi_target.iscsi.responses import AsyncMessage, NopIn
+from iscsi_target.iscsi.responses import AsyncMessage, LogoutResponse, NopIn
 from tests.unit.client.fake_target import refusal, success
 from tests.unit.client.wires import FakeTransport
 from tests.unit.initiator.bench import ISID, NAME, NODE
@@ -101,6 +103,18 @@ async def test_lost_connection_is_the_answer_to_everything(channel: Channel, tra
     assert waiting.result() == ConnectionLost(0, "reset", (2,))
     assert channel.ended == "reset"
     await channel.close()
+
+
+async def test_refused_logout_leaves_the_session(channel: Channel, transport: FakeTransport):
+    log_in(transport)
+    session = ClientSession(channel, 0, {})
+    async with asyncio.TaskGroup() as group:
+        leaving = group.create_task(session.log_out())
+        await asyncio.sleep(0)
+        answer(transport, LogoutResponse(initiator_task_tag=2, response=3, stat_sn=1))
+    assert leaving.result() == LoggedOut(2, 3, 0, 0)
+    assert not session.ended
+    await channel.ready()
 
 
 async def test_session_that_is_leaving_takes_no_request(channel: Channel, transport: FakeTransport):

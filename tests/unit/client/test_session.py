@@ -14,6 +14,7 @@ from iscsi_target.client import (
     Delay,
     Drop,
     Duplicate,
+    Managed,
     ManagementResponse,
     Options,
     Preferences,
@@ -102,33 +103,42 @@ async def test_raw_cdb_has_an_outcome_whatever_it_is(session):
 async def test_attention_is_the_callers_business_for_a_raw_command(server):
     async with connect(server.url("disk0")) as session:
         await session.ready()
-        assert await session.manage(TaskManagement.LOGICAL_UNIT_RESET) is ManagementResponse.FUNCTION_COMPLETE
+        assert await session.manage(TaskManagement.LOGICAL_UNIT_RESET) == Managed(ManagementResponse.FUNCTION_COMPLETE)
         outcome = await session.command(0, READY)
         assert outcome.sense_key is SenseKey.UNIT_ATTENTION
         assert (await session.command(0, READY)).good
 
 
 async def test_response_of_a_function_is_told(session):
-    assert await session.manage(TaskManagement.ABORT_TASK_SET, 5) is ManagementResponse.LUN_DOES_NOT_EXIST
-    assert await session.manage(TaskManagement.TASK_REASSIGN) in set(ManagementResponse)
+    refused = await session.manage(TaskManagement.ABORT_TASK_SET, 5)
+    assert refused.response is ManagementResponse.LUN_DOES_NOT_EXIST
+
+
+async def test_query_tells_what_the_unit_has_to_tell(server):
+    async with connect(server.url("disk0"), options=Options(Preferences(protocol_level=2))) as session:
+        asked = await session.manage(TaskManagement.QUERY_ASYNCHRONOUS_EVENT)
+        assert asked.response is ManagementResponse.FUNCTION_SUCCEEDED
+        assert asked.information[1:2] == b"\x29"  # POWER ON, RESET OR BUS DEVICE RESET OCCURRED
+        await session.ready()
+        assert await session.manage(TaskManagement.QUERY_ASYNCHRONOUS_EVENT) == (0, bytes(3))
 
 
 async def test_aborted_command_tells_that_it_was(session):
     session.inject(Rule(DataOut, Drop(), times=100))
     write = session.start(0, Write16(transfer_length=2048), data_out=bytes(1 << 20))
     await session.ping()
-    assert await session.abort(write) is ManagementResponse.FUNCTION_COMPLETE
+    assert (await session.abort(write)).response is ManagementResponse.FUNCTION_COMPLETE
     with pytest.raises(Aborted):
         await write
     with pytest.raises(Aborted):
         await write  # as often as it is asked
-    assert await session.abort(write) is ManagementResponse.TASK_DOES_NOT_EXIST
+    assert (await session.abort(write)).response is ManagementResponse.TASK_DOES_NOT_EXIST
 
 
 async def test_command_that_waits_for_the_window_is_taken_back(session):
     session.inject(Rule(ScsiCommand, Drop()))
     tasks = [session.start(0, READY) for _ in range(200)]
-    assert await session.abort(tasks[-1]) is ManagementResponse.FUNCTION_COMPLETE
+    assert (await session.abort(tasks[-1])).response is ManagementResponse.FUNCTION_COMPLETE
     with pytest.raises(Aborted):
         await tasks[-1]
     await session.close()
@@ -266,4 +276,4 @@ async def test_rules_may_concern_the_login_already(server):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
                 await session.manage(TaskManagement.ABORT_TASK_SET)
-        assert await session.manage(TaskManagement.ABORT_TASK_SET) == 0
+        assert (await session.manage(TaskManagement.ABORT_TASK_SET)).response == 0

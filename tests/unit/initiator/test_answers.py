@@ -113,6 +113,7 @@ def test_completed_abort_ends_its_task(desk: Desk):
         (TaskManagement.CLEAR_TASK_SET, False),
         (TaskManagement.LOGICAL_UNIT_RESET, False),
         (TaskManagement.TARGET_WARM_RESET, True),
+        (TaskManagement.I_T_NEXUS_RESET, True),
     ],
 )
 def test_completed_function_ends_the_tasks_that_went_out_before_it(desk: Desk, function, ends_other_units: bool):
@@ -132,11 +133,19 @@ def test_refused_function_ends_nothing(desk: Desk):
     assert list(desk.session.requests) == [kept]
 
 
-def test_clear_aca_ends_no_task(desk: Desk):
+@pytest.mark.parametrize("function", [TaskManagement.CLEAR_ACA, TaskManagement.QUERY_TASK_SET])
+def test_other_functions_end_no_task(desk: Desk, function):
     kept = send(desk)
-    tag = desk.session.manage(TaskManagement.CLEAR_ACA, LUN, desk.connection)
+    tag = desk.session.manage(function, LUN, desk.connection)
     desk.reply(TaskManagementResponse(initiator_task_tag=tag))
     assert list(desk.session.requests) == [kept]
+
+
+@pytest.mark.clause("RFC7144 4")
+def test_information_of_a_query_is_told(desk: Desk):
+    tag = desk.session.manage(TaskManagement.QUERY_ASYNCHRONOUS_EVENT, LUN, desk.connection)
+    told = TaskManagementResponse(initiator_task_tag=tag, response=7, additional_response_information=b"abc")
+    assert desk.reply(told) == [TaskManagementCompleted(tag, 7, b"abc")]
 
 
 @pytest.mark.clause("RFC7143 11.9.1")
