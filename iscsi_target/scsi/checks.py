@@ -68,9 +68,9 @@ def examine(nexus: Nexus, command: Command, cdb: Layout, device: Device, nexuses
         _check_path(path.state, command, device)
     if device.sanitization is not None:
         _check_sanitizing(device.sanitization, command, cdb)
-    if command.medium_access and not device.loaded:
+    elif command.medium_access and not device.loaded:
         raise MediumNotPresent
-    if command.medium_access and device.stopped:
+    elif command.medium_access and device.stopped:
         raise NotReadyInitialisingRequired
     if command.shortcut is not None and not device.faulted and (path is None or path.is_quick):
         nexuses.admit(nexus, command, device)

@@ -124,6 +124,7 @@ class Device:
     modes         the mode pages: current, saved and default values
     ports         every target port that leads to the unit
     port_groups   the target port groups of those ports; none when access is symmetric
+    medium        which one it has, the same text as long as it is the same; nothing for one that is always new
     loaded        False after the medium was ejected
     stopped       True after START STOP UNIT stopped the unit
     preventing    the nexuses that prevent the removal of the medium
@@ -147,6 +148,7 @@ class Device:
     modes: "ModePages"
     ports: Mapping[TargetPort, PortIdentity]
     port_groups: PortGroups = field(default_factory=dict)
+    medium: str = ""
     loaded: bool = True
     stopped: bool = False
     preventing: set[Nexus] = field(default_factory=set)

@@ -159,7 +159,7 @@ class Endings:
         Source: SBC3r36 4.11.2, SBC4r22 4.11.2
         """
         for other in self._tasks.all():
-            is_left = isinstance(other.phase, Fencing) or other.command.row.sanitizing(other.cdb)
+            is_left = isinstance(other.phase, Fencing | Over) or other.command.row.sanitizing(other.cdb)
             if other is not sanitizing and other.fate is Fate.ITS_OWN and not is_left:
                 self._abort(other, Fate.SANITIZED)
 
@@ -170,8 +170,8 @@ class Endings:
         Source: SBC3r36 4.9
         """
         for entry in self._tasks.all():
-            is_left = isinstance(entry.phase, Performing | Sanitizing | Saving | Held) or entry.fate is not Fate.ITS_OWN
-            if entry.command.medium_access and not is_left:
+            is_left = isinstance(entry.phase, Performing | Sanitizing | Saving | Held | Over)
+            if entry.command.medium_access and entry.fate is Fate.ITS_OWN and not is_left:
                 self._abort(entry, Fate.UNLOADED)
 
     def _abort(self, entry: OpenTask, fate: Fate) -> None:
@@ -202,6 +202,7 @@ class Endings:
                 error = self._in_progress() if entry.fate is Fate.SANITIZED else MediumNotPresent()
                 sense = self._device.sense_data(error)
                 self._outbox.append(Completed(entry.task, error.status, sense, wanted=entry.wanted))
+                allegiance.failed(entry.task, self._device)  # but QERR is about errors, and this is none
             case _:
                 self._outbox.append(Aborted(entry.task))
         self._leave(entry)

@@ -111,7 +111,8 @@ def format_unit(device: Device, cdb: FormatUnit, call: Call) -> Save:
              defects, or a pattern that is none
     Source: SBC3r36 5.3
     """
-    check_writable(device)
+    if device.sanitization is None or device.features.read_only:
+        check_writable(device)  # SWP does not count after a failure: MODE SELECT, which ends it, is not processed then
     for name in ("longlist", "cmplst", "defect_list_format"):
         if getattr(cdb, name) and not cdb.fmtdata:
             raise InvalidFieldInCdb(FormatUnit, name)
@@ -119,7 +120,7 @@ def format_unit(device: Device, cdb: FormatUnit, call: Call) -> Save:
         raise InvalidFieldInCdb(FormatUnit, "defect_list_format")
     header, pattern = _parameters(device, cdb, bytes(call.data_out)) if cdb.fmtdata else (ShortHeader(), b"")
     block_bytes, _, blocks = device.geometry
-    wanted = Sanitization(Method.FORMAT, blocks * block_bytes, pattern=pattern)
+    wanted = Sanitization(Method.FORMAT, blocks * block_bytes, pattern=pattern, medium=device.medium)
     return Save(device.kept()._replace(sanitization=wanted), lambda: Begin(wanted, header.immed))
 
 

@@ -159,6 +159,7 @@ class LogicalUnit:
         Source: SBC3r36 4.10
         """
         self.device.geometry = self.device.geometry._replace(length_blocks=length_blocks)
+        self._sanitizer.refit()
         self.nexuses.establish(AttentionCode.CAPACITY_DATA_HAS_CHANGED)
 
     def unload(self) -> list[UnitAction]:

@@ -7,9 +7,8 @@ done whatever happens. What is kept of it over a restart is this value: it goes 
 Nothing of a store is encrypted, so there is no key that a cryptographic erase could change. It does what a block erase
 does: every byte that is allocated is overwritten with zeros, which are brought to stable storage, and a thin unit gives
 the blocks back then. What is under the store is out of reach: a file system that writes elsewhere what is written anew,
-a snapshot of it, or a drive that does so, may still have what was there, and so may the undo file of WRITE ATOMIC in
-the state directory. An overwrite leaves all blocks mapped, since
-what it wrote is to be read.
+a snapshot of it, or a drive that does so, may still have what was there. An overwrite leaves all blocks mapped, since
+what it wrote is to be read, so a unit in a pool needs room for all of them.
 
 Source: SBC3r36 4.11
 """
@@ -70,6 +69,7 @@ class Sanitization(NamedTuple):
     invert         True when each pass but the last writes the inversion of what the next one does
     done_bytes     of all passes together, on stable storage
     failed         True when the medium failed it
+    medium         which one it is of, as `Device.medium`
     Source: SBC3r36 4.11.1, 4.11.3, 5.24
     """
 
@@ -81,6 +81,7 @@ class Sanitization(NamedTuple):
     invert: bool = False
     done_bytes: int = 0
     failed: bool = False
+    medium: str = ""
 
     @property
     def total_bytes(self) -> int:
@@ -125,11 +126,28 @@ class Sanitization(NamedTuple):
         """Returns it after its next step."""
         return self._replace(done_bytes=self.done_bytes + self.step_bytes)
 
-    def fitted(self, length_bytes: int) -> "Sanitization":
-        """Returns it for a medium that may have become another: then it begins anew, and covers all of that."""
-        if length_bytes == self.length_bytes:
+    def fitted(self, length_bytes: int, block_length_bytes: int) -> "Sanitization":
+        """Returns it for a unit that may have got another shape: then it begins anew, and covers all of that."""
+        block_bytes = len(self.pattern) or block_length_bytes
+        if (length_bytes, block_length_bytes) == (self.length_bytes, block_bytes):
             return self
-        return self._replace(length_bytes=length_bytes, done_bytes=0)
+        copies = -(-block_length_bytes // block_bytes)
+        pattern = (self.pattern * copies)[:block_length_bytes]
+        return self._replace(length_bytes=length_bytes, pattern=pattern, done_bytes=0)
+
+    def found_on(self, medium: str) -> "Sanitization":
+        """Returns it for the medium that the unit has after a restart.
+
+        One that is always new has nothing to be sanitized, but is to become what was asked for. Another one than was
+        meant has data that nobody wanted to lose: it is left alone, and the operation has failed.
+
+        medium   as `Device.medium`
+        """
+        if self.failed:
+            return self
+        if medium == "":
+            return self._replace(done_bytes=0)
+        return self if medium == self.medium else self._replace(failed=True, medium=medium)
 
     @property
     def refusal(self) -> CheckCondition:
@@ -160,6 +178,8 @@ def from_record(record: object) -> Sanitization:
         raise InvalidSanitization("it has not the fields of a sanitize operation")
     values = record | {"method": _method(record["method"]), "pattern": _pattern(record["pattern"])}
     state = Sanitization(**values)
+    if not isinstance(record["medium"], str):
+        raise InvalidSanitization("its medium is no text")
     for name in ("unrestricted", "invert", "failed"):
         if not isinstance(record[name], bool):
             raise InvalidSanitization(f"{name} is no truth value")

@@ -126,10 +126,9 @@ def erase(device: Device, cdb: Sanitize, call: Call) -> Reply:
 def exit_failure_mode(device: Device, cdb: Sanitize, call: Call) -> Reply:
     """Answers SANITIZE with EXIT FAILURE MODE: a unit that could not be sanitized is used again, with what it has left.
 
-    raises   WriteProtected; InvalidFieldInCdb after a failure of an operation without AUSE
+    raises   InvalidFieldInCdb after a failure of an operation without AUSE
     Source: SBC3r36 5.24.2.5
     """
-    check_writable(device)
     failed = device.sanitization
     if failed is None or failed.method is Method.FORMAT:
         return Done()
@@ -142,10 +141,12 @@ def exit_failure_mode(device: Device, cdb: Sanitize, call: Call) -> Reply:
 def _check_permitted(device: Device, cdb: Sanitize) -> None:
     """Refuses to sanitize what cannot be written, and with AUSE what could not be sanitized without it.
 
+    After a failure SWP does not count: MODE SELECT, which ends it, is not processed then.
     Source: SBC3r36 4.11.1, 5.24.1
     """
-    check_writable(device)
     failed = device.sanitization
+    if failed is None or device.features.read_only:
+        check_writable(device)
     restricted = failed is not None and not failed.unrestricted and failed.method is not Method.FORMAT
     if restricted and cdb.ause:
         raise InvalidFieldInCdb(Sanitize, "ause")
@@ -153,7 +154,8 @@ def _check_permitted(device: Device, cdb: Sanitize) -> None:
 
 def _sanitization(device: Device, cdb: Sanitize) -> Sanitization:
     block_length_bytes, _, length_blocks = device.geometry
-    return Sanitization(Method(cdb.service_action), length_blocks * block_length_bytes, unrestricted=cdb.ause)
+    length_bytes = length_blocks * block_length_bytes
+    return Sanitization(Method(cdb.service_action), length_bytes, unrestricted=cdb.ause, medium=device.medium)
 
 
 def _begin(device: Device, wanted: Sanitization, *, immediate: bool) -> Save:

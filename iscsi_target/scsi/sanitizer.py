@@ -55,6 +55,12 @@ class Sanitizer(Ticket):
         self._course = self._go()
         self._wish: Wish | None = next(self._course, None)
 
+    def refit(self) -> None:
+        """Takes in that the unit has got another capacity."""
+        found, (block_bytes, _, blocks) = self._device.sanitization, self._device.geometry
+        if found is not None:
+            self._device.sanitization = found.fitted(blocks * block_bytes, block_bytes)
+
     def halt(self) -> None:
         """Lets it go no further; it still takes what it waits for."""
         self._halted = True
@@ -66,7 +72,7 @@ class Sanitizer(Ticket):
         storing   True when a task waits for the state file
         """
         wish = self._wish
-        if self._waits or self._halted or wish is None or not quiet:
+        if self._waits or self._halted or wish is None or not quiet or self._device.features.read_only:
             return None
         if isinstance(wish, Store):
             if storing:
@@ -105,16 +111,19 @@ class Sanitizer(Ticket):
                 return
             owed_s += device.features.sanitize_s * now.step_bytes / now.total_bytes
             after = now.advanced()
-            if owed_s >= SHORTEST_REST_S or (owed_s and after.is_done):
+            rests = owed_s >= SHORTEST_REST_S or (owed_s > 0 and after.is_done)
+            if rests:
                 yield Rest(self, owed_s)
                 owed_s = 0.0
             result = yield Perform(self, now.operation(deallocate=device.features.thin), self._name)
+            if device.sanitization is not now:  # the unit has been resized meanwhile, so it begins anew
+                continue
             if isinstance(result, MediumError):
                 device.sanitization = now._replace(failed=True)
                 yield Store(device.sanitization)
                 return
             device.sanitization = after
             unstored_bytes += now.step_bytes
-            if unstored_bytes >= CHECKPOINT_BYTES and not after.is_done:
+            if (rests or unstored_bytes >= CHECKPOINT_BYTES) and not after.is_done:
                 yield Store(after)  # when that fails, more is done twice after a crash
                 unstored_bytes = 0

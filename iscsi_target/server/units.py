@@ -74,7 +74,7 @@ class OpenUnit(NamedTuple):
 
     def with_medium(self, new: "NewMedium") -> "OpenUnit":
         """Returns the unit with a medium that was put in, which its Medium has already."""
-        self.device.geometry = new.geometry
+        self.device.geometry, self.device.medium = new.geometry, new.backend.identity
         self.device.features = self.device.features._replace(read_only=new.read_only)
         return self._replace(place=new.place, room=new.room, changed_medium=True)
 
@@ -124,7 +124,8 @@ def open_unit(
             port_groups=paths.groups,
             personality=personality_of(unit),
             reservations=_restored(unit, saved) if former is None else _kept(former, saved, state),
-            sanitization=_left_unfinished(unit, saved, geometry),
+            medium=backend.identity,
+            sanitization=_left_unfinished(unit, saved, geometry, backend.identity),
             identifying_information=saved.identifying_information,
         )
     except BaseException:
@@ -255,14 +256,17 @@ def _restored(unit: Unit, saved: UnitState) -> Reservations:
     return saved.reservations
 
 
-def _left_unfinished(unit: Unit, saved: UnitState, geometry: Geometry) -> Sanitization | None:
+def _left_unfinished(unit: Unit, saved: UnitState, geometry: Geometry, medium: str) -> Sanitization | None:
     """Returns the sanitize operation that has to go on, or has failed, as it has to be for the medium of now.
 
     Source: SBC3r36 4.11.2
     """
     if saved.sanitization is None:
         return None
-    found = saved.sanitization.fitted(geometry.length_blocks * geometry.block_length_bytes)
+    block_bytes = geometry.block_length_bytes
+    found = saved.sanitization.found_on(medium).fitted(geometry.length_blocks * block_bytes, block_bytes)
+    if found.failed and not saved.sanitization.failed:
+        log.error("unit %s: it was being sanitized, but this is another medium, which is left as it is", unit.name)
     if found.failed:
         log.error(
             "unit %s: it could not be sanitized, and commands are refused until an initiator sanitizes it again%s",

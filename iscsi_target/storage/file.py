@@ -98,6 +98,7 @@ class FileStore:
         self.attempt = self._cache.attempt
         self._undo = None if opened.read_only else undo
         self._undoing = threading.Lock()
+        self._is_torn = False  # by an atomic write that is to be undone when the store is opened again
 
     @classmethod
     def open(
@@ -144,6 +145,11 @@ class FileStore:
         return self._read_only
 
     @property
+    def identity(self) -> str:
+        """Which file or device it is; another one in its place has another identity, as far as the system tells."""
+        return "-".join(f"{part:x}" for part in FileIdentity.of(self._descriptor))
+
+    @property
     def kind(self) -> Kind:
         """What the store lies on."""
         return self._kind
@@ -178,6 +184,7 @@ class FileStore:
         """Writes all of data, which is on stable storage then, or leaves the store as it was, whatever happens.
 
         What cannot be undone at once, because the medium fails that too, is undone when the store is opened again.
+        Until then every change is refused, since it would be undone with it.
         """
         self._admit_change(offset_bytes, len(data))
         assert self._undo is not None
@@ -189,13 +196,27 @@ class FileStore:
                     self._write_all(offset_bytes, memoryview(data))
                     self.flush()
                 except MediumError:
-                    self._write_all(offset_bytes, memoryview(before))
-                    self.flush()
-                    self._undo.forget()
+                    self._end_atomic(offset_bytes, before)
                     raise
-                self._undo.forget()
+                self._end_atomic(offset_bytes, b"")
             except OSError as error:
                 raise medium_error(error, Fault.WRITE_FAILED, offset_bytes) from error
+
+    def _end_atomic(self, offset_bytes: int, before: Buffer) -> None:
+        """Brings back what was there before, if anything, and says durably that there is nothing to undo any more."""
+        assert self._undo is not None
+        try:
+            if before:
+                self._write_all(offset_bytes, memoryview(before))
+                self.flush()
+            self._undo.forget()
+        except (OSError, MediumError):
+            self._is_torn = True
+            self._cache.refuse_writes()
+            log.error(
+                "%s: an atomic write cannot be undone; it is not written any more until it is opened anew", self._where
+            )
+            raise
 
     def discard(self, offset_bytes: int, length_bytes: int) -> None:
         """Deallocates the range as far as the system can; it reads as zeros afterwards in any case."""
@@ -329,6 +350,8 @@ class FileStore:
         self._check(offset_bytes, length_bytes)
         if self._read_only:
             raise MediumError(Fault.READ_ONLY, offset_bytes)
+        if self._is_torn:
+            raise MediumError(Fault.WRITE_FAILED, offset_bytes)
         if self._kind is Kind.REGULAR_FILE:
             self._check_not_truncated(offset_bytes, length_bytes)
 

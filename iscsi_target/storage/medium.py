@@ -44,6 +44,10 @@ class Backend(Protocol):
         """True when every change is refused."""
 
     @property
+    def identity(self) -> str:
+        """Which one it is of all that could be opened in its place; nothing for one that is always new."""
+
+    @property
     def attempt(self) -> Attempt:
         """Performs the operation if that cannot block, a fault being a result; else BLOCKS."""
 

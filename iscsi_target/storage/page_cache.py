@@ -102,6 +102,10 @@ class PageCache:
             with self._counting:
                 self._changes -= 1
 
+    def refuse_writes(self) -> None:
+        """Leaves every write to a thread from now on, which knows why the store is not to be written."""
+        self._write = _refuse_write
+
     def _read_cached(self, offset_bytes: int, length_bytes: int) -> bytearray | Literal[WouldBlock.BLOCKS]:
         begun = self._clock()
         if begun < self._missing_until:

@@ -136,6 +136,11 @@ class PooledStore:
         """True when every change is refused."""
         return self._backend.read_only
 
+    @property
+    def identity(self) -> str:
+        """That of the backend."""
+        return self._backend.identity
+
     def grow(self, size_bytes: int | None) -> None:
         """Makes the backend longer, which allocates nothing."""
         self._backend.grow(size_bytes)

@@ -62,6 +62,11 @@ class RamStore:
         """The length of the store."""
         return self._size_bytes
 
+    @property
+    def identity(self) -> str:
+        """Nothing: it is always new, and has nothing of anybody's in it."""
+        return ""
+
     def grow(self, size_bytes: int | None) -> None:
         """Makes the store longer; raises StorageError when it would become shorter."""
         wanted = self._size_bytes if size_bytes is None else size_bytes

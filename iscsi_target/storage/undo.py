@@ -14,7 +14,6 @@ from iscsi_target.wire.crc32c import crc32c
 from iscsi_target.wire.layout import U32, U64, Bytes8, Layout
 
 MAGIC = b"iSCSundo"
-NONE = bytes(8)  # in the place of MAGIC when there is nothing to undo
 
 
 class _Header(Layout):
@@ -88,9 +87,9 @@ class UndoFile:
         os.fdatasync(self._descriptor)
 
     def forget(self) -> None:
-        """Says durably that there is nothing to undo."""
-        os.pwrite(self._descriptor, NONE, 0)
-        os.fdatasync(self._descriptor)
+        """Says durably that there is nothing to undo; what the range held is not kept."""
+        os.ftruncate(self._descriptor, 0)
+        os.fsync(self._descriptor)
 
     def pending(self) -> Undo | None:
         """Returns what is to be undone, or None."""

@@ -17,9 +17,10 @@ from iscsi_target.iscsi.requests import (
     TaskManagementRequest,
     TextRequest,
 )
-from iscsi_target.iscsi.responses import ReadyToTransfer
+from iscsi_target.iscsi.responses import ReadyToTransfer, ScsiResponse
 from iscsi_target.scsi.block_cdb import Read16, Write16
 from iscsi_target.scsi.lun import pack_lun
+from iscsi_target.scsi.status import Status
 from iscsi_target.wire.crc32c import crc32c
 from iscsi_target.wire.layout import Layout
 from tests.endtoend.wire_initiator import (
@@ -199,10 +200,16 @@ async def working_with_digests(arena: Arena) -> tuple[Wire, Initiator]:
 async def owing(arena: Arena) -> tuple[Wire, Initiator]:
     """The target waits for Data-Out."""
     initiator = await arena.session()
-    await initiator.ready()
-    await initiator.send(command(arena.place, Write16(lba=0, transfer_length=64), write=64 * BLOCK_BYTES))
-    assert isinstance((await initiator.receive()).header, ReadyToTransfer)
-    return initiator.wire, initiator
+    while True:
+        await initiator.ready()
+        await initiator.send(command(arena.place, Write16(lba=0, transfer_length=64), write=64 * BLOCK_BYTES))
+        answer = (await initiator.receive()).header
+        if isinstance(answer, ReadyToTransfer):
+            return initiator.wire, initiator
+        assert isinstance(answer, ScsiResponse)
+        assert answer.status in (Status.BUSY, Status.CHECK_CONDITION), (
+            "as another attacker has done something to the unit"
+        )
 
 
 async def reach(arena: Arena, phase: Phase) -> tuple[Wire, Initiator | None]:

@@ -36,6 +36,7 @@ from iscsi_target.iscsi.responses import (
 )
 from iscsi_target.scsi.cdb import TestUnitReady
 from iscsi_target.scsi.lun import pack_lun
+from iscsi_target.scsi.status import Status
 from iscsi_target.wire.layout import Layout
 
 ANSWER_TIMEOUT_S = 20.0  # generous: a loaded machine is no reason to fail
@@ -251,9 +252,12 @@ class Initiator:
                     raise AssertionError(f"not an answer to a command: {other}")
 
     async def ready(self) -> None:
-        """Performs TEST UNIT READY until the unit has told everything that happened to it."""
+        """Performs TEST UNIT READY until the unit has told everything that happened to it.
+
+        It is busy as long as another initiator has an ACA condition there.
+        """
         while (outcome := await self.execute(TestUnitReady())).status:
-            assert outcome.key == UNIT_ATTENTION, outcome
+            assert outcome.key == UNIT_ATTENTION or outcome.status == Status.BUSY, outcome
 
     async def wait_for_message(self) -> None:
         """Returns when an Asynchronous Message has come; nothing else may."""

@@ -24,14 +24,13 @@ from iscsi_target.scsi.operations import Erase, Fault, MediumError
 from iscsi_target.scsi.personality import OutAction
 from iscsi_target.scsi.reservation_pages import BasicParameterList
 from iscsi_target.scsi.sanitization import Method, Sanitization
-from iscsi_target.scsi.sanitize import EXIT_FAILURE_MODE, OverwriteHeader, Sanitize
+from iscsi_target.scsi.sanitize import EXIT_FAILURE_MODE, Sanitize
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.task import (
     Aborted,
     Function,
     Milestone,
     Perform,
-    Reached,
     Rest,
     Task,
     TaskAttribute,
@@ -39,12 +38,9 @@ from iscsi_target.scsi.task import (
 )
 from iscsi_target.scsi.task_manager import RESETS
 from iscsi_target.wire.layout import Layout
-from tests.unit.scsi.unit_bench import BLOCK, BLOCKS, READY, A, B, Bench, give_page, make_device
+from tests.unit.scsi.sanitize_bench import FAILED, IN_PROGRESS, LENGTH, STEPS, SanitizeBench
+from tests.unit.scsi.unit_bench import BLOCK, READY, A, B, give_page, make_device
 
-LENGTH = BLOCK * BLOCKS
-STEPS = 8
-IN_PROGRESS, FAILED = (2, 0x041B), (3, 0x3103)
-BROKEN = MediumError(Fault.WRITE_FAILED, 0)
 PROCESSED = [
     Inquiry(allocation_length=36),
     ReportLuns(allocation_length=16),
@@ -63,54 +59,6 @@ REFUSED = [
     LogSense(page_code=0x02, pc=1, allocation_length=255),
     PersistentReserveIn(allocation_length=8),
 ]
-
-
-class SanitizeBench(Bench):
-    """A bench on which the sanitize operation is begun, carried on and told of."""
-
-    def sanitize(self, nexus: Nexus = A, action: int = Method.BLOCK_ERASE, data: bytes = b"", **bits: bool) -> Task:
-        """Sends SANITIZE and has it stored."""
-        cdb = Sanitize(service_action=action, parameter_list_length=len(data), **bits)
-        task = self.send(nexus, cdb, expects_data=bool(data))
-        if data:
-            self.give(task, data)
-        if self.saving:
-            self.persist()
-        return task
-
-    def overwrite(self) -> Task:
-        header = OverwriteHeader(overwrite_count=1, initialization_pattern_length=1).pack()
-        return self.sanitize(action=Method.OVERWRITE, data=header + b"x")
-
-    def carry_on(self, steps: int = STEPS) -> None:
-        for _ in range(steps):
-            self.perform()
-
-    def fail(self, *, ause: bool = False) -> Task:
-        """Lets an operation fail in its second step."""
-        task = self.sanitize(ause=ause)
-        self.perform()
-        self.perform(error=BROKEN)
-        self.persist()
-        return task
-
-    def refusal(self, cdb: Layout, nexus: Nexus = B) -> tuple[int, int] | None:
-        task = self.send(nexus, cdb, expects_data=False)
-        return None if self.status(task) is Status.GOOD else self.sense(task)
-
-    def polled(self) -> tuple[int, int, int]:
-        """Returns the sense key, the code and the progress that REQUEST SENSE of B tells."""
-        task = self.send(B, RequestSense(allocation_length=18))
-        end = self.outcome(task)
-        assert end is not None
-        assert not isinstance(end, Aborted)
-        data = bytes(end.data_in)
-        progress = int.from_bytes(data[16:18]) if data[15] & 0x80 else -1
-        return data[2] & 0xF, int.from_bytes(data[12:14]), progress
-
-    @property
-    def milestones(self) -> list[Milestone]:
-        return [action.milestone for action in self.actions if isinstance(action, Reached)]
 
 
 @pytest.fixture
@@ -303,6 +251,19 @@ def test_ending_others_is_no_error_that_aborts_more(qerr: int):
     assert bench.status(task) is Status.GOOD
 
 
+@pytest.mark.clause("SAM5r21 5.9.2")
+def test_ending_one_that_asked_for_it_begins_an_aca_condition():
+    bench = SanitizeBench()
+    ended = bench.send(B, Write10(transfer_length=1, control=4), expects_data=True)
+    task = bench.sanitize()
+    assert bench.sense(ended) == IN_PROGRESS
+    assert bench.device.faulted == {B}
+    bench.end()
+    assert bench.outcome(task) is None
+    bench.manage(Function.CLEAR_ACA, B)
+    assert bench.status(task) is Status.GOOD
+
+
 # Task management
 
 
@@ -455,7 +416,7 @@ def test_it_rests_when_it_is_to_last_and_goes_on_when_it_has_rested(bench: Sanit
         assert bench.refusal(READY) == IN_PROGRESS
         bench.record(bench.unit.rested(rest.ticket))
         bench.perform()
-    bench.end()
+        bench.persist()
     assert bench.refusal(READY) is None
 
 

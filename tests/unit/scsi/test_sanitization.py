@@ -105,8 +105,27 @@ def test_after_a_failure_the_refusal_says_so():
 
 def test_for_a_medium_of_another_length_it_begins_anew():
     half = OVERWRITE._replace(done_bytes=LENGTH // 2)
-    assert half.fitted(LENGTH) is half
-    assert half.fitted(2 * LENGTH) == OVERWRITE._replace(length_bytes=2 * LENGTH)
+    block = len(OVERWRITE.pattern)
+    assert half.fitted(LENGTH, block) is half
+    assert half.fitted(2 * LENGTH, block) == OVERWRITE._replace(length_bytes=2 * LENGTH)
+    erased = ERASE._replace(done_bytes=LENGTH // 2)
+    assert erased.fitted(LENGTH, block) == erased.fitted(LENGTH, 8 * block) == erased
+
+
+def test_with_blocks_of_another_length_an_overwrite_begins_anew_with_a_pattern_of_a_block():
+    half = OVERWRITE._replace(done_bytes=LENGTH // 2)
+    block = len(OVERWRITE.pattern)
+    assert half.fitted(LENGTH, 8 * block) == OVERWRITE._replace(pattern=OVERWRITE.pattern * 8)
+    assert half.fitted(LENGTH, block // 2) == OVERWRITE._replace(pattern=OVERWRITE.pattern[: block // 2])
+
+
+def test_only_on_its_own_medium_it_goes_on():
+    half = ERASE._replace(done_bytes=LENGTH // 2, medium="this")
+    assert half.found_on("this") is half
+    assert half.found_on("that") == half._replace(failed=True, medium="that")
+    assert half.found_on("") == half._replace(done_bytes=0), "one that is always new has nobody's data"
+    failed = half._replace(failed=True)
+    assert failed.found_on("") == failed.found_on("that") == failed
 
 
 # Records

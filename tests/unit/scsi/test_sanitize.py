@@ -166,7 +166,7 @@ def test_a_list_that_ends_too_early_is_refused(data: bytes, length: int | None):
 
 
 @pytest.mark.clause("SBC3r36 4.12")
-@pytest.mark.parametrize("action", [*METHODS, EXIT_FAILURE_MODE])
+@pytest.mark.parametrize("action", METHODS)
 def test_a_unit_that_must_not_be_written_is_not_sanitized(action: int):
     data = header() + b"abcd" if action == OVERWRITE else b""
     cdb = Sanitize(service_action=action, parameter_list_length=len(data))

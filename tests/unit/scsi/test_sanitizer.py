@@ -146,7 +146,7 @@ def test_all_rests_together_take_as_long_as_the_device_says(unit: Device, second
 def test_a_rest_comes_before_its_step_and_short_ones_are_joined(unit: Device):
     unit.features = unit.features._replace(sanitize_s=STEPS * 0.02)
     kinds = [type(each).__name__ for each in run(Sanitizer("u", unit))]
-    assert kinds[:6] == ["Perform", "Perform", "Rest", "Perform", "Perform", "Perform"]
+    assert kinds[:7] == ["Perform", "Perform", "Rest", "Perform", "Persist", "Perform", "Perform"]
     assert kinds[-3:] == ["Rest", "Perform", "Persist"]
 
 

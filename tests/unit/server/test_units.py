@@ -11,7 +11,7 @@ import pytest
 
 from iscsi_target.config.values import Backing, ConfigError, TargetEntry, Unit, ram_configuration
 from iscsi_target.scsi.attention import AttentionCode
-from iscsi_target.scsi.device import Identity
+from iscsi_target.scsi.device import Device, Identity
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.personality import STRICT
 from iscsi_target.scsi.reservations import Reservations
@@ -119,7 +119,7 @@ def test_damaged_reservations_are_lost_and_reported(opened, state, tmp_path, cap
 @pytest.mark.clause("SBC3r36 4.11.2")
 def test_a_sanitize_operation_goes_on_where_it_was_and_that_is_logged(opened, state, caplog):
     state.save("r", UnitState(sanitization=UNDER_WAY))
-    assert opened(RAM).device.sanitization == UNDER_WAY
+    assert opened(RAM).device.sanitization == UNDER_WAY._replace(done_bytes=0), "RAM is always new"
     [record] = caplog.records
     assert record.levelno == logging.WARNING
     assert record.message == "unit r: it is still being sanitized, by block erase"
@@ -141,6 +141,28 @@ def test_a_failure_stays_and_the_log_says_what_to_do(opened, state, caplog, ause
     assert record.levelno == logging.ERROR
     assert "until an initiator sanitizes it again" in record.message
     assert ("leaves that failure mode" in record.message) == ause
+
+
+@pytest.mark.clause("SBC3r36 4.11.2")
+def test_a_file_goes_on_where_it_was_and_another_in_its_place_is_left_alone(state, image, caplog):
+    def found_by_a_server() -> Device:
+        with ThreadPoolExecutor(1) as executor:
+            opened = open_unit(image, Home(state, executor), Paths())
+        opened.medium._backend.close()
+        return opened.device
+
+    medium = found_by_a_server().medium
+    under_way = UNDER_WAY._replace(medium=medium, length_bytes=image.size_bytes)
+    state.save("f", UnitState(sanitization=under_way))
+    assert found_by_a_server().sanitization == under_way
+    caplog.clear()
+    image.path.rename(image.path.with_suffix(".old"))
+    image.path.write_bytes(b"precious".ljust(image.size_bytes, b"!"))
+    found = found_by_a_server()
+    assert found.medium != medium
+    assert found.sanitization == under_way._replace(failed=True, medium=found.medium)
+    assert "but this is another medium, which is left as it is" in caplog.records[0].message
+    assert image.path.read_bytes().startswith(b"precious")
 
 
 def test_a_file_that_is_created_inherits_no_sanitize_operation(opened, state, image):

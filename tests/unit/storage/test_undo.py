@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from iscsi_target.scsi.operations import Fault, MediumError
+from iscsi_target.scsi.operations import Erase, Fault, MediumError, WouldBlock, Write, WriteSame
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.file import FileStore
 from iscsi_target.storage.undo import FileIdentity, Undo, UndoFile
@@ -81,6 +81,14 @@ def test_a_record_that_is_not_whole_is_none(path: Path):
         damaged.close()
 
 
+def test_what_the_range_held_is_not_kept_when_it_is_forgotten(image: Path, path: Path):
+    store = opened(image, path)
+    store.write(OFFSET, b"secret".ljust(512, b"!"))
+    store.write_atomic(OFFSET, NEW)
+    assert path.read_bytes() == b""
+    store.close()
+
+
 # Atomic writes
 
 
@@ -93,12 +101,12 @@ def test_an_atomic_write_is_there_and_nothing_is_to_be_undone(image: Path, path:
 
 
 def stopping_at(monkeypatch: pytest.MonkeyPatch, step: int, failure: Callable[[], BaseException]) -> Iterator[int]:
-    """Makes the call of that number to write or to flush fail, a write after a half of it; later ones do as well.
+    """Makes the call of that number to write, to cut or to flush fail, a write after a half of it; later ones as well.
 
     yields   once; afterwards the number of calls that there were
     """
     calls = 0
-    pwrite, fdatasync = os.pwrite, os.fdatasync
+    pwrite, fdatasync, ftruncate = os.pwrite, os.fdatasync, os.ftruncate
 
     def stop() -> bool:
         nonlocal calls
@@ -116,14 +124,21 @@ def stopping_at(monkeypatch: pytest.MonkeyPatch, step: int, failure: Callable[[]
             raise failure()
         fdatasync(descriptor)
 
+    def cut(descriptor: int, length: int) -> None:
+        if stop():
+            raise failure()
+        ftruncate(descriptor, length)
+
     with monkeypatch.context() as broken:
         broken.setattr(os, "pwrite", half)
+        broken.setattr(os, "ftruncate", cut)
         broken.setattr(os, "fdatasync", flush)
+        broken.setattr(os, "fsync", flush)
         yield 0
     yield calls
 
 
-@pytest.mark.parametrize("step", range(7))
+@pytest.mark.parametrize("step", range(8))
 def test_a_process_that_ends_at_any_step_leaves_all_or_nothing(image, path, monkeypatch, step):
     store = opened(image, path)
     stopping = stopping_at(monkeypatch, step, Crash)
@@ -136,7 +151,7 @@ def test_a_process_that_ends_at_any_step_leaves_all_or_nothing(image, path, monk
         pass
     calls = next(stopping)
     assert ended == (calls <= step)
-    assert calls == min(step + 1, 6)
+    assert calls == min(step + 1, 7)
     store.close()
     again = opened(image, path)
     found = again.read(OFFSET, LENGTH)
@@ -147,7 +162,7 @@ def test_a_process_that_ends_at_any_step_leaves_all_or_nothing(image, path, monk
     assert UndoFile(path).pending() is None
 
 
-@pytest.mark.parametrize("step", range(6))
+@pytest.mark.parametrize("step", range(7))
 def test_a_disk_that_fails_from_any_step_on_is_an_error_and_the_next_start_finds_all_or_nothing(
     image, path, monkeypatch, step
 ):
@@ -239,4 +254,24 @@ def test_a_write_that_cannot_be_undone_is_an_error_and_undone_later(image, path,
             opened(image, path)
     again = opened(image, path)  # so its lock was given up
     assert again.read(OFFSET, LENGTH) == NEW
+    again.close()
+
+
+@pytest.mark.parametrize("step", range(3, 7))
+def test_nothing_is_written_to_a_store_with_a_write_that_is_still_to_be_undone(image, path, monkeypatch, step):
+    """Law: what was acknowledged is not undone at the next start: SANITIZE and later writes fail until then."""
+    store = opened(image, path)
+    stopping = stopping_at(monkeypatch, step, lambda: OSError(errno.EIO, os.strerror(errno.EIO)))
+    next(stopping)
+    with pytest.raises(MediumError):
+        store.write_atomic(OFFSET, NEW)
+    next(stopping)
+    store._flush_failure = None  # which would refuse it too, but not when only writing fails
+    for change in (Erase(0, SIZE, True), Write(0, bytes(512), True), WriteSame(0, SIZE, bytes(512))):
+        with pytest.raises(MediumError):
+            store.perform(change)
+    assert store.attempt(Write(0, bytes(512))) is WouldBlock.BLOCKS
+    store.close()
+    again = opened(image, path)
+    again.perform(Erase(0, SIZE, True))
     again.close()
