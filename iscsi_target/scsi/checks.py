@@ -63,7 +63,7 @@ def examine(nexus: Nexus, command: Command, cdb: Layout, device: Device, nexuses
         raise device.personality.refusal(conflict)
     if device.reservations.lost and Access.LOST not in access:
         raise device.personality.refusal(Rule.INFORMATION_LOST)
-    path = device.path(nexus)
+    path = device.path(nexus) if device.port_groups else None
     if path is not None and not path.state.is_active:
         _check_path(path.state, command, device)
     if device.sanitization is not None:

@@ -59,7 +59,11 @@ class Endings:
     def complete(self, entry: OpenTask, done: Done) -> None:
         """Ends a task with what its command came to."""
         self.tell_others(entry, done)
-        self._end(entry, Completed(entry.task, done.status, b"", done.data_in, entry.wanted))
+        completed = Completed(entry.task, done.status, b"", done.data_in, entry.wanted)
+        if self._device.faulted and self.is_blocked(entry):
+            entry.phase = Held(completed, None)
+        else:
+            self.conclude(entry, completed, None)
 
     def tell_others(self, entry: OpenTask, reply: Done | Work) -> None:
         """Gives every other nexus the unit attention that a reply has for them."""
@@ -69,10 +73,7 @@ class Endings:
     def fail(self, entry: OpenTask, error: StatusError) -> None:
         """Ends a task with what its command raised."""
         self.note_refusal(entry.task, entry.command, error)
-        sense = self._device.sense_data(error)
-        self._end(entry, Completed(entry.task, error.status, sense, wanted=entry.wanted), error)
-
-    def _end(self, entry: OpenTask, completed: Completed, error: StatusError | None = None) -> None:
+        completed = Completed(entry.task, error.status, self._device.sense_data(error), wanted=entry.wanted)
         if self._device.faulted and self.is_blocked(entry):
             entry.phase = Held(completed, error)
         else:

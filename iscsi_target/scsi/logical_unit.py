@@ -308,9 +308,10 @@ class LogicalUnit:
     # From the start of a task to its end
 
     def _run(self) -> list[UnitAction]:
+        device = self.device
         while self._tasks.startable:
             entry = self._tasks.startable.popleft()
-            if self.device.faulted and self._endings.is_blocked(entry):
+            if device.faulted and self._endings.is_blocked(entry):
                 self._tasks.block(entry)
                 continue
             match entry.phase:
@@ -328,9 +329,9 @@ class LogicalUnit:
                     pass
                 case _:
                     raise AssertionError(f"{entry.phase} cannot go on by itself")
-        if self.device.sanitization is not None:
+        if device.sanitization is not None:
             self._sanitize()
-        if self.device.statistics.resources is not None:
+        if device.statistics.resources is not None:
             self.thresholds.look()  # a MODE SELECT may have changed them
         actions = self._outbox.copy()
         self._outbox.clear()
@@ -341,9 +342,10 @@ class LogicalUnit:
         told = examine(task.nexus, command, entry.cdb, self.device, self.nexuses)
         if told is not None:
             return told
-        path = self.device.path(task.nexus)
-        if path is not None and path.held_back_s and command.medium_access and not command.row.exclusive:
-            return Pause(path.held_back_s)
+        if self.device.port_groups and command.medium_access and not command.row.exclusive:
+            path = self.device.path(task.nexus)
+            if path is not None and path.held_back_s:
+                return Pause(path.held_back_s)
         return self._handle(entry)
 
     def _handle(self, entry: OpenTask) -> Reply:

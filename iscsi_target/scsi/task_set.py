@@ -14,7 +14,6 @@ Both do a bounded amount of work per task: nothing is searched through, except o
 
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
-from typing import NamedTuple
 
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.operations import Operation, extents, writes
@@ -83,13 +82,6 @@ class _TaskSet:
         return enabled
 
 
-class _Place(NamedTuple):
-    """Where a task stands: in a stretch, or beside the queue."""
-
-    among: _TaskSet
-    stretch: _Stretch | None
-
-
 class TaskSets:
     """The open tasks of one logical unit and the order among those that share a task set.
 
@@ -99,7 +91,7 @@ class TaskSets:
     def __init__(self) -> None:
         self._shared = _TaskSet()
         self._own: dict[Nexus, _TaskSet] = {}  # of nexuses that have one to themselves, while a task is in it
-        self._places: dict[Task, _Place] = {}
+        self._places: dict[Task, tuple[_TaskSet, _Stretch | None]] = {}  # None: beside the queue
         self._nexuses: dict[Nexus, int] = {}
 
     def __len__(self) -> int:
@@ -140,12 +132,12 @@ class TaskSets:
         self._nexuses[task.nexus] = self._nexuses.get(task.nexus, 0) + 1
         among = self._shared if owner is None else self._own.setdefault(owner, _TaskSet())
         if first or task.attribute in AT_THE_HEAD:
-            self._places[task] = _Place(among, None)
+            self._places[task] = (among, None)
             if task.nexus != OPERATOR:
                 among.heads.add(task)
             return True
         stretch = among.append(task)
-        self._places[task] = _Place(among, stretch)
+        self._places[task] = (among, stretch)
         return task not in stretch.dormant
 
     def leave(self, task: Task) -> list[Task]:
