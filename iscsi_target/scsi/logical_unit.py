@@ -13,7 +13,7 @@ check until the save before it is over, so it starts from what was adopted. A ta
 adopts what is on disk all the same, and only its status stays away; as what was saved is then current too, a reset in
 between makes no difference. The same commands are those that change reservations, so that no two changes overlap.
 
-A sanitize operation belongs to no task: `sanitizer` carries it out, which is asked for its next step after every input.
+A sanitize operation belongs to no task: it is asked for its next step after every input.
 
 While an ACA condition is in effect, what it holds up waits where it is: see `allegiance`.
 """
@@ -38,7 +38,6 @@ from iscsi_target.scsi.open_task import (
     READY,
     RESTED,
     RESTING,
-    SANITIZING,
     Collecting,
     Fate,
     Held,
@@ -55,7 +54,7 @@ from iscsi_target.scsi.open_tasks import OpenTasks
 from iscsi_target.scsi.operations import BLOCKS, Attempt, Buffer, MediumError, Outcome, attempt_nothing
 from iscsi_target.scsi.path_changes import PathChange, PathChanges
 from iscsi_target.scsi.port_groups import AccessState
-from iscsi_target.scsi.sanitization import Sanitization
+from iscsi_target.scsi.sanitize_operations import SanitizeOperations
 from iscsi_target.scsi.sanitizer import Sanitizer
 from iscsi_target.scsi.status import (
     InvalidTaskAttribute,
@@ -73,11 +72,9 @@ from iscsi_target.scsi.task import (
     Done,
     Leave,
     ManagementRequest,
-    Milestone,
     Pause,
     Perform,
     Persist,
-    Reached,
     Regroup,
     Reply,
     Rest,
@@ -113,12 +110,11 @@ class LogicalUnit:
         self.nexuses = NexusTable()
         self._tasks = OpenTasks()
         self._chronicle = Chronicle(device)
-        self._sanitizer = Sanitizer(name, device)
         self.thresholds = ThresholdWatch(device, self.nexuses)
-        self._saving = False
         self._outbox: list[UnitAction] = []
         self._endings = Endings(device, self.nexuses, self._tasks, self._chronicle, self._outbox)
         self._paths = PathChanges(device, self.nexuses, self._endings, self._outbox)
+        self._sanitizing = SanitizeOperations(name, device, self._tasks, self._endings, self._outbox)
         self._manager = TaskManager(device, self.nexuses, self._tasks, self._endings, self._outbox)
 
     @property
@@ -159,7 +155,7 @@ class LogicalUnit:
         Source: SBC3r36 4.10
         """
         self.device.geometry = self.device.geometry._replace(length_blocks=length_blocks)
-        self._sanitizer.refit()
+        self._sanitizing.refit()
         self.nexuses.establish(AttentionCode.CAPACITY_DATA_HAS_CHANGED)
 
     def unload(self) -> list[UnitAction]:
@@ -226,8 +222,8 @@ class LogicalUnit:
 
     def finished(self, ticket: Ticket, result: Outcome | MediumError) -> list[UnitAction]:
         """Takes in what became of a Perform or a Persist."""
-        if ticket is self._sanitizer:
-            self._sanitized(result)
+        if self._sanitizing.waits_for(ticket):
+            self._sanitizing.finished(result)
             return self._run()
         entry = self._tasks.redeem(ticket)
         match entry.phase:
@@ -236,9 +232,8 @@ class LogicalUnit:
                 self._tasks.leave_turn(turn)
                 self._performed(entry, work, result)
             case Saving(save):
-                self._saving = False
                 self._saved(entry, save, result)
-                self._tasks.retry_savers()
+                self._tasks.end_save()
         return self._run()
 
     def rested(self, ticket: Ticket) -> list[UnitAction]:
@@ -250,7 +245,7 @@ class LogicalUnit:
                 ticket.phase = RESTED
                 self._tasks.make_startable(ticket)
             case Sanitizer():
-                self._sanitized(None)
+                self._sanitizing.finished(None)
             case _:
                 pass  # the task has ended meanwhile
         return self._run()
@@ -269,7 +264,7 @@ class LogicalUnit:
 
     def halt(self) -> None:
         """Goes no further with what belongs to no task, because the medium is to be closed."""
-        self._sanitizer.halt()
+        self._sanitizing.halt()
 
     def manage(self, request: ManagementRequest) -> list[UnitAction]:
         """Performs a task management function, as `TaskManager` does."""
@@ -315,7 +310,7 @@ class LogicalUnit:
                 self._tasks.block(entry)
                 continue
             match entry.phase:
-                case Ready() if self._saving and entry.command.row.exclusive:
+                case Ready() if self._tasks.saving and entry.command.row.exclusive:
                     self._tasks.wait_to_save(entry)
                 case Ready():
                     self._settle(entry, self._start)
@@ -330,7 +325,7 @@ class LogicalUnit:
                 case _:
                     raise AssertionError(f"{entry.phase} cannot go on by itself")
         if device.sanitization is not None:
-            self._sanitize()
+            self._sanitizing.go_on()
         if device.statistics.resources is not None:
             self.thresholds.look()  # a MODE SELECT may have changed them
         actions = self._outbox.copy()
@@ -380,12 +375,12 @@ class LogicalUnit:
             case Change(transition):
                 self._manager.change(entry, transition)
             case Begin():
-                self._begin(entry, reply)
+                self._sanitizing.begin(entry, reply)
             case Leave(failed):
-                self._leave_failure(entry, failed)
+                self._sanitizing.leave_failure(entry, failed)
             case Save(state):
-                assert not self._saving
-                self._saving = True
+                assert not self._tasks.saving
+                self._tasks.saving = True
                 entry.phase = Saving(reply)
                 self._outbox.append(Persist(entry, state, self.name))
             case Pause(seconds):
@@ -442,60 +437,9 @@ class LogicalUnit:
             case Change(transition):
                 self._manager.change(entry, transition)
             case Begin():
-                self._begin(entry, reply)
+                self._sanitizing.begin(entry, reply)
             case Leave(failed):
-                self._leave_failure(entry, failed)
+                self._sanitizing.leave_failure(entry, failed)
             case _:
                 self._endings.tell_others(entry, reply)
                 self._endings.end_aborted(entry)
-
-    # Sanitize operations
-
-    def _begin(self, entry: OpenTask, begin: Begin) -> None:
-        """Lets a sanitize operation begin; its command holds up no other any more.
-
-        Source: SBC3r36 4.11.2, 5.24.1
-        """
-        self.device.sanitization = begin.sanitization
-        self._sanitizer.begin()
-        self._outbox.append(Reached(Milestone.BEGUN, begin.sanitization, entry.task.nexus))
-        self._endings.make_way(entry)
-        self._tasks.stand_back(entry)
-        if entry.fate is not Fate.ITS_OWN:
-            self._endings.end_aborted(entry)
-        elif begin.immediate:
-            self._endings.complete(entry, Done())
-        else:
-            entry.phase = SANITIZING
-
-    def _leave_failure(self, entry: OpenTask, failed: Sanitization) -> None:
-        self.device.sanitization = None
-        self._outbox.append(Reached(Milestone.FAILURE_LEFT, failed, entry.task.nexus))
-        if entry.fate is Fate.ITS_OWN:
-            self._endings.complete(entry, Done())
-        else:
-            self._endings.end_aborted(entry)
-
-    def _sanitize(self) -> None:
-        """Has the next step of the sanitize operation done, when there is one and nothing is in its way."""
-        action = self._sanitizer.step(quiet=not self._tasks.turns, storing=self._saving)
-        if action is not None:
-            self._saving = self._saving or isinstance(action, Persist)
-            self._outbox.append(action)
-
-    def _sanitized(self, result: Outcome | MediumError) -> None:
-        """Takes in what became of a step; with the last one, the command ends that waits for it."""
-        if self._sanitizer.stores:
-            self._saving = False
-            self._tasks.retry_savers()
-        before = self.device.sanitization
-        self._sanitizer.finished(result)
-        now = self.device.sanitization
-        if before is None or before.failed or (now is not None and not now.failed):
-            return
-        self._outbox.append(Reached(Milestone.ENDED if now is None else Milestone.FAILED, before))
-        for entry in self._tasks.sanitizing():
-            if now is None:
-                self._endings.complete(entry, Done())
-            else:
-                self._endings.fail(entry, now.refusal)

@@ -34,6 +34,7 @@ class OpenTasks:
     turns        in which their operations go to the medium
     startable    those that may go on by themselves, oldest first; whoever lets one go on takes it out
     entries      all of them, oldest first; only read by others
+    saving       True while the state file is written for this unit
     """
 
     def __init__(self) -> None:
@@ -41,6 +42,7 @@ class OpenTasks:
         self.turns = Turns()
         self.entries: dict[Task, OpenTask] = {}
         self.startable: deque[OpenTask] = deque()
+        self.saving = False
         self._savers: list[OpenTask] = []
 
     def __len__(self) -> int:
@@ -105,8 +107,9 @@ class OpenTasks:
         entry.phase = WaitingToSave()
         self._savers.append(entry)
 
-    def retry_savers(self) -> None:
-        """Makes those startable that waited for a save and have not ended meanwhile."""
+    def end_save(self) -> None:
+        """Takes in that a save is over; those become startable that waited for it and have not ended meanwhile."""
+        self.saving = False
         savers, self._savers = self._savers, []
         for entry in savers:
             if isinstance(entry.phase, WaitingToSave):

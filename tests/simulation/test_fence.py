@@ -154,7 +154,7 @@ class Schedule(World):
         assert not tasks._savers
         assert not tasks.startable
         assert not tasks.turns
-        assert not self.unit._saving
+        assert not tasks.saving
 
     # Commands
 

@@ -139,11 +139,11 @@ def test_what_waits_for_a_save_goes_on_in_its_order_unless_it_has_ended(tasks: O
     assert isinstance(second.phase, WaitingToSave)
     assert startable(tasks) == []
     tasks.leave(second)
-    tasks.retry_savers()
+    tasks.end_save()
     assert startable(tasks) == [first, third]
     assert isinstance(first.phase, Ready)
     assert isinstance(second.phase, Over)
-    tasks.retry_savers()
+    tasks.end_save()
     assert startable(tasks) == []
 
 
