@@ -1,4 +1,4 @@
-"""The handlers of SANITIZE; drawing in command_bench. What they begin is carried out in test_logical_unit_sanitize."""
+"""The handlers of SANITIZE; drawing in command_bench. What they begin is carried out in test_sanitize_operations."""
 
 import pytest
 
