@@ -199,7 +199,8 @@ class Device:
 
         Source: SAM5r21 5.9.5
         """
-        self.faulted -= frozenset(nexuses)
+        if not self.faulted.isdisjoint(nexuses):
+            self.faulted -= frozenset(nexuses)
 
     def blocks(self, nexus: Nexus) -> bool:
         """Returns True when an ACA condition is in effect in the task set of a nexus.

@@ -59,11 +59,7 @@ class Endings:
     def complete(self, entry: OpenTask, done: Done) -> None:
         """Ends a task with what its command came to."""
         self.tell_others(entry, done)
-        completed = Completed(entry.task, done.status, b"", done.data_in, entry.wanted)
-        if self._device.faulted and self.is_blocked(entry):
-            entry.phase = Held(completed, None)
-        else:
-            self.conclude(entry, completed, None)
+        self._end(entry, Completed(entry.task, done.status, b"", done.data_in, entry.wanted), None)
 
     def tell_others(self, entry: OpenTask, reply: Done | Work) -> None:
         """Gives every other nexus the unit attention that a reply has for them."""
@@ -73,9 +69,15 @@ class Endings:
     def fail(self, entry: OpenTask, error: StatusError) -> None:
         """Ends a task with what its command raised."""
         self.note_refusal(entry.task, entry.command, error)
-        completed = Completed(entry.task, error.status, self._device.sense_data(error), wanted=entry.wanted)
+        self._end_with(entry, error)
+
+    def _end_with(self, entry: OpenTask, error: StatusError) -> None:
+        sense = self._device.sense_data(error)
+        self._end(entry, Completed(entry.task, error.status, sense, wanted=entry.wanted), error)
+
+    def _end(self, entry: OpenTask, completed: Completed, error: StatusError | None) -> None:
         if self._device.faulted and self.is_blocked(entry):
-            entry.phase = Held(completed, error)
+            self._tasks.hold(entry, completed, error)
         else:
             self.conclude(entry, completed, error)
 
@@ -92,12 +94,15 @@ class Endings:
         self._outbox.append(completed)
         self._leave(entry)
         if error is not None:
-            self._after_error(entry.task, error)
+            self._note_error(entry.task, error)
+            if entry.fate is Fate.ITS_OWN:  # what is ended from outside takes no others with it
+                self._abort_others(entry.task, error)
 
     def refuse(self, task: Task, error: StatusError) -> None:
         """Ends a task that was never taken in."""
         self._outbox.append(Completed(task, error.status, self._device.sense_data(error)))
-        self._after_error(task, error)
+        self._note_error(task, error)
+        self._abort_others(task, error)
 
     def note_refusal(self, task: Task, command: Command, error: StatusError) -> None:
         """Adds a refusal that concerns the reservations to their timeline."""
@@ -109,20 +114,26 @@ class Endings:
         """Adds a change of the reservations to their timeline."""
         self._outbox.append(self._chronicle.changed(entry.task, entry.command, transition))
 
-    def _after_error(self, task: Task, error: StatusError) -> None:
-        """Does what NACA and QERR want done after CHECK CONDITION, and UA_INTLCK_CTRL after refusals.
+    def _note_error(self, task: Task, error: StatusError) -> None:
+        """Does what NACA wants done after CHECK CONDITION, and UA_INTLCK_CTRL after refusals.
 
-        Source: SPC4r37 7.5.8, SAM5r21 5.8, 5.9.2
+        Source: SPC4r37 7.5.8, SAM5r21 5.9.2
         """
-        nexus = task.nexus
-        if nexus == OPERATOR:
+        if task.nexus == OPERATOR:
             return
         if self._device.modes.attends_to_refusals:
-            self._nexuses.establish_refused(nexus, error.status)
-        if error.status is not Status.CHECK_CONDITION:
+            self._nexuses.establish_refused(task.nexus, error.status)
+        if error.status is Status.CHECK_CONDITION:
+            allegiance.failed(task, self._device)
+
+    def _abort_others(self, task: Task, error: StatusError) -> None:
+        """Does what QERR wants done after CHECK CONDITION.
+
+        Source: SPC4r37 7.5.8, SAM5r21 5.8
+        """
+        nexus = task.nexus
+        if nexus == OPERATOR or error.status is not Status.CHECK_CONDITION:
             return
-        allegiance.failed(task, self._device)
-        self._tasks.unblock()
         if self._device.qerr == QERR_ABORT_ALL and not self._device.modes.separates_task_sets:
             self.abort_all(self._tasks.all(), nexus, tell_others=True)
         elif self._device.qerr in (QERR_ABORT_ALL, QERR_ABORT_NEXUS):
@@ -156,11 +167,12 @@ class Endings:
     def make_way(self, sanitizing: OpenTask) -> None:
         """Ends every command that is not processed while the medium is sanitized, but the one that began that.
 
-        A PERSISTENT RESERVE OUT that has done its work, and only waits for others, is left to its end.
+        What has done its work is left to its end: a PERSISTENT RESERVE OUT that only waits for others, and what an ACA
+        condition holds.
         Source: SBC3r36 4.11.2, SBC4r22 4.11.2
         """
         for other in self._tasks.all():
-            is_left = isinstance(other.phase, Fencing | Over) or other.command.row.sanitizing(other.cdb)
+            is_left = isinstance(other.phase, Fencing | Held | Over) or other.command.row.sanitizing(other.cdb)
             if other is not sanitizing and other.fate is Fate.ITS_OWN and not is_left:
                 self._abort(other, Fate.SANITIZED)
 
@@ -184,29 +196,31 @@ class Endings:
             case Waiting(turn):
                 self._tasks.leave_turn(turn)
                 self.end_aborted(entry)
-            case Blocked(before):
-                entry.phase = before
-                self._abort(entry, fate)
-            case Collecting() | Ready() | WaitingToSave() | Sanitizing() | Resting() | Rested() | Moving() | Held():
+            case Collecting() | Ready() | WaitingToSave() | Sanitizing() | Resting() | Rested() | Moving():
+                self.end_aborted(entry)
+            case Blocked() | Held():
                 self.end_aborted(entry)
             case Over():
                 raise AssertionError("a task that has ended cannot be aborted")
 
     def end_aborted(self, entry: OpenTask) -> None:
         """Ends an aborted task that nothing is under way for any more."""
-        if isinstance(entry.phase, Waiting | Performing):
-            entry.phase.work.abandon()
+        match entry.phase:
+            case Waiting(_, work) | Performing(_, work) | Blocked(Work() as work):
+                work.abandon()
+            case _:
+                pass
         match entry.fate:
             case Fate.TASK_ABORTED:
                 self._outbox.append(Completed(entry.task, Status.TASK_ABORTED, wanted=entry.wanted))
-            case Fate.SANITIZED | Fate.UNLOADED:
-                error = self._in_progress() if entry.fate is Fate.SANITIZED else MediumNotPresent()
-                sense = self._device.sense_data(error)
-                self._outbox.append(Completed(entry.task, error.status, sense, wanted=entry.wanted))
-                allegiance.failed(entry.task, self._device)  # but QERR is about errors, and this is none
+                self._leave(entry)
+            case Fate.SANITIZED:
+                self._end_with(entry, self._in_progress())
+            case Fate.UNLOADED:
+                self._end_with(entry, MediumNotPresent())
             case _:
                 self._outbox.append(Aborted(entry.task))
-        self._leave(entry)
+                self._leave(entry)
 
     def _in_progress(self) -> CheckCondition:
         under_way = self._device.sanitization

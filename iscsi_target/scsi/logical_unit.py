@@ -112,6 +112,7 @@ class LogicalUnit:
         self._chronicle = Chronicle(device)
         self.thresholds = ThresholdWatch(device, self.nexuses)
         self._outbox: list[UnitAction] = []
+        self._epoch = device.epoch  # in which it was found out what an ACA condition holds up
         self._endings = Endings(device, self.nexuses, self._tasks, self._chronicle, self._outbox)
         self._paths = PathChanges(device, self.nexuses, self._endings, self._outbox)
         self._sanitizing = SanitizeOperations(name, device, self._tasks, self._endings, self._outbox)
@@ -198,13 +199,13 @@ class LogicalUnit:
         return self._run()
 
     def data_received(self, task: Task, data_out: Buffer) -> list[UnitAction]:
-        """Takes in the Data-Out that a Collect asked for; it is ignored when the task has ended meanwhile.
+        """Takes in the Data-Out that a Collect asked for; it is ignored when nothing can come of the task any more.
 
         data_out   at most the bytes asked for
         Source: SAM5r21 5.4.3
         """
         entry = self._tasks.find(task)
-        if entry is None:
+        if entry is None or isinstance(entry.phase, Held):
             return []
         assert isinstance(entry.phase, Collecting)
         entry.data_out = data_out
@@ -304,7 +305,7 @@ class LogicalUnit:
 
     def _run(self) -> list[UnitAction]:
         device = self.device
-        while self._tasks.startable:
+        while self._tasks.startable or self._reconsider():
             entry = self._tasks.startable.popleft()
             if device.faulted and self._endings.is_blocked(entry):
                 self._tasks.block(entry)
@@ -331,6 +332,16 @@ class LogicalUnit:
         actions = self._outbox.copy()
         self._outbox.clear()
         return actions
+
+    def _reconsider(self) -> bool:
+        """Has everything looked at again that an ACA condition holds up, after a change that may have ended that.
+
+        returns   True when there is something to be looked at
+        """
+        if self._epoch is not self.device.epoch:
+            self._epoch = self.device.epoch
+            self._tasks.unblock()
+        return bool(self._tasks.startable)
 
     def _start(self, entry: OpenTask) -> Reply:
         task, command = entry.task, entry.command

@@ -92,12 +92,12 @@ class Moving:
 
 
 class Blocked(NamedTuple):
-    """It could go on, but an ACA condition keeps it from that.
+    """It could go on, but an ACA condition keeps it from that; meanwhile it has no turn at the medium.
 
-    before   what it goes on as
+    before   what it goes on as, or the work that it needs a turn for
     """
 
-    before: Ready | Waiting | Rested
+    before: Ready | Rested | Work
 
 
 class Held(NamedTuple):

@@ -21,7 +21,8 @@ from iscsi_target.scsi.open_task import (
     Waiting,
     WaitingToSave,
 )
-from iscsi_target.scsi.task import Function, ManagementRequest, Task, TaskAttribute, Ticket
+from iscsi_target.scsi.status import StatusError
+from iscsi_target.scsi.task import Completed, Function, ManagementRequest, Task, TaskAttribute, Ticket, Work
 from iscsi_target.scsi.task_set import TaskSets, Turn, Turns
 
 _UNDER_WAY = (Performing, Saving)
@@ -44,6 +45,7 @@ class OpenTasks:
         self.startable: deque[OpenTask] = deque()
         self.saving = False
         self._savers: list[OpenTask] = []
+        self._stalled = False  # True when an ACA condition may hold up some
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -116,19 +118,52 @@ class OpenTasks:
                 entry.phase = READY
                 self.startable.append(entry)
 
+    # Under an ACA condition
+
     def block(self, entry: OpenTask) -> None:
-        """Lets a startable task wait until `unblock`."""
-        if isinstance(entry.phase, Ready | Waiting | Rested):
-            entry.phase = Blocked(entry.phase)
+        """Lets a startable task wait until `unblock`; it gives up its turn, as others may go on that would wait for it.
+
+        Source: SAM5r21 5.9.2
+        """
+        self._stalled = True
+        match entry.phase:
+            case Waiting(turn, work):
+                entry.phase = Blocked(work)
+                self.leave_turn(turn)
+            case Ready() | Rested():
+                entry.phase = Blocked(entry.phase)
+            case _:
+                pass  # what has come to its end has nothing to give up
+
+    def hold(self, entry: OpenTask, completed: Completed, error: StatusError | None) -> None:
+        """Lets a task keep its end to itself until `unblock`.
+
+        Source: SAM5r21 5.9.2
+        """
+        self._stalled = True
+        entry.phase = Held(completed, error)
 
     def unblock(self) -> None:
-        """Makes those startable that were blocked, oldest first."""
-        for entry in self.entries.values():
-            if isinstance(entry.phase, Blocked):
-                entry.phase = entry.phase.before
+        """Makes those startable, oldest first, that wait for it and have no others before them at the medium."""
+        stalled, self._stalled = self._stalled, False
+        if stalled:
+            for entry in self.entries.values():
+                self._unblock(entry)
+
+    def _unblock(self, entry: OpenTask) -> None:
+        match entry.phase:
+            case Blocked(Work() as work):
+                turn = Turn(entry.task, work.operation)
+                entry.phase = Waiting(turn, work)
+                if self.turns.enter(turn):
+                    self.startable.append(entry)
+            case Blocked(Ready() | Rested() as before):
+                entry.phase = before
                 self.startable.append(entry)
-            elif isinstance(entry.phase, Held):
+            case Held():
                 self.startable.append(entry)
+            case _:
+                pass  # nothing holds it up
 
     # Tickets
 

@@ -54,7 +54,7 @@ class TaskManager:
         if function in RESETS:
             self._reset(RESETS[function])
         if function in RELIEVING:
-            self._relieve(nexus)
+            self._device.relieve(nexus)
         if function is Function.NEXUS_RESET:
             self._device.forget(nexus)
             self._nexuses.establish_for(nexus, AttentionCode.I_T_NEXUS_LOSS_OCCURRED)
@@ -77,15 +77,6 @@ class TaskManager:
         self._device.reset(hard=code is AttentionCode.SCSI_BUS_RESET_OCCURRED)
         self._device.statistics.reset(RESETTABLE)
         self._nexuses.establish(code)
-
-    def _relieve(self, *nexuses: Nexus) -> None:
-        """Clears the ACA conditions of nexuses; what they held up goes on.
-
-        Source: SAM5r21 5.9.5
-        """
-        if not self._device.faulted.isdisjoint(nexuses):
-            self._device.relieve(*nexuses)
-            self._tasks.unblock()
 
     def change(self, entry: OpenTask, transition: Transition) -> None:
         """Lets a change of the reservations hold; the command is over when all tasks that it aborts are.
@@ -112,7 +103,7 @@ class TaskManager:
         entry.phase = FENCING
         fence = Fence.around(scope, lambda: self._fenced(entry))
         self._endings.abort_all(scope, entry.task.nexus, tell_others=True)
-        self._relieve(*relieved)
+        self._device.relieve(*relieved)
         fence.lower()
 
     def _fenced(self, entry: OpenTask) -> None:

@@ -10,7 +10,7 @@ from iscsi_target.iscsi.events import TaskManagementRequested
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.pages import EventInformation
-from iscsi_target.scsi.status import SenseKey
+from iscsi_target.scsi.status import UnitAttention
 from iscsi_target.target.active import ActiveSession
 
 QUERIES = (TaskManagement.QUERY_TASK, TaskManagement.QUERY_TASK_SET, TaskManagement.QUERY_ASYNCHRONOUS_EVENT)
@@ -51,7 +51,6 @@ def _event(active: ActiveSession, unit: LogicalUnit) -> Answer:
     if not pending:
         return NOTHING
     depth = ONE_EVENT if len(pending) == 1 else SEVERAL_EVENTS
-    information = EventInformation(
-        uade_depth=depth, sense_key=SenseKey.UNIT_ATTENTION, additional_sense_code=pending[0]
-    ).pack()
-    return Answer(ManagementResponse.FUNCTION_SUCCEEDED, information)
+    sense = UnitAttention(pending[0]).sense
+    information = EventInformation(uade_depth=depth, sense_key=sense.key, additional_sense_code=sense.code)
+    return Answer(ManagementResponse.FUNCTION_SUCCEEDED, information.pack())

@@ -7,7 +7,7 @@ import pytest
 
 from iscsi_target.iscsi.responses import TaskManagementResponse
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
-from iscsi_target.scsi.attention import AttentionCode
+from iscsi_target.scsi.attention import AttentionCode, with_information
 from iscsi_target.scsi.block_cdb import PreventAllowMediumRemoval
 from iscsi_target.scsi.cdb import Reserve6
 from iscsi_target.scsi.status import Status
@@ -88,6 +88,14 @@ def test_query_asynchronous_event_tells_the_next_unit_attention_and_leaves_it(la
     assert a.managed(a.manage(QUERY_EVENT)) == SOMETHING
     assert information(a) == bytes.fromhex("262a01")
     assert a.attention() == AttentionCode.MODE_PARAMETERS_CHANGED
+
+
+@pytest.mark.clause("SAM5r21 7.10")
+def test_query_asynchronous_event_tells_of_an_event_that_has_information_but_not_that(lab: Lab, a: Host):
+    reached = with_information(AttentionCode.THIN_PROVISIONING_SOFT_THRESHOLD_REACHED, 24)
+    lab.units["disk0"].nexuses.establish(reached)
+    assert a.managed(a.manage(QUERY_EVENT)) == SOMETHING
+    assert information(a) == bytes.fromhex("163807")
 
 
 @pytest.mark.clause("SAM5r21 7.6")

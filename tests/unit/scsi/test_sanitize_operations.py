@@ -264,6 +264,25 @@ def test_ending_one_that_asked_for_it_begins_an_aca_condition():
     assert bench.status(task) is Status.GOOD
 
 
+@pytest.mark.clause("SAM5r21 5.9.2")
+@pytest.mark.clause("SAM5r21 5.9.3")
+def test_one_that_an_aca_condition_holds_up_is_ended_when_that_is_over():
+    bench = SanitizeBench()
+    give_page(bench, ControlPage(tst=1))
+    held, done = bench.send(A, Write10(transfer_length=1), expects_data=True), bench.read(A, 0)
+    bench.send(A, READY.replace(control=5))
+    bench.perform()
+    mends = bench.write(A, 1, attribute=TaskAttribute.ACA)
+    task = bench.sanitize(B)
+    assert [bench.outcome(each) for each in (held, done, mends)] == [None] * 3
+    bench.perform()
+    assert [bench.sense(each) for each in (mends, held)] == [IN_PROGRESS] * 2
+    assert bench.status(done) is Status.GOOD
+    assert bench.device.faulted == frozenset()
+    bench.end()
+    assert bench.status(task) is Status.GOOD
+
+
 # Task management
 
 

@@ -197,6 +197,92 @@ def test_what_was_held_may_fail_and_begin_another(bench: Bench):
     assert bench.status(after) is Status.GOOD
 
 
+@pytest.mark.clause("SAM5r21 5.9.3")
+def test_an_aca_task_does_not_wait_for_a_turn_that_one_has_that_is_held_up(bench: Bench):
+    first, held = bench.write(A, 0, 1), bench.write(A, 0, 2)
+    fault(bench)
+    bench.end()
+    assert is_open(bench, first, held)
+    mends = bench.write(A, 0, 3, ACA)
+    bench.end()
+    assert bench.status(mends) is Status.GOOD
+    bench.manage(Function.CLEAR_ACA, A)
+    bench.end()
+    assert [bench.status(task) for task in (first, held)] == [Status.GOOD] * 2
+    assert bench.memory.read(0, 1) == b"\2"
+    assert not bench.unit._tasks.turns
+
+
+@pytest.mark.clause("SAM5r21 5.9.2")
+def test_what_is_held_up_in_one_task_set_does_not_hold_up_another(bench: Bench):
+    give_page(bench, ControlPage(tst=1))
+    bench.write(A, 0, 1)
+    held = bench.write(A, 0, 2)
+    other = bench.write(B, 0, 3)
+    fault(bench)
+    bench.end()
+    assert bench.status(other) is Status.GOOD
+    assert is_open(bench, held)
+    bench.manage(Function.ABORT_TASK_SET, A)
+    assert bench.outcome(held) == Aborted(held)
+
+
+def test_turns_are_taken_one_after_the_other_again_when_the_condition_is_over(bench: Bench):
+    writes = [bench.write(A, 0, byte) for byte in (1, 2, 3)]
+    fault(bench)
+    bench.end()
+    bench.manage(Function.CLEAR_ACA, A)
+    assert [bench.status(task) for task in writes] == [Status.GOOD, None, None]
+    assert len(bench.at_medium) == 1
+    bench.end()
+    assert [bench.status(task) for task in writes] == [Status.GOOD] * 3
+    assert bench.memory.read(0, 1) == b"\3"
+
+
+# When TST changes under an ACA condition
+
+
+def separate(bench: Bench, tst: int, nexus: Nexus = A) -> None:
+    """Lets the faulted nexus change TST by an ACA task."""
+    page = ControlPage(ps=False, tst=tst).pack()
+    assert bench.status(bench.select(nexus, page, attribute=ACA)) is Status.GOOD
+
+
+@pytest.mark.clause("SPC4r37 7.5.8")
+def test_a_nexus_that_gets_a_task_set_of_its_own_goes_on(bench: Bench):
+    held = bench.write(B, 0)
+    blocked = bench.send(B, Write10(lba=1, transfer_length=1), expects_data=True)
+    own = bench.write(A, 2)
+    fault(bench)
+    bench.give(blocked, bytes(BLOCK))
+    bench.end()
+    assert is_open(bench, held, blocked, own)
+    separate(bench, 1)
+    bench.end()
+    assert bench.status(held) is Status.GOOD
+    assert bench.sense(blocked) == (6, AttentionCode.MODE_PARAMETERS_CHANGED)
+    assert is_open(bench, own)
+    bench.manage(Function.CLEAR_ACA, A)
+    assert bench.status(own) is Status.GOOD
+
+
+@pytest.mark.clause("SPC4r37 7.5.8")
+@pytest.mark.clause("SAM5r21 5.9.5")
+def test_conditions_that_come_together_are_cleared_each_by_its_own_nexus(bench: Bench):
+    give_page(bench, ControlPage(tst=1))
+    writes = [bench.write(A, 0), bench.write(B, 1)]
+    fault(bench)
+    fault(bench, B)
+    separate(bench, 0)
+    bench.end()
+    bench.manage(Function.CLEAR_ACA, A)
+    assert is_open(bench, *writes)
+    assert bench.status(bench.send(B, RequestSense(allocation_length=18), ACA)) is Status.GOOD
+    bench.manage(Function.CLEAR_ACA, B)
+    assert [bench.status(task) for task in writes] == [Status.GOOD] * 2
+    assert bench.device.faulted == frozenset()
+
+
 @pytest.mark.clause("SAM5r21 5.9.4")
 def test_commands_that_were_kept_out_may_be_told_of_later(bench: Bench):
     give_page(bench, ControlPage(ua_intlck_ctrl=3))

@@ -160,11 +160,13 @@ class Bench:
         self.give(task, bytes([compare]) * BLOCK + bytes([write]) * BLOCK)
         return task
 
-    def select(self, nexus: Nexus, page: bytes, *, save: bool = False) -> Task:
+    def select(
+        self, nexus: Nexus, page: bytes, *, save: bool = False, attribute: TaskAttribute = TaskAttribute.SIMPLE
+    ) -> Task:
         """Sends MODE SELECT(10) of one page."""
         parameters = ModeHeader10().pack() + page
         cdb = ModeSelect10(pf=True, sp=save, parameter_list_length=len(parameters))
-        task = self.send(nexus, cdb, expects_data=True)
+        task = self.send(nexus, cdb, attribute, expects_data=True)
         self.give(task, parameters)
         return task
 
