@@ -31,7 +31,7 @@ class Identity(NamedTuple):
     revision   at most 4
     serial     the unit serial number
     naa        the NAA designator, 8 or 16 bytes
-    Source: SPC4r37 6.6.2, 7.8.5, 7.8.15
+    Source: SPC4r37 6.6.2, 7.8.6, 7.8.18
     """
 
     vendor: str

@@ -93,7 +93,7 @@ class VpdHeader(Layout):
 class VpdPageCode(Layout):
     """An entry of the supported VPD pages page.
 
-    Source: SPC4r37 7.8.14
+    Source: SPC4r37 7.8.16
     """
 
     page_code: U8 = 0

@@ -64,7 +64,7 @@ class LogParameterHeader(Layout):
 class PageCode(Layout):
     """One page in the list of supported log pages.
 
-    Source: SPC4r37 7.3.19
+    Source: SPC4r37 7.3.18
     """
 
     _1: B2 = 0
@@ -74,7 +74,7 @@ class PageCode(Layout):
 class PageAndSubpageCode(Layout):
     """One page in the list of supported log pages and subpages.
 
-    Source: SPC4r37 7.3.20
+    Source: SPC4r37 7.3.19
     """
 
     _1: B2 = 0
@@ -164,7 +164,7 @@ def _counters(values: Mapping[int, int]) -> tuple[Parameter, ...]:
 def _error_counters(processed: str, failed: str) -> LogPage:
     """The page of the errors of one kind of command; nothing is corrected or tried again here, so most are zero.
 
-    Source: SPC4r37 7.3.6
+    Source: SPC4r37 7.3.14, 7.3.22, 7.3.23
     """
 
     def parameters(statistics: Statistics) -> tuple[Parameter, ...]:
@@ -175,6 +175,7 @@ def _error_counters(processed: str, failed: str) -> LogPage:
 
 
 def _cache(statistics: Statistics) -> tuple[Parameter, ...]:
+    """The counters of the cache. Source: SPC4r37 7.3.5"""
     hits, misses = statistics.read_hits, statistics.read_misses
     return _counters({1: hits, 2: misses, 3: statistics.write_hits, 4: statistics.flushes})
 

@@ -70,7 +70,7 @@ class SubpageHeader(Layout):
 class DisconnectReconnectPage(Layout):
     """The disconnect-reconnect mode page; iSCSI negotiates bursts by text keys, so all of it is zero.
 
-    Source: SPC4r37 7.5.11, RFC7143 13.13
+    Source: SPC4r37 7.5.10, RFC7143 13.13
     """
 
     ps: Bit = False
@@ -189,7 +189,7 @@ class ControlExtensionPage(Layout):
 class InformationalExceptionsPage(Layout):
     """The informational exceptions control mode page; there is nothing to predict, so DEXCPT is one.
 
-    Source: SBC3r36 6.4.8
+    Source: SBC3r36 6.4.6
     """
 
     ps: Bit = False
@@ -359,7 +359,7 @@ class ModePages(NamedTuple):
 
     @property
     def thresholds(self) -> LogicalBlockProvisioningPage | None:
-        """The thresholds of which somebody wants to be told, or None (LBPERE). Source: SBC3r36 6.4.7, 6.4.9"""
+        """The thresholds of which somebody wants to be told, or None (LBPERE). Source: SBC3r36 6.4.7, 6.4.8"""
         recovery, page = self.current.get(READ_WRITE_ERROR_RECOVERY), self.current.get(LOGICAL_BLOCK_PROVISIONING)
         wanted = isinstance(recovery, ReadWriteErrorRecoveryPage) and recovery.lbpere
         return page if wanted and isinstance(page, LogicalBlockProvisioningPage) else None

@@ -2,14 +2,14 @@
 
 from iscsi_target.wire.layout import B3, B6, B7, U8, U16, U24, U32, U64, Bit, Layout
 
-DECREASING, INCREASING = 0b000, 0b001  # THRESHOLD ARMING. Source: SBC3r36 6.4.9
+DECREASING, INCREASING = 0b000, 0b001  # THRESHOLD ARMING. Source: SBC3r36 6.4.7
 AVAILABLE, USED = 0x01, 0x02  # THRESHOLD RESOURCE, and the parameter codes of the log page. Source: SBC3r36 6.3.4
 
 
 class ReadWriteErrorRecoveryPage(Layout):
     """The read-write error recovery mode page; nothing is recovered here, so only LBPERE means something.
 
-    Source: SBC3r36 6.4.7
+    Source: SBC3r36 6.4.8
     """
 
     ps: Bit = True
@@ -37,7 +37,7 @@ class LogicalBlockProvisioningPage(Layout):
     """The logical block provisioning mode page with a threshold descriptor for each of two resources.
 
     Each nexus is told (SITUA is zero): which one caused the event is not known when it is found out.
-    Source: SBC3r36 6.4.9
+    Source: SBC3r36 6.4.7
     """
 
     ps: Bit = True

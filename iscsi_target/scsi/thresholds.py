@@ -38,7 +38,7 @@ class ThresholdWatch:
         """Establishes a unit attention for every threshold that is reached and was not before.
 
         INFORMATION is where its descriptor stands in the mode page.
-        Source: SBC3r36 4.7.3.7, 6.4.9
+        Source: SBC3r36 4.7.3.7, 6.4.7
         """
         now = frozenset(self._reached_now())
         for offset, _ in sorted(now - self._reached):

@@ -167,7 +167,7 @@ def _nothing() -> None:
 def tell_room(opened: OpenUnit, pools: Pools) -> None:
     """Tells a unit in a pool how much it has allocated and can still allocate, and what its soft threshold is.
 
-    Source: SBC3r36 4.7.3.7, 6.4.9
+    Source: SBC3r36 4.7.3.7, 6.4.7
     """
     room, device = opened.room, opened.device
     if room is None or opened.configured.pool is None:

@@ -79,7 +79,7 @@ class StoredIdentity(NamedTuple):
 
     serial   SERIAL_LENGTH characters; the first 8 differ from those of every other unit
     naa      NAA_LENGTH_BYTES bytes, type 3h
-    Source: SPC4r37 7.8.6.6.3, 7.8.15
+    Source: SPC4r37 7.8.6.6.3, 7.8.18
     """
 
     serial: str

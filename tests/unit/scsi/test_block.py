@@ -34,6 +34,10 @@ def with_modes(unit, key, **values):
 
 
 @pytest.mark.clause("SBC3r36 5.33")
+@pytest.mark.clause("SBC2r16 5.5")
+@pytest.mark.clause("SBC2r16 5.24")
+@pytest.mark.clause("SBC3r36 5.34")
+@pytest.mark.clause("SBC3r36 5.35")
 @pytest.mark.parametrize("write, read", list(zip(WRITES, READS, strict=True)))
 def test_what_is_written_is_read(write, read):
     store, data = Bytes(), bytes(range(256)) * 4
@@ -42,6 +46,8 @@ def test_what_is_written_is_read(write, read):
 
 
 @pytest.mark.clause("SBC3r36 5.11")
+@pytest.mark.clause("SBC3r36 5.12")
+@pytest.mark.clause("SBC3r36 5.13")
 @pytest.mark.parametrize("read", READS[1:])
 def test_read_past_the_end_is_refused_with_the_first_missing_lba(read):
     with pytest.raises(CheckCondition) as raised:
@@ -98,6 +104,7 @@ def test_write_is_refused_on_a_read_only_unit(write):
 
 
 @pytest.mark.clause("SPC4r37 7.5.8")
+@pytest.mark.clause("SBC3r36 4.12")
 @pytest.mark.parametrize("write", WRITES + WRITE_AND_VERIFIES)
 def test_swp_protects_and_reads_go_on(write):
     unit = with_modes(device(), CONTROL, swp=True)
@@ -126,6 +133,8 @@ def test_write_without_any_data_out_is_good(write):
 
 
 @pytest.mark.clause("SBC3r36 5.29")
+@pytest.mark.clause("SBC3r36 5.30")
+@pytest.mark.clause("SBC3r36 5.31")
 @pytest.mark.parametrize("verify", VERIFIES)
 def test_verify_compares_all_blocks_with_bytchk_01(verify):
     store, data = Bytes(), bytes(BLOCK) + b"x" * BLOCK
@@ -160,6 +169,8 @@ def test_verify_refuses_the_reserved_bytchk_and_too_little_data_out(verify):
 
 
 @pytest.mark.clause("SBC3r36 5.37")
+@pytest.mark.clause("SBC3r36 5.38")
+@pytest.mark.clause("SBC3r36 5.39")
 @pytest.mark.parametrize("write", WRITE_AND_VERIFIES)
 def test_write_and_verify_reaches_stable_storage(write):
     for bytchk in (0, 1):
@@ -169,7 +180,7 @@ def test_write_and_verify_reaches_stable_storage(write):
     assert refusal(device(), write(transfer_length=1, bytchk=2), offered=b"x" * BLOCK) == INVALID_FIELD_IN_CDB
 
 
-@pytest.mark.clause("SBC3r36 5.2")
+@pytest.mark.clause("SBC3r36 5.5")
 def test_or_write_sets_bits_and_clears_none():
     store, unit = Bytes(), device()
     run(unit, sbc.Write16(lba=1, transfer_length=1), offered=b"\x55" * BLOCK, store=store)
@@ -183,6 +194,7 @@ def test_or_write_is_refused_as_a_write_is():
     assert refusal(device(), sbc.OrWrite16(orprotect=1), offered=b"") == INVALID_FIELD_IN_CDB
 
 
+@pytest.mark.clause("SBC3r36 5.2")
 def test_compare_and_write_writes_only_when_equal():
     store, unit = Bytes(), device()
     cdb = sbc.CompareAndWrite(number_of_logical_blocks=1)
@@ -211,6 +223,7 @@ def test_compare_and_write_of_zero_blocks_with_data_out_is_refused():
     assert refusal(device(), sbc.CompareAndWrite(), offered=bytes(2 * BLOCK)) == INVALID_FIELD_IN_CDB
 
 
+@pytest.mark.clause("SBC3r36 4.4")
 def test_blocks_of_4096_bytes_are_addressed_in_their_own_size():
     unit = device(block_length_bytes=4096)
     store = Bytes(CAPACITY * 4096)

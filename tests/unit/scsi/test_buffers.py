@@ -64,6 +64,7 @@ def test_the_data_buffer_is_everybodys():
 
 
 @pytest.mark.clause("SPC4r37 6.49.1")
+@pytest.mark.clause("SPC4r37 6.18.1")
 @pytest.mark.parametrize(
     "cdb",
     [

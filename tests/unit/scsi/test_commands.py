@@ -33,6 +33,8 @@ def test_no_two_rows_have_the_same_code():
         assert len({action is None for other, action in codes if other == code}) == 1
 
 
+@pytest.mark.clause("SPC4r37 6.1")
+@pytest.mark.clause("SBC3r36 5.1")
 @ROWS
 def test_every_row_is_found_by_its_own_cdb(row):
     assert find(own_cdb(row).pack().ljust(CDB_BYTES, b"\0")) is row

@@ -29,6 +29,7 @@ def status(unit: Device) -> CopyStatusData:
 
 
 @pytest.mark.clause("SPC4r37 6.24")
+@pytest.mark.clause("SPC4r37 5.17.4.5")
 def test_status_of_a_copy_that_ended_is_told_once():
     unit = device()
     unit.copies.note(A, 7, DONE)
@@ -81,6 +82,10 @@ def descriptors(data: bytes) -> dict[int, bytes]:
 
 
 @pytest.mark.clause("SPC4r37 7.8.17")
+@pytest.mark.clause("SPC4r37 7.8.17.10")
+@pytest.mark.clause("SPC4r37 7.8.17.2")
+@pytest.mark.clause("SPC4r37 7.8.17.4.2")
+@pytest.mark.clause("SPC4r37 7.8.17.5")
 def test_page_8f_says_which_commands_and_descriptors_there_are():
     found = descriptors(bytes(run(device(), Inquiry(evpd=True, page_code=0x8F, allocation_length=255)).data_in))
     assert list(found) == [0x0001, 0x0004, 0x0008, 0x000C, 0x8001]

@@ -10,6 +10,8 @@ LAYOUTS = (ReadDefectData10, ReadDefectData12)
 
 @pytest.mark.clause("SBC3r36 5.17")
 @pytest.mark.clause("SBC3r36 5.18")
+@pytest.mark.clause("SBC3r36 5.17.2")
+@pytest.mark.clause("SBC3r36 5.18.2")
 @pytest.mark.parametrize("form", range(7))
 @pytest.mark.parametrize(("lists", "bits"), [((False, False), 0x00), ((True, False), 0x10), ((False, True), 0x08)])
 def test_the_lists_that_are_asked_for_are_empty_in_the_format_that_is_asked_for(form, lists, bits):

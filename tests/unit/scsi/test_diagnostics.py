@@ -59,6 +59,7 @@ def test_a_unit_that_is_not_ready_is_not_tested():
 
 
 @pytest.mark.clause("SPC4r37 6.28")
+@pytest.mark.clause("SPC4r37 7.2.4")
 @pytest.mark.parametrize("asked", [{}, {"pcv": True}])
 def test_the_list_of_pages_is_the_only_page(asked: dict[str, bool]):
     assert run(device(), ReceiveDiagnosticResults(allocation_length=99, **asked)).data_in == PAGES
@@ -67,6 +68,7 @@ def test_the_list_of_pages_is_the_only_page(asked: dict[str, bool]):
 
 
 @pytest.mark.clause("SPC4r37 6.42")
+@pytest.mark.clause("SPC4r37 7.2.1")
 def test_the_list_can_be_asked_for_by_a_page_too():
     cdb = SendDiagnostic(pf=True, parameter_list_length=DiagnosticPage.size)
     assert run(device(), cdb, offered=bytes(4)).status is Status.GOOD

@@ -82,6 +82,9 @@ def store_of_numbers() -> Bytes:
     return store
 
 
+@pytest.mark.clause("SPC4r37 5.17.7")
+@pytest.mark.clause("SPC4r37 6.4.6.1")
+@pytest.mark.clause("SPC4r37 6.4.6.3")
 def test_blocks_are_copied_in_the_order_of_the_segments():
     unit, store = device(), store_of_numbers()
     data = parameters([cscd(unit)], [blocks(0, 100, 4), blocks(101, 200, 2)])
@@ -92,6 +95,7 @@ def test_blocks_are_copied_in_the_order_of_the_segments():
     assert unit.copies.find(A, 7) == CopyResult(CopyState.DONE, 2, 6 * BLOCK)
 
 
+@pytest.mark.clause("SPC4r37 6.4.5.2")
 @pytest.mark.parametrize("number", [0, 2])
 def test_the_unit_is_known_by_its_designators(number: int):
     unit = device()
@@ -103,6 +107,7 @@ def test_the_unit_is_known_by_its_designators(number: int):
         assert refused(data, unit) == UNREACHABLE
 
 
+@pytest.mark.clause("SPC4r37 6.4.6.10")
 @given(st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 3000), st.integers(0, 2000)), max_size=4))
 def test_any_bytes_are_copied_as_a_model_does_it(ranges: list[tuple[int, int, int]]):
     """Law: ranges are copied one after the other, and one that overlaps with itself as it was."""
@@ -173,6 +178,8 @@ WRONG_LISTS = {
 }
 
 
+@pytest.mark.clause("SPC4r37 6.4.5.1")
+@pytest.mark.clause("SPC4r37 6.4.5.4")
 @pytest.mark.parametrize(("data", "sense"), WRONG_LISTS.values(), ids=WRONG_LISTS)
 def test_wrong_list_is_refused_and_nothing_is_copied(data: bytes, sense: tuple[int, int]):
     unit = device()
@@ -216,6 +223,7 @@ def start(bench: Bench):
     return task
 
 
+@pytest.mark.clause("SPC4r37 6.4.3.2")
 def test_an_identifier_that_is_in_use_is_refused():
     bench = Bench()
     first = start(bench)

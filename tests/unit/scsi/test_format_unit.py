@@ -50,6 +50,7 @@ def begin(bench: Bench, data: bytes = b"", *, longlist: bool = False) -> Task:
 
 
 @pytest.mark.clause("SBC3r36 5.3")
+@pytest.mark.clause("SBC3r36 4.33")
 def test_every_block_is_zeros_and_the_command_ends_with_that(bench: Bench):
     task = begin(bench)
     assert bench.sense(bench.send(B, READY)) == IN_PROGRESS

@@ -26,6 +26,7 @@ def vpd(unit, page_code):
 
 
 @pytest.mark.clause("SPC4r37 6.6.2")
+@pytest.mark.clause("SPC4r37 4.3.1")
 def test_standard_data_says_what_the_unit_is():
     data = run(device(removable=True), Inquiry(allocation_length=260)).data_in
     values = StandardInquiryData.unpack(data)
@@ -42,6 +43,7 @@ def test_multip_is_set_when_a_second_port_leads_to_the_unit():
     assert StandardInquiryData.unpack(run(unit, Inquiry(allocation_length=96)).data_in).multip
 
 
+@pytest.mark.clause("SPC4r37 6.6")
 @pytest.mark.parametrize("length", (0, 5, 36, 95, 96, 255))
 def test_the_allocation_length_only_cuts(length):
     whole = run(device(), Inquiry(allocation_length=65535)).data_in
@@ -53,18 +55,24 @@ def test_a_page_code_needs_evpd_and_a_page():
     assert refusal(device(), Inquiry(evpd=True, page_code=0x88, allocation_length=96)) == INVALID_FIELD_IN_CDB
 
 
-@pytest.mark.clause("SPC4r37 7.8.14")
+@pytest.mark.clause("SPC4r37 7.8.16")
+@pytest.mark.clause("SPC4r37 7.8.2")
 def test_page_00_lists_just_the_pages_that_work_ascending():
     assert list(vpd(device(), 0x00)) == sorted(PAGES) == [0x00, 0x80, 0x83, 0x86, 0x87, 0x8F, 0xB0, 0xB1, 0xB2]
     for code in PAGES:
         vpd(device(), code)
 
 
+@pytest.mark.clause("SPC4r37 7.8.18")
 def test_page_80_is_the_serial_number():
     assert vpd(device(), 0x80) == b"abc123"
 
 
 @pytest.mark.clause("SPC4r37 7.8.6")
+@pytest.mark.clause("SPC4r37 7.8.6.1")
+@pytest.mark.clause("SPC4r37 7.8.6.8")
+@pytest.mark.clause("SPC4r37 7.8.6.9")
+@pytest.mark.clause("SPC4r37 7.8.6.11")
 def test_page_83_names_unit_and_port_with_naa_first():
     data, found = vpd(device(), 0x83), []
     while data:
@@ -93,12 +101,14 @@ def test_names_of_any_length_fit_a_designator():
     assert VpdHeader.unpack(data).page_length == len(data) - VpdHeader.size
 
 
+@pytest.mark.clause("SPC4r37 7.8.7")
 def test_page_86_is_honest():
     values = ExtendedInquiryData.unpack(vpd(device(), 0x86))
     assert (values.simpsup, values.ordsup, values.headsup, values.v_sup) == (True, True, True, True)
     assert not any((values.group_sup, values.prior_sup, values.uask_sup, values.wu_sup, values.spt, values.nv_sup))
 
 
+@pytest.mark.clause("SPC4r37 7.8.9")
 def test_page_87_says_that_all_pages_are_shared():
     assert vpd(device(), 0x87) == b"\x3f\xff\0\0"
 
@@ -113,6 +123,18 @@ def test_page_b0_gives_the_limits_and_none_of_unmap_on_a_unit_that_is_not_thin()
     assert (thin.optimal_unmap_granularity, thin.ugavalid, thin.wsnz) == (8, True, False)
     assert thin.maximum_write_same_length == LIMITS.max_write_same_blocks
     assert (full.maximum_unmap_lba_count, full.maximum_unmap_block_descriptor_count, full.ugavalid) == (0, 0, False)
+
+
+@pytest.mark.clause("SBC4r22 6.6.4")
+def test_page_b0_gives_the_atomic_lengths_where_writes_can_be_atomic():
+    limits = LIMITS._replace(max_atomic_blocks=64, atomic_granularity=8)
+    for most, unit_of in ((64, 8), (0, 0)):
+        unit = device()
+        unit.features = unit.features._replace(limits=limits._replace(max_atomic_blocks=most))
+        page = BlockLimits.unpack(vpd(unit, 0xB0))
+        assert page.maximum_atomic_transfer_length == most
+        assert (page.atomic_alignment, page.atomic_transfer_length_granularity) == (unit_of, unit_of)
+        assert not page.maximum_atomic_transfer_length_with_atomic_boundary + page.maximum_atomic_boundary_size
 
 
 def test_page_b1_gives_the_rotation_rate():

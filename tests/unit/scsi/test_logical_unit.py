@@ -33,6 +33,7 @@ def bench() -> Bench:
 # Data
 
 
+@pytest.mark.clause("SAM5r21 5.1")
 def test_a_read_performs_and_returns_its_data(bench: Bench):
     bench.memory.content[BLOCK : 2 * BLOCK] = b"r" * BLOCK
     task = bench.read(A, 1)
@@ -42,6 +43,7 @@ def test_a_read_performs_and_returns_its_data(bench: Bench):
     assert bench.unit.open_tasks == 0
 
 
+@pytest.mark.clause("SAM5r21 5.4.3")
 def test_a_write_collects_its_data_first(bench: Bench):
     task = bench.send(A, Write10(lba=2, transfer_length=3), expects_data=True)
     assert bench.actions == [Collect(task, 3 * BLOCK)]

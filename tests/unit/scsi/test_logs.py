@@ -107,6 +107,7 @@ def test_nothing_is_saved():
     run(device(), LogSelect(sp=True, pc=DEFAULT))
 
 
+@pytest.mark.clause("SPC4r37 6.8")
 @pytest.mark.parametrize(("control", "value"), [(0b00, 0), (0b01, 512), (0b10, 0), (0b11, 0)])
 def test_page_control_chooses_the_values(control: int, value: int):
     unit = device()
@@ -123,6 +124,7 @@ def counted() -> Device:
     return unit
 
 
+@pytest.mark.clause("SPC4r37 6.7.1")
 @pytest.mark.parametrize("fields", [{"pcr": True}, {"pc": DEFAULT}, {"pcr": True, "pc": 0b10, "sp": True}])
 def test_all_counters_are_reset_and_others_told(fields: dict[str, int]):
     unit = counted()
@@ -138,6 +140,7 @@ def test_without_an_order_to_reset_nothing_changes(fields: dict[str, int]):
     assert unit.statistics.read_bytes == 7
 
 
+@pytest.mark.clause("SPC4r37 6.7.2")
 @pytest.mark.parametrize(
     ("key", "left"),
     [((0x03, 0), (0, 7)), ((0x03, 0xFF), (0, 7)), ((0x19, 0x20), (7, 0)), ((0x19, 0xFF), (7, 0))],
@@ -194,6 +197,8 @@ WRONG_LISTS = {
 }
 
 
+@pytest.mark.clause("SPC4r37 6.7")
+@pytest.mark.clause("SPC4r37 7.3.2")
 @pytest.mark.parametrize("data", WRONG_LISTS.values(), ids=WRONG_LISTS)
 def test_wrong_list_is_refused(data: bytes):
     assert refusal(device(), select(data), offered=data) == INVALID_FIELD_IN_LIST

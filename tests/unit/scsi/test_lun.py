@@ -6,6 +6,7 @@ from iscsi_target.scsi.lun import MAX_LUN, pack_lun, unpack_lun
 
 
 @pytest.mark.clause("SAM5r21 4.7.7")
+@pytest.mark.clause("SAM5r21 4.7.7.2")
 @pytest.mark.parametrize("lun, field", [(0, "0000"), (255, "00FF"), (256, "4100"), (MAX_LUN, "7FFF")])
 def test_small_numbers_use_peripheral_and_large_ones_flat_space_addressing(lun: int, field: str):
     assert pack_lun(lun) == bytes.fromhex(field) + bytes(6)
@@ -22,6 +23,7 @@ def test_other_buses_and_addressing_methods_name_no_unit(field: str):
     assert unpack_lun(bytes.fromhex(field) + bytes(6)) is None
 
 
+@pytest.mark.clause("SAM5r21 4.7.3")
 @pytest.mark.parametrize("position", range(2, 8))
 def test_a_further_level_names_no_unit(position: int):
     field = bytearray(8)

@@ -27,6 +27,8 @@ PRE_FETCHES = (sbc.PreFetch10, sbc.PreFetch16)
 
 
 @pytest.mark.clause("SBC3r36 5.16")
+@pytest.mark.clause("SBC3r36 5.16.2")
+@pytest.mark.clause("SBC3r36 4.6")
 def test_read_capacity_16_is_32_bytes_and_honours_the_allocation_length():
     whole = run(device(), sbc.ReadCapacity16(allocation_length=64)).data_in
     assert len(whole) == 32
@@ -40,6 +42,7 @@ def test_read_capacity_16_is_32_bytes_and_honours_the_allocation_length():
 
 
 @pytest.mark.clause("SBC3r36 5.15")
+@pytest.mark.clause("SBC3r36 5.15.2")
 @pytest.mark.parametrize("blocks, lba", [(1, 0), (1 << 32, 0xFFFFFFFF), ((1 << 32) + 1, 0xFFFFFFFF)])
 def test_read_capacity_10_says_when_16_must_be_asked(blocks, lba):
     unit = device()
@@ -54,6 +57,7 @@ def test_read_capacity_refuses_an_lba_without_pmi(cdb):
 
 
 @pytest.mark.clause("SBC3r36 5.26")
+@pytest.mark.clause("SBC3r36 5.27")
 @pytest.mark.parametrize("cache", CACHES)
 @pytest.mark.parametrize("flags", ({}, {"immed": True}, {"sync_nv": True, "immed": True}))
 def test_synchronize_cache_flushes(cache, flags):
@@ -65,6 +69,7 @@ def test_synchronize_cache_flushes(cache, flags):
 
 
 @pytest.mark.clause("SBC3r36 5.8")
+@pytest.mark.clause("SBC3r36 5.9")
 @pytest.mark.parametrize("pre_fetch", PRE_FETCHES)
 def test_pre_fetch_is_good_inside_and_refused_past_the_end(pre_fetch):
     for flags in ({}, {"immed": True}, {"group_number": 3}):

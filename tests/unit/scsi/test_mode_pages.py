@@ -41,6 +41,20 @@ def test_only_page_codes_of_a_page_are_supported():
     assert [code for code in range(0x40) if ModePages().supports(code)] == [0x02, 0x08, 0x0A, 0x1C, 0x3F]
 
 
+@pytest.mark.clause("SPC4r37 7.5.10")
+def test_a_port_without_a_bus_has_nothing_to_disconnect():
+    assert ModePages().sense(PageControl.CURRENT, 0x02, 0) == b"\x02\x0e" + bytes(14)
+    assert ModePages().sense(PageControl.CHANGEABLE, 0x02, 0) == b"\x02\x0e" + bytes(14)
+
+
+@pytest.mark.clause("SBC3r36 6.4.6")
+def test_informational_exceptions_are_switched_off_and_stay_so():
+    assert ModePages().sense(PageControl.CURRENT, 0x1C, 0) == b"\x1c\x0a\x08" + bytes(9)
+    assert ModePages().sense(PageControl.CHANGEABLE, 0x1C, 0) == b"\x1c\x0a" + bytes(10)
+    with pytest.raises(InvalidFieldInParameterList):
+        ModePages().select(b"\x1c\x0a" + bytes(10), 0)
+
+
 @pytest.mark.parametrize("key", list(DEFAULTS))
 def test_a_page_can_be_saved_when_something_of_it_can_be_changed(key):
     assert (DEFAULTS[key].pack()[:1] >= b"\x80") == (key in CHANGEABLE_FIELDS) == (key in ModePages().saved)

@@ -91,6 +91,8 @@ def test_changeable_values_have_ones_where_select_may_change():
     )
 
 
+@pytest.mark.clause("SPC4r37 6.13")
+@pytest.mark.clause("SPC4r37 6.14")
 @pytest.mark.parametrize("sense", SENSES)
 def test_an_unknown_page_points_at_the_page_and_an_unknown_subpage_at_the_subpage(sense):
     for code, subcode, field in ((0x05, 0, "page_code"), (0x0A, 5, "subpage_code"), (0x3F, 5, "subpage_code")):
@@ -99,6 +101,7 @@ def test_an_unknown_page_points_at_the_page_and_an_unknown_subpage_at_the_subpag
         assert (raised.value.sense.code, raised.value.sense.field) == (0x2400, sense.location(field))
 
 
+@pytest.mark.clause("SBC3r36 6.4.1")
 @pytest.mark.parametrize(
     "features, swp, wp", [({}, False, False), ({"read_only": True}, False, True), ({}, True, True)]
 )
@@ -110,6 +113,8 @@ def test_wp_tells_whether_the_unit_can_be_written(features, swp, wp):
 
 
 @pytest.mark.clause("SBC3r36 6.4.2")
+@pytest.mark.clause("SBC3r36 6.4.2.2")
+@pytest.mark.clause("SBC3r36 6.4.2.3")
 def test_block_descriptors_are_short_long_or_absent():
     unit = device()
     six = run(unit, ModeSense6(page_code=0x08, allocation_length=255)).data_in
@@ -126,6 +131,7 @@ def test_block_descriptors_are_short_long_or_absent():
 
 
 @pytest.mark.clause("SPC4r37 6.11")
+@pytest.mark.clause("SPC4r37 6.12")
 @pytest.mark.parametrize("select_cdb, header", [(ModeSelect6, ModeHeader6), (ModeSelect10, ModeHeader10)])
 def test_select_changes_what_sense_returns_and_tells_the_others(select_cdb, header):
     unit = device()
@@ -144,6 +150,7 @@ def test_select_of_the_values_that_hold_tells_nobody():
     assert select(device(), ControlPage().pack()).attention is None
 
 
+@pytest.mark.clause("SPC4r37 7.5.5")
 def test_select_accepts_a_block_descriptor_that_changes_nothing():
     same = ShortBlockDescriptor(number_of_logical_blocks=CAPACITY, logical_block_length=BLOCK).pack()
     other = ShortBlockDescriptor(number_of_logical_blocks=CAPACITY - 1, logical_block_length=BLOCK).pack()

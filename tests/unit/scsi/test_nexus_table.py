@@ -54,6 +54,7 @@ def test_a_nexus_that_left_before_it_was_told_of_the_power_on_is_told_when_it_re
     assert told(table, A) == [POWER_ON]
 
 
+@pytest.mark.clause("SAM5r21 6.2")
 def test_a_change_reaches_everybody_but_its_author(table: NexusTable):
     told(table, A), told(table, B)
     table.establish(MODE, except_nexus=A)

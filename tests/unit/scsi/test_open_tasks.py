@@ -66,6 +66,7 @@ def wait_for_turn(tasks: OpenTasks, entry: OpenTask) -> Turn:
 # What may go on
 
 
+@pytest.mark.clause("SAM5r21 4.5.6")
 def test_a_task_is_found_from_its_entry_to_its_end(tasks: OpenTasks):
     entry = enter(tasks, 1)
     assert (tasks.find(entry.task), len(tasks)) == (entry, 1)
@@ -98,6 +99,7 @@ def test_what_waits_for_data_goes_on_when_it_is_made_to(tasks: OpenTasks):
 
 
 @pytest.mark.clause("SAM5r21 8.6")
+@pytest.mark.clause("SAM5r21 8.7")
 def test_what_is_dormant_goes_on_when_the_tasks_before_it_are_over(tasks: OpenTasks):
     first = enter(tasks, 1)
     ordered = enter(tasks, 2, attribute=ORDERED, phase=Collecting())

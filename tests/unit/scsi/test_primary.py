@@ -15,6 +15,7 @@ def luns_reported(select_report, luns, allocation_length=4096):
     return report_luns(device(), cdb, Call(A, b"", luns)).data_in
 
 
+@pytest.mark.clause("SPC4r37 6.47")
 def test_a_unit_is_ready_unless_stopped_or_ejected():
     unit = device()
     assert run(unit, spc.TestUnitReady()).data_in == b""
@@ -74,6 +75,7 @@ def test_a_short_allocation_length_leaves_the_lun_list_length():
 
 
 @pytest.mark.clause("SPC2r20 7.21")
+@pytest.mark.clause("SPC2r20 7.16")
 @pytest.mark.parametrize("reserve, release", [(spc.Reserve6, spc.Release6), (spc.Reserve10, spc.Release10)])
 def test_a_reservation_is_the_nexus_own_until_it_releases(reserve, release):
     unit = device()

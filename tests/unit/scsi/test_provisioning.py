@@ -102,6 +102,7 @@ def test_merged_ranges_cover_the_same_bytes_once(ranges):
 
 
 @pytest.mark.clause("SBC3r36 5.44")
+@pytest.mark.clause("SBC3r36 5.43")
 @pytest.mark.parametrize("write_same", WRITE_SAMES)
 def test_write_same_replicates_one_block(write_same):
     store = Bytes()
@@ -168,6 +169,8 @@ def statuses(done):
 
 
 @pytest.mark.clause("SBC3r36 5.4")
+@pytest.mark.clause("SBC3r36 5.4.2")
+@pytest.mark.clause("SBC3r36 5.4.3")
 def test_lba_status_tells_mapped_from_deallocated():
     store = Bytes()
     store.write(8 * BLOCK, b"x" * 8 * BLOCK)
@@ -206,5 +209,6 @@ def test_a_block_is_mapped_when_any_byte_of_it_is_allocated(lengths):
     assert all(a[0] + a[1] == b[0] and a[2] != b[2] for a, b in itertools.pairwise(runs))
 
 
+@pytest.mark.clause("SBC3r36 5.28.2")
 def test_unmap_descriptor_is_where_the_figure_says():
     assert UnmapBlockDescriptor.location("number_of_logical_blocks") == FieldPointer(8, 7)

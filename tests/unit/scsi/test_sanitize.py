@@ -79,6 +79,8 @@ def test_overwrite_takes_count_and_invert_from_the_list():
     assert (found.passes, found.invert) == (31, True)
 
 
+@pytest.mark.clause("SBC3r36 5.24.2.3")
+@pytest.mark.clause("SBC3r36 5.24.2.4")
 @pytest.mark.parametrize("method", [BLOCK_ERASE, CRYPTOGRAPHIC_ERASE])
 def test_erase_covers_the_whole_unit(method: Method):
     assert begun(answer(device(), Sanitize(service_action=method))).sanitization == Sanitization(method, LENGTH)

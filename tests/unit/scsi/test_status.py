@@ -79,6 +79,7 @@ def test_progress_indication_sets_sksv_only():
 
 
 @pytest.mark.clause("SPC4r37 4.5.2")
+@pytest.mark.clause("SPC4r37 4.5.2.1")
 def test_descriptor_sense_without_descriptors_is_a_header():
     assert UnitAttention(0x2901).sense.descriptor() == bytes.fromhex("72 06 29 01 000000 00")
 
@@ -111,6 +112,7 @@ def test_every_condition_says_its_status():
     assert str(SpaceExhausted()) == "DATA_PROTECT 27/07"
 
 
+@pytest.mark.clause("SPC4r37 4.5.6")
 @pytest.mark.parametrize(
     "condition, text",
     [

@@ -54,6 +54,7 @@ def test_all_commands_are_just_the_rows_that_the_unit_has(rctd, thin):
 
 
 @pytest.mark.clause("SPC4r37 6.35.3")
+@pytest.mark.clause("SPC4r37 6.35.4")
 @pytest.mark.parametrize("rctd", (False, True))
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 def test_one_command_has_its_usage_data(row, rctd):

@@ -26,6 +26,7 @@ def bench() -> Bench:
 # The fencing law
 
 
+@pytest.mark.clause("SAM5r21 7.1")
 @pytest.mark.parametrize("function", ALL_FUNCTIONS)
 def test_no_function_is_over_while_an_operation_of_its_scope_is_at_the_medium(bench: Bench, function: Function):
     task = bench.write(A, 0)
@@ -157,6 +158,7 @@ def test_clear_task_set_without_tas_gives_the_others_an_attention(bench: Bench):
 
 
 @pytest.mark.clause("SPC4r37 7.5.8")
+@pytest.mark.clause("SAM5r21 5.7")
 @pytest.mark.parametrize("function", [Function.CLEAR_TASK_SET, *RESETS])
 def test_with_tas_the_tasks_of_others_end_with_task_aborted(bench: Bench, function: Function):
     give_page(bench, ControlPage(tas=True))
@@ -222,6 +224,7 @@ def test_logical_unit_reset_tells_everybody_the_sender_too(bench: Bench):
     assert bench.attention(B) == UNIT_RESET
 
 
+@pytest.mark.clause("SAM5r21 6.3.2")
 def test_target_reset_has_an_attention_of_its_own(bench: Bench):
     bench.manage(Function.TARGET_RESET, A)
     assert bench.attention(A) == AttentionCode.SCSI_BUS_RESET_OCCURRED
@@ -246,6 +249,7 @@ def test_a_reset_restores_the_saved_mode_pages(bench: Bench):
     assert not bench.device.software_write_protect
 
 
+@pytest.mark.clause("SBC3r36 4.20")
 def test_a_reset_starts_a_stopped_unit(bench: Bench):
     bench.send(A, StartStopUnit(start=False))
     bench.perform()

@@ -50,6 +50,7 @@ def test_a_task_that_stands_back_is_open_and_holds_up_nobody():
 
 
 @pytest.mark.clause("SAM5r21 8.6.3")
+@pytest.mark.clause("SAM5r21 8.5")
 def test_ordered_task_waits_for_all_older_tasks():
     tasks = TaskSets()
     first, second, ordered = task(), task(nexus=B), task(ORDERED)
