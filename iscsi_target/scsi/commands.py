@@ -11,7 +11,7 @@ from iscsi_target.scsi import block, logs, media, modes, primary, provisioning
 from iscsi_target.scsi import block_cdb as sbc
 from iscsi_target.scsi import cdb as spc
 from iscsi_target.scsi.access import Access
-from iscsi_target.scsi.buffers import ReadBuffer, WriteBuffer, read_buffer, wanted_by_write_buffer, write_buffer
+from iscsi_target.scsi.buffer_commands import ReadBuffer, WriteBuffer, read_buffer, wanted_by_write_buffer, write_buffer
 from iscsi_target.scsi.command import Command, Row, command
 from iscsi_target.scsi.copy_cdb import ExtendedCopyLid1, ReceiveCopyOperatingParameters, ReceiveCopyStatusLid1
 from iscsi_target.scsi.copy_results import receive_copy_operating_parameters, receive_copy_status

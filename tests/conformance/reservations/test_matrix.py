@@ -13,7 +13,7 @@ import pytest
 from iscsi_target.scsi import block_cdb as sbc
 from iscsi_target.scsi import cdb as spc
 from iscsi_target.scsi.access import Access
-from iscsi_target.scsi.buffers import Mode, ReadBuffer, WriteBuffer
+from iscsi_target.scsi.buffer_commands import Mode, ReadBuffer, WriteBuffer
 from iscsi_target.scsi.command import Command, Row, command
 from iscsi_target.scsi.commands import TABLE
 from iscsi_target.scsi.copy_cdb import ExtendedCopyLid1, ReceiveCopyOperatingParameters
