@@ -32,7 +32,7 @@ from iscsi_target.scsi.open_task import (
 from iscsi_target.scsi.open_tasks import OpenTasks
 from iscsi_target.scsi.reservation_request import Transition
 from iscsi_target.scsi.status import CheckCondition, MediumNotPresent, SanitizeInProgress, Status, StatusError
-from iscsi_target.scsi.task import Aborted, Completed, Done, Task, UnitAction, Work
+from iscsi_target.scsi.task import Aborted, Completed, Done, Forget, Task, UnitAction, Work
 
 QERR_ABORT_ALL = 1  # QERR = 01b
 QERR_ABORT_NEXUS = 3  # QERR = 11b
@@ -196,7 +196,10 @@ class Endings:
             case Waiting(turn):
                 self._tasks.leave_turn(turn)
                 self.end_aborted(entry)
-            case Collecting() | Ready() | WaitingToSave() | Sanitizing() | Resting() | Rested() | Moving():
+            case Resting():
+                self._outbox.append(Forget(entry))
+                self.end_aborted(entry)
+            case Collecting() | Ready() | WaitingToSave() | Sanitizing() | Rested() | Moving():
                 self.end_aborted(entry)
             case Blocked() | Held():
                 self.end_aborted(entry)

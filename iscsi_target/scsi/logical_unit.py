@@ -314,11 +314,11 @@ class LogicalUnit:
                 case Ready() if self._tasks.saving and entry.command.row.exclusive:
                     self._tasks.wait_to_save(entry)
                 case Ready():
-                    self._settle(entry, self._start)
+                    self._settle(entry, self._hold_back if device.port_groups else self._start)
                 case Waiting(turn, work):
                     self._take_turn(entry, turn, work)
                 case Rested():
-                    self._settle(entry, self._handle)
+                    self._settle(entry, self._start)
                 case Held(completed, error):
                     self._endings.conclude(entry, completed, error)
                 case Over():
@@ -343,19 +343,18 @@ class LogicalUnit:
             self._tasks.unblock()
         return bool(self._tasks.startable)
 
+    def _hold_back(self, entry: OpenTask) -> Reply:
+        """Lets a command for the medium rest that comes by a slow path; it has to pass all checks after that."""
+        command, path = entry.command, self.device.path(entry.task.nexus)
+        if path is not None and path.held_back_s and command.medium_access and not command.row.exclusive:
+            return Pause(path.held_back_s)
+        return self._start(entry)
+
     def _start(self, entry: OpenTask) -> Reply:
         task, command = entry.task, entry.command
         told = examine(task.nexus, command, entry.cdb, self.device, self.nexuses)
         if told is not None:
             return told
-        if self.device.port_groups and command.medium_access and not command.row.exclusive:
-            path = self.device.path(task.nexus)
-            if path is not None and path.held_back_s:
-                return Pause(path.held_back_s)
-        return self._handle(entry)
-
-    def _handle(self, entry: OpenTask) -> Reply:
-        task, command = entry.task, entry.command
         known = (task.nexus, entry.data_out, task.luns, task.expected_length, task.received_s, self.nexuses)
         reply = command.handler(self.device, entry.cdb, Call._make(known))
         if isinstance(entry.cdb, ReportLuns):

@@ -74,13 +74,13 @@ class Sanitizing:
 
 
 class Resting:
-    """Its path is slow: it has passed all checks and is held back for some time."""
+    """Its path is slow: it is held back for some time."""
 
     __slots__ = ()
 
 
 class Rested:
-    """It has been held back long enough."""
+    """It has been held back long enough and starts."""
 
     __slots__ = ()
 

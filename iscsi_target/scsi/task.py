@@ -227,6 +227,12 @@ class Rest(NamedTuple):
     seconds: float
 
 
+class Forget(NamedTuple):
+    """The unit does not want rested(ticket) to be called any more; there may be thousands of them that end early."""
+
+    ticket: Ticket
+
+
 @dataclass(slots=True)
 class Completed:
     """The task is over and its status goes to the initiator; the dispatcher adds what it is about.
@@ -317,4 +323,4 @@ class Reached(NamedTuple):
     nexus: Nexus | None = None
 
 
-UnitAction = Collect | Perform | Persist | Rest | Completed | Aborted | Managed | Noted | Reached
+UnitAction = Collect | Perform | Persist | Rest | Forget | Completed | Aborted | Managed | Noted | Reached

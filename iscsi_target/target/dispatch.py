@@ -30,6 +30,7 @@ from iscsi_target.scsi.task import (
     Aborted,
     Collect,
     Completed,
+    Forget,
     Function,
     Managed,
     ManagementRequest,
@@ -285,7 +286,7 @@ class Dispatcher:
         self.halt(unit for unit in had if unit not in has)
         for unit in has:
             if unit not in had and unit.device.sanitization is not None:
-                self._rests.add(unit, unit.resume, self.now)
+                self._rests.add(unit, unit, unit.resume, self.now)
 
     def halt(self, units: Iterable[LogicalUnit]) -> None:
         """Lets units do nothing more by themselves, because their media are to be closed."""
@@ -333,7 +334,9 @@ class Dispatcher:
                 case Noted(noted, entry):
                     self._noted(unit, noted, entry)
                 case Rest(ticket, seconds):
-                    self._rests.add(unit, partial(unit.rested, ticket), self.now + seconds)
+                    self._rests.add(ticket, unit, partial(unit.rested, ticket), self.now + seconds)
+                case Forget(ticket):
+                    self._rests.drop(ticket)
                 case Reached(milestone, sanitization, nexus):
                     initiator = "" if nexus is None else nexus.initiator_port.name
                     self._actions.append(Announce(SanitizeNoted(unit.name, milestone, sanitization, initiator)))

@@ -138,9 +138,13 @@ class Schedule(World):
         deeds = [self.issue] * 9 + [self.deliver] * 5 + [self.answer] * 5 + [self.fence] * 3 + [self.come_back]
         for _ in range(STEPS):
             self.random.choice(deeds)()
-        while self.collecting or self.late or self.at_medium or self.at_state_file:
+        while self.busy:
             self.random.choice((self.deliver, self.answer))()
         self.check_leaks()
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.collecting or self.late or self.at_medium or self.at_state_file)
 
     def check_leaks(self) -> None:
         """Law: every task ends exactly once (a second end fails in `World`), and nothing is left of any."""
@@ -370,10 +374,12 @@ class Schedule(World):
         self.dispatch(nexus, cdb, parameters)
 
 
-def run(seed: int, personality: Personality = STRICT, at_once: float = 0.0) -> Schedule:
+def run(
+    seed: int, personality: Personality = STRICT, at_once: float = 0.0, kind: type[Schedule] = Schedule
+) -> Schedule:
     """Runs one schedule; what fails says its seed."""
     try:
-        schedule = Schedule(seed, personality, at_once)
+        schedule = kind(seed, personality, at_once)
         schedule.run()
     except AssertionError as error:
         error.add_note(f"seed {seed}")

@@ -9,14 +9,14 @@ import pytest
 
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.block_cdb import Read10, ReadCapacity10
-from iscsi_target.scsi.cdb import Inquiry, LogSense, ModeSense6, PersistentReserveIn, ReportLuns, RequestSense
+from iscsi_target.scsi.cdb import Inquiry, LogSense, ModeSense6, PersistentReserveIn, ReportLuns, RequestSense, Reserve6
 from iscsi_target.scsi.commands import TABLE
 from iscsi_target.scsi.device import PortIdentity
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.port_groups import AccessState, PortGroup, Reachable, StatusCode
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.target_port_groups import ReportTargetPortGroups, SetDescriptor, SetTargetPortGroups
-from iscsi_target.scsi.task import Aborted, Completed, Function, Rest, Task
+from iscsi_target.scsi.task import Aborted, Completed, Forget, Function, Rest, Task
 from iscsi_target.wire.layout import Layout
 from tests.unit.scsi.unit_bench import PORT, READY, A, Bench
 
@@ -192,8 +192,29 @@ def test_what_is_held_back_can_be_aborted():
     read = bench.read(A, 0)
     bench.manage(Function.ABORT_TASK_SET, A)
     assert bench.outcome(read) == Aborted(read)
+    assert bench.actions[1] == Forget(bench.rests[0].ticket), "nobody keeps it until its time is over"
     bench.wake()
     assert not bench.at_medium
+
+
+@pytest.mark.clause("SPC4r37 5.13.1")
+def test_a_reservation_that_is_made_while_a_command_is_held_back_holds_for_it():
+    bench = PathBench(PortGroup(SLOWER, delay_s=0.02))
+    write = bench.write(A, 0)
+    assert bench.status(bench.send(B, Reserve6())) is Status.GOOD
+    bench.wake()
+    assert bench.status(write) is Status.RESERVATION_CONFLICT
+    assert not bench.at_medium
+
+
+@pytest.mark.clause("SPC4r37 5.15.2.4")
+def test_a_path_that_goes_down_while_a_command_is_held_back_refuses_it():
+    bench = PathBench(PortGroup(SLOWER, delay_s=0.02))
+    write = bench.write(A, 0)
+    bench.record(bench.unit.regroup({1: OFFLINE}))
+    bench.wake()
+    assert bench.sense(write) == (6, CHANGED)
+    assert bench.sense(bench.write(A, 0)) == (2, 0x0412)
 
 
 @pytest.mark.clause("SAM5r21 5.9.2")

@@ -8,16 +8,19 @@ from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagemen
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.block_cdb import Write10
 from iscsi_target.scsi.cdb import ModeSelect10, PersistentReserveOut, ReportLuns
+from iscsi_target.scsi.device import PortIdentity
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.mode_pages import ControlPage
 from iscsi_target.scsi.operations import Fault, MediumError
 from iscsi_target.scsi.pages import ModeHeader10
 from iscsi_target.scsi.personality import OutAction, ReservationType
+from iscsi_target.scsi.port_groups import AccessState, PortGroup
 from iscsi_target.scsi.reservation_pages import BasicParameterList
 from iscsi_target.scsi.rules import Rule
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.timeline import Entry
 from iscsi_target.target import Order, ReservationNoted, Target
+from iscsi_target.target.alarms import NEVER
 from tests.initiator import READY, Host, Lab, disk_node
 from tests.unit.scsi.unit_bench import BLOCK, make_device
 
@@ -366,3 +369,29 @@ def test_order_is_out_of_reach_of_a_reset(lab: Lab, a: Host):
 def test_order_for_a_unit_that_does_not_exist_is_an_error(lab: Lab):
     with pytest.raises(KeyError):
         lab.target.operate(1, Order("disk9", OutAction.CLEAR), lab.now)
+
+
+def slow_path(lab: Lab, a: Host) -> None:
+    """Lets every command for the medium of disk0 be held back for two seconds."""
+    device = lab.units["disk0"].device
+    [active] = lab.target._active.values()
+    device.ports = {active.nexus.target_port: PortIdentity(1, 1)}
+    device.port_groups = {1: PortGroup(AccessState.ACTIVE_NON_OPTIMIZED, delay_s=2.0)}
+
+
+def test_what_is_held_back_goes_on_in_time(lab: Lab, a: Host):
+    slow_path(lab, a)
+    tag = a.write(0, ONES)
+    lab.wait(1.0)
+    assert a.ended(tag) is None
+    lab.wait(1.0)
+    assert a.outcome(tag).status == Status.GOOD
+
+
+def test_what_is_aborted_while_it_is_held_back_is_not_kept_until_its_time_is_over(lab: Lab, a: Host):
+    slow_path(lab, a)
+    for _ in range(100):
+        a.write(0, ONES)
+        assert a.managed(a.manage(TaskManagement.ABORT_TASK_SET)) == DONE
+    assert lab.target._dispatcher.deadline == NEVER
+    assert len(lab.target._dispatcher._rests) == 0
