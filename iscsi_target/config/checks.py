@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from iscsi_target.config import port_groups
+from iscsi_target.config import name_services, port_groups
 from iscsi_target.config.address import Address
 from iscsi_target.config.lines import dotted, line_of
 from iscsi_target.config.secrets import Secrets
@@ -139,6 +139,7 @@ def _configuration(document: Document, state: Path | None) -> Configuration:
             PoolEntry(name, table.size, table.soft_threshold)
             for name, table in document.named(PoolTable, "pools").items()
         ),
+        isns=name_services.isns(document),
     )
     mistakes.extend(_session_mistakes(session))
     mistakes.extend(_name_mistakes(document))

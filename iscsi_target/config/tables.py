@@ -269,6 +269,7 @@ KEYS: Mapping[str, str] = {
     "targets": "write [[targets]]",
     "discovery": "write [discovery]",
     "session": "write [session]",
+    "isns": "write [isns]",
     "busy_poll_us": f"write busy_poll_us = 50, or another number from 0 (off) to {MAX_BUSY_POLL_US}",
 }
 Kind = TypeVar("Kind", bound=Table)
@@ -319,6 +320,10 @@ class Document:
     def single(self, kind: type[Kind], key: str) -> Kind:
         """Returns the table of a key; its defaults when there is none or it is wrong."""
         return self._judge(kind, (key,), self._tables.get(key, {})) or kind()
+
+    def optional(self, kind: type[Kind], key: str) -> Kind | None:
+        """Returns the table of a key; None when there is none or it is wrong."""
+        return self._judge(kind, (key,), self._tables[key]) if key in self._tables else None
 
     def named(self, kind: type[Kind], key: str) -> dict[str, Kind]:
         """Returns the tables under a key that are right, by name."""

@@ -172,6 +172,33 @@ class TargetPortGroup(NamedTuple):
     group: PortGroup = PortGroup()
 
 
+class StatusTransport(Enum):
+    """How an iSNS server tells what it has to tell: entity status inquiries and state change notifications."""
+
+    UDP = "udp"
+    TCP = "tcp"
+    NONE = "none"
+
+
+class IsnsEntry(NamedTuple):
+    """The iSNS server with which the targets are registered.
+
+    entity                   the identifier of the network entity; empty: the name of the first target
+    registration_period_s    how long the server keeps the registration without hearing of this one
+    esi_interval_s           how often the server is to look whether this one is there; 0: never
+    status_transport         how the server reaches this one, if at all
+    status_port              where; 0 lets the kernel choose
+    Source: RFC4171 6.2, 6.3
+    """
+
+    server: Address
+    entity: str = ""
+    registration_period_s: int = 300
+    esi_interval_s: int = 60
+    status_transport: StatusTransport = StatusTransport.UDP
+    status_port: int = 0
+
+
 class Configuration(NamedTuple):
     """Everything that a server is told.
 
@@ -180,6 +207,7 @@ class Configuration(NamedTuple):
     preferences   the target's own values of the negotiable keys
     busy_poll_us  how long to ask for more input before sleeping, 0..MAX_BUSY_POLL_US
     target_port_groups   none: access is symmetric; else every portal group is in one of them
+    isns          where the targets are registered, or None
     """
 
     state: Path
@@ -192,6 +220,7 @@ class Configuration(NamedTuple):
     busy_poll_us: int = 0
     target_port_groups: tuple[TargetPortGroup, ...] = ()
     pools: tuple[PoolEntry, ...] = ()
+    isns: IsnsEntry | None = None
 
     def listening_at(self, *addresses: Address) -> "Configuration":
         """Returns the configuration with other addresses for its first portal group, and no advertised ones."""

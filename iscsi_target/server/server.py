@@ -27,6 +27,7 @@ from iscsi_target.scsi.nexus import TargetPort
 from iscsi_target.scsi.operations import Flush, MediumError
 from iscsi_target.scsi.port_groups import AccessState
 from iscsi_target.scsi.task import UnitState
+from iscsi_target.server.advertising import Advertising
 from iscsi_target.server.control import Control, Served
 from iscsi_target.server.driver import Driver
 from iscsi_target.server.listener import Listener, bind
@@ -169,6 +170,9 @@ class Server:
         await self._open_control(tasks)
         for listener in self._listeners.values():
             listener.start()
+        self._advertising = Advertising(tasks)
+        self._cleanup.push_async_callback(self._advertising.close)
+        await self._advertising.adopt(self.configuration, self._told_addresses(self.configuration))
 
     async def _open_control(self, tasks: asyncio.TaskGroup) -> None:
         """Opens the control socket; a file system that has no sockets is no reason not to serve."""
@@ -289,6 +293,7 @@ class Server:
             self._units.update(opened)
             self._listeners.update(bound)
             await self._switch(configuration, bound)
+            await self._advertising.adopt(configuration, self._told_addresses(configuration))
 
     async def _grow(self, configuration: Configuration) -> None:
         """Makes the media of units longer that stay open; who uses them is told by `_switch`."""
@@ -375,12 +380,18 @@ class Server:
     def _portals(self, configuration: Configuration) -> dict[int, list[Portal]]:
         """Returns what each portal group tells initiators; at a wildcard, the port alone."""
         portals: dict[int, list[Portal]] = {}
-        for group in configuration.portal_groups:
-            bound = [found.address for found in self._listeners.values() if found.portal_group_tag == group.tag]
-            shown = group.advertise or bound
-            texts = (f":{address.port}" if address.host in WILDCARDS else str(address) for address in shown)
-            portals[group.tag] = [Portal(text) for text in dict.fromkeys(texts)]
+        for tag, addresses in self._told_addresses(configuration).items():
+            texts = (f":{address.port}" if address.host in WILDCARDS else str(address) for address in addresses)
+            portals[tag] = [Portal(text) for text in dict.fromkeys(texts)]
         return portals
+
+    def _told_addresses(self, configuration: Configuration) -> dict[int, Sequence[Address]]:
+        """Returns the addresses of each portal group that initiators are to use, wildcards among them."""
+        return {
+            group.tag: group.advertise
+            or [found.address for found in self._listeners.values() if found.portal_group_tag == group.tag]
+            for group in configuration.portal_groups
+        }
 
     # The end
 
@@ -391,7 +402,11 @@ class Server:
         """
         self._close_listeners()
         with suppress(TimeoutError):
-            async with asyncio.timeout(self.configuration.timeouts.logout_s + DRAIN_GRACE_S):
+            async with (
+                asyncio.timeout(self.configuration.timeouts.logout_s + DRAIN_GRACE_S),
+                asyncio.TaskGroup() as ends,
+            ):
+                ends.create_task(self._advertising.close())
                 await self._driver.drain()
 
     def _close_listeners(self, except_for: Collection[Place] = ()) -> None:

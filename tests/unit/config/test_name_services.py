@@ -1,0 +1,85 @@
+"""`[isns]` in a configuration file."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from iscsi_target.config.address import Address
+from iscsi_target.config.checks import Judged, judge
+from iscsi_target.config.values import IsnsEntry, StatusTransport
+
+BEFORE = """\
+[units.disk0]
+ram = true
+size = "1MiB"
+
+[[targets]]
+name = "iqn.2026-11.org.example:disks"
+luns = { 0 = "disk0" }
+
+"""
+
+Find = Callable[[str], Judged]
+
+
+@pytest.fixture
+def find(tmp_path: Path) -> Find:
+    """Writes tables behind those that there are and returns what is found in the file."""
+    path = tmp_path / "config.toml"
+
+    def found(text: str) -> Judged:
+        path.write_text(BEFORE + text)
+        return judge(path, tmp_path)
+
+    return found
+
+
+def test_without_the_table_there_is_no_server(find: Find):
+    found = find("").configuration
+    assert found is not None
+    assert found.isns is None
+
+
+@pytest.mark.parametrize(
+    ("text", "entry"),
+    [
+        ('server = "192.0.2.1"', IsnsEntry(Address("192.0.2.1", 3205))),
+        ('server = "[2001:db8::1]:9"\nentity = "host"', IsnsEntry(Address("2001:db8::1", 9), "host")),
+        (
+            'server = "isns.example.org"\nregistration_period = 30\nesi_interval = 5\n'
+            'status_transport = "tcp"\nstatus_port = 3206',
+            IsnsEntry(Address("isns.example.org", 3205), "", 30, 5, StatusTransport.TCP, 3206),
+        ),
+    ],
+)
+def test_table_becomes_an_entry(find: Find, text: str, entry: IsnsEntry):
+    found = find(f"[isns]\n{text}\n")
+    assert found.mistakes == ()
+    assert found.configuration is not None
+    assert found.configuration.isns == entry
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "isns.server is missing; add server ="),
+        ("server = 1", "isns.server is not a text; write server = "),
+        ('server = "::1"', "is an IPv6 address without brackets; write server = "),
+        ('server = "a:0"', "isns.server 'a:0' has port 0; leave the port out for 3205"),
+        ('server = "a"\nentity = "e"', "isns.entity 'e' has not 3 to 255 bytes; write a name that no other host has"),
+        ('server = "a"\nentity = "a\\u0007bc"', "isns.entity has a control character; write a name of this host"),
+        ('server = "a"\nregistration_period = 1', "isns.registration_period is less than 10; write 10 or more"),
+        ('server = "a"\nstatus_transport = "sctp"', "is not 'udp', 'tcp' or 'none'; write 'udp', 'tcp' or 'none'"),
+        ('server = "a"\nstatus_port = 70000', "isns.status_port is more than 65535; write 65535 or less"),
+        (
+            'server = "a"\nstatus_transport = "none"\nstatus_port = 1',
+            "isns.status_transport is none, so nothing arrives; leave out esi_interval and status_port",
+        ),
+        ('server = "a"\nsever = "b"', "isns.sever is unknown; did you mean server?"),
+    ],
+)
+def test_mistake_is_told_with_line_key_and_remedy(find: Find, text: str, expected: str):
+    [mistake] = find(f"[isns]\n{text}\n").mistakes
+    assert expected in mistake
+    assert "config.toml:" in mistake
