@@ -66,7 +66,7 @@ async def connect(
     url         of a unit; one that names only a portal makes a discovery session
     isid        6 bytes; None chooses, so that the session replaces no other
     chap        instead of what the URL says
-    raises      NotLoggedIn; OSError and TimeoutError when nobody answers; ValueError for a wrong URL or ISID
+    raises      NotLoggedIn; OSError and TimeoutError when nobody answers; ValueError for what cannot be sent
     """
     place = parse_url(url) if isinstance(url, str) else url
     chosen = _random_isid() if isid is None else isid
@@ -148,7 +148,11 @@ async def _open(machine: Session, host: str, port: int, local_address: str) -> C
     loop = asyncio.get_running_loop()
     source = (local_address, 0) if local_address else None
     transport, _ = await loop.create_connection(asyncio.Protocol, host, port, local_addr=source)
-    channel = Channel(machine, transport)
+    try:
+        channel = Channel(machine, transport)
+    except BaseException:
+        transport.abort()
+        raise
     if transport.is_closing():  # before anybody could be told
         raise NotLoggedIn(0, "the connection is closed")
     return channel

@@ -1,7 +1,7 @@
 """Why something that a program asked of a session did not come about."""
 
 from iscsi_target.client.outcome import Outcome
-from iscsi_target.scsi.status import Status
+from iscsi_target.scsi.status import SenseKey, Status
 
 
 class ClientError(Exception):
@@ -42,13 +42,21 @@ class Rejected(ClientError):
 
 
 class CommandFailed(ClientError):
-    """Says that a command of the view of a disk did not end with GOOD.
+    """Says that a command of the view of a disk did not end with GOOD, or with less than was asked for.
 
     outcome    what it ended with
+    lacking    what is missing, where that is not GOOD
     """
 
-    def __init__(self, command: str, outcome: Outcome) -> None:
+    def __init__(self, command: str, outcome: Outcome, lacking: str = "") -> None:
         status = outcome.status.name if isinstance(outcome.status, Status) else f"status {outcome.status:#04x}"
-        sense = f", {outcome.sense_key.name} {outcome.additional_sense_code:04x}h" if outcome.sense else ""
-        super().__init__(f"{command}: {status}{sense}")
+        super().__init__(f"{command}: {status}{_sense(outcome)}{lacking and f', {lacking}'}")
         self.outcome = outcome
+
+
+def _sense(outcome: Outcome) -> str:
+    if not outcome.sense:
+        return ""
+    key = outcome.sense_key
+    name = key.name if isinstance(key, SenseKey) else f"sense key {key:#x}"
+    return f", {name} {outcome.additional_sense_code:04x}h"

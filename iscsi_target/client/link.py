@@ -35,31 +35,33 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tells the machine that the transport is gone."""
-        events = self._connection.lose(str(exc) if exc else "the connection is closed")
+        reason = "the connection is closed" if exc is None else str(exc) or type(exc).__name__
+        events = self._connection.lose(reason)
         self._writable.set()
         self.closed.set()
         self._deliver(events)
 
     def pause_writing(self) -> None:
-        """Lets `drain` wait: the target is slower than this side."""
+        """Lets `drain` wait, and what is queued stay with the machine: the target is slower than this side."""
         self._writable.clear()
 
     def resume_writing(self) -> None:
-        """Lets `drain` go on."""
+        """Lets `drain` go on, and sends what waits."""
         self._writable.set()
+        self.flush()
 
     async def drain(self) -> None:
         """Returns when the transport has room, or is gone."""
         await self._writable.wait()
 
     def flush(self) -> None:
-        """Sends what the machine has queued, and closes after it when the machine wants to."""
-        output = self._connection.take_output()
-        if self._transport.is_closing():
+        """Sends what the machine has queued, as soon as there is room; closes after it when the machine wants to."""
+        closing = self._connection.closing
+        if self._transport.is_closing() or not (closing or self._writable.is_set()):
             return
-        if output:
+        if output := self._connection.take_output():
             self._transport.writelines(output)
-        if self._connection.closing:
+        if closing:
             self._transport.close()
 
     def close(self) -> None:

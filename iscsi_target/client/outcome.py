@@ -35,9 +35,10 @@ class Outcome(NamedTuple):
         return self.response == 0 and self.status == Status.GOOD
 
     @property
-    def sense_key(self) -> SenseKey:
-        """Returns the sense key; NO_SENSE without sense data."""
-        return SenseKey(self._header.sense_key)
+    def sense_key(self) -> int:
+        """Returns a `SenseKey`, or any other number that the target sends; NO_SENSE without sense data."""
+        key = self._header.sense_key
+        return SenseKey(key) if key in set(SenseKey) else key
 
     @property
     def additional_sense_code(self) -> int:

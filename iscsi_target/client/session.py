@@ -181,6 +181,8 @@ class ClientSession:
         """Reads blocks; raises CommandFailed."""
         length = blocks * (await self.capacity()).block_bytes
         outcome = await self._perform(Read16(lba=lba, transfer_length=blocks), read_length=length)
+        if len(outcome.data) != length:
+            raise CommandFailed("Read16", outcome, f"but {len(outcome.data)} of {length} bytes came")
         return outcome.data
 
     async def write(self, lba: int, data: Buffer) -> None:
@@ -189,7 +191,9 @@ class ClientSession:
         blocks, rest = divmod(size, (await self.capacity()).block_bytes)
         if rest:
             raise ValueError(f"{size} bytes are no whole number of blocks")
-        await self._perform(Write16(lba=lba, transfer_length=blocks), data_out=data)
+        outcome = await self._perform(Write16(lba=lba, transfer_length=blocks), data_out=data)
+        if outcome.residual.residual_count:
+            raise CommandFailed("Write16", outcome, f"but {outcome.residual.residual_count} bytes were not taken")
 
     async def flush(self) -> None:
         """Has everything that was written put on the medium; raises CommandFailed."""
@@ -205,6 +209,8 @@ class ClientSession:
             size = ReadCapacity16Data.size
             outcome = await self._perform(ReadCapacity16(allocation_length=size), read_length=size)
             found = ReadCapacity16Data.unpack(outcome.data.ljust(size, b"\0"))
+            if not found.block_length:
+                raise CommandFailed("ReadCapacity16", outcome, "but blocks have no length")
             self._capacity = Capacity(found.returned_lba + 1, found.block_length)
         return self._capacity
 

@@ -22,11 +22,10 @@ def read_targets(pairs: Iterable[Pair]) -> list[DiscoveredTarget]:
 
     Source: RFC7143 Appendix C
     """
-    targets: list[DiscoveredTarget] = []
+    listed: list[tuple[str, list[str]]] = []
     for key, value in pairs:
         if key == "TargetName":
-            targets.append(DiscoveredTarget(value, ()))
-        elif key == "TargetAddress" and targets:
-            name, addresses = targets.pop()
-            targets.append(DiscoveredTarget(name, (*addresses, value)))
-    return targets
+            listed.append((value, []))
+        elif key == "TargetAddress" and listed:
+            listed[-1][1].append(value)
+    return [DiscoveredTarget(name, tuple(addresses)) for name, addresses in listed]

@@ -173,7 +173,7 @@ def _nop_in(session: "Session", connection: Connection, header: NopIn, data: Buf
             target_transfer_tag=header.target_transfer_tag,
             cmd_sn=session.numbers.next,
         )
-        connection.send(answer)
+        connection.answer_ping(answer)
     return ()
 
 
@@ -210,7 +210,7 @@ def _async_message(session: "Session", connection: Connection, header: AsyncMess
     """
     if header.async_event == ASYNC_LOGOUT_REQUEST and session.settings.obeys and not session.leaving:
         session.log_out(connection)
-    elif header.async_event == ASYNC_NEGOTIATION_REQUEST:
+    elif header.async_event == ASYNC_NEGOTIATION_REQUEST and not session.will_ask(connection):
         session.ask((), connection)
     return (MessageReceived(header, bytes(data)),)
 
@@ -229,6 +229,8 @@ def _reject(session: "Session", connection: Connection, header: Reject, data: Bu
     if request is None or basic.opcode not in OF_REQUESTS or basic.opcode != request.opcode or request.sent is None:
         return _unclaimed(header, data)
     session.forget(tag)
+    if isinstance(request.matter, Logout):
+        session.leaving = False
     return (RequestRejected(tag, header.reason, rejected),)
 
 

@@ -20,6 +20,10 @@ from iscsi_target.iscsi.transfer import NO_RESIDUAL, Residual
 from iscsi_target.wire.serial import advance
 
 CDB_BYTES: Final = 16  # in the basic header; the rest goes into an additional one
+MAX_CDB_BYTES: Final = 260  # SPC4r37 4.2.3
+LUN_BYTES: Final = 8
+MAX_ATTRIBUTES: Final = 0b111  # of a field of three bits
+MAX_TRANSFER_BYTES: Final = 0xFFFF_FFFF  # Expected Data Transfer Length has 32 bits
 SIMPLE: Final = 1  # RFC7143 11.3.1.1
 COMPLETED_AT_TARGET: Final = 0  # RFC7143 11.4.3
 
@@ -28,10 +32,10 @@ class Command(NamedTuple):
     """What a command is sent with.
 
     lun            8 bytes
-    cdb            up to 260 bytes
+    cdb            1 to 260 bytes
     data_out       what there is to write; not copied, so it must stay until the command is completed
     read_length    for how many bytes of Data-In there is room
-    attributes     the task attribute field, 0..4
+    attributes     the task attribute field, 0..4; 7 is the most that there is room for
     immediate      whether it goes out of CmdSN order
     Source: RFC7143 11.3
     """
@@ -56,6 +60,7 @@ class OpenCommand:
 
     command    what was asked for
     tag        its initiator task tag
+    raises     ValueError when the command cannot be sent
     """
 
     def __init__(self, command: Command, tag: int, parameters: Parameters) -> None:
@@ -63,6 +68,7 @@ class OpenCommand:
         self.tag = tag
         self._parameters = parameters
         self._out = memoryview(command.data_out).cast("B")
+        _check(command, len(self._out))
         self._in = bytearray()
         self._received = 0  # bytes of Data-In
         self._data_sn = 0  # of the next Data-In or R2T, which share their numbers
@@ -70,6 +76,7 @@ class OpenCommand:
         first_burst = min(limits.first_burst_length, len(self._out))
         self._immediate = min(limits.most_out, first_burst)
         self._unsolicited = self._immediate if limits.initial_r2t else first_burst  # where unsolicited data ends
+        self._unasked = len(self._out) - self._unsolicited  # how many bytes no R2T has asked for
 
     def open(self) -> tuple[ScsiCommand, Buffer, bytes]:
         """Returns the command PDU: header, immediate data, additional headers.
@@ -103,15 +110,18 @@ class OpenCommand:
     def solicited(self, asked: ReadyToTransfer) -> Iterator[DataPart]:
         """Yields the Data-Out that an R2T asks for.
 
-        raises    ProtocolError when it asks for what there is not, or for too much, or one before it is missing
+        raises    ProtocolError when it asks for what there is not, for too much or again, or one before it is missing
         Source: RFC7143 11.7, 11.8
         """
         self._count(asked.r2t_sn)
         start, length = asked.buffer_offset, asked.desired_data_transfer_length
         if not 0 < length <= self._parameters.max_burst_length or start + length > len(self._out):
             raise violation(f"an R2T asks for {length} bytes at {start} of {len(self._out)}")
+        if length > self._unasked:
+            raise violation(f"an R2T asks again for some of {length} bytes at {start}")
         if asked.target_transfer_tag == NO_TAG:
             raise violation("an R2T has no target transfer tag")
+        self._unasked -= length
         first = DataOut(lun=self.command.lun, target_transfer_tag=asked.target_transfer_tag)
         return self._sequence(first, start, start + length)
 
@@ -178,6 +188,19 @@ class OpenCommand:
         if response == COMPLETED_AT_TARGET and status == STATUS_GOOD and self._received != due:
             raise violation(f"{self._received} bytes of Data-In have come, not {due}")
         return CommandCompleted(self.tag, response, status, sense, bytes(self._in), residual, back)
+
+
+def _check(command: Command, length_bytes: int) -> None:
+    if len(command.lun) != LUN_BYTES:
+        raise ValueError(f"a LUN of {len(command.lun)} bytes; it has {LUN_BYTES}")
+    if not 0 < len(command.cdb) <= MAX_CDB_BYTES:
+        raise ValueError(f"a CDB of {len(command.cdb)} bytes; it has 1 to {MAX_CDB_BYTES}")
+    if not 0 <= command.read_length <= MAX_TRANSFER_BYTES:
+        raise ValueError(f"read_length {command.read_length} is not 0 to {MAX_TRANSFER_BYTES}")
+    if length_bytes > MAX_TRANSFER_BYTES:
+        raise ValueError(f"{length_bytes} bytes to write are more than {MAX_TRANSFER_BYTES}")
+    if not 0 <= command.attributes <= MAX_ATTRIBUTES:
+        raise ValueError(f"attributes {command.attributes} are not 0 to {MAX_ATTRIBUTES}")
 
 
 def _sense(data: bytes) -> bytes:

@@ -5,7 +5,7 @@ before the full feature phase, and the connection closes after what is queued.
 """
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from iscsi_target.initiator.errors import LoginRejected, violation
 from iscsi_target.initiator.events import ConnectionLost, Event, LoginFailed
@@ -15,8 +15,10 @@ from iscsi_target.initiator.numbering import StatusNumbers
 from iscsi_target.iscsi.errors import LoginRefused, LoginStatus, ProtocolError
 from iscsi_target.iscsi.framing import Buffer, PduReader, RawPdu
 from iscsi_target.iscsi.parameters import DEFAULT_SEGMENT_BYTES, Parameters
-from iscsi_target.iscsi.requests import LoginRequest, Request
+from iscsi_target.iscsi.requests import LoginRequest, NopOut, Request
 from iscsi_target.iscsi.responses import RESPONSES, LoginResponse, Response
+
+MAX_PINGS: Final = 256  # of the target whose answers wait to be sent; one after the other, 1 is usual
 
 
 class Phase(Protocol):
@@ -105,6 +107,7 @@ class Connection:
         self._header_digest = False
         self._data_digest = False
         self._output: list[Buffer] = []
+        self._pings = 0  # answers to those of the target that wait in the output
 
     def enter_full_feature_phase(self, phase: Phase, parameters: Parameters) -> None:
         """Sets what holds from the next PDU on, both ways."""
@@ -162,6 +165,16 @@ class Connection:
             self._output += outgoing.pack(**digests)
             self.closing = outgoing.cut is not None
 
+    def answer_ping(self, answer: NopOut) -> None:
+        """Queues the answer to a ping of the target.
+
+        raises    ProtocolError when the target sends more of them than it takes answers
+        """
+        self._pings += 1
+        if self._pings > MAX_PINGS:
+            raise violation(f"{MAX_PINGS} pings wait until the target takes the answers, and more come")
+        self.send(answer)
+
     def send_bytes(self, buffer: Buffer) -> None:
         """Queues bytes that are no PDU."""
         if not self.closing:
@@ -170,6 +183,7 @@ class Connection:
     def take_output(self) -> list[Buffer]:
         """Returns the queued buffers and forgets them."""
         output, self._output = self._output, []
+        self._pings = 0
         return output
 
 

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from iscsi_target.iscsi.framing import Buffer, frame
 from iscsi_target.iscsi.requests import Request
-from iscsi_target.wire.serial import advance
+from iscsi_target.wire.codec import Form
 
 FLIPPED = 0xFF
+FILLED = ("total_ahs_length", "data_segment_length")  # when the PDU is framed
 
 
 class Outgoing(NamedTuple):
@@ -38,6 +39,14 @@ class Outgoing(NamedTuple):
         if self.flips_data_digest and data_digest and self.data:
             buffers[-1] = _flipped(buffers[-1])
         return buffers if self.cut is None else [b"".join(buffers)[: self.cut]]
+
+
+def _width_bits(kind: type[Request], name: str) -> int:
+    """Returns how many bits a number of the header has; the lengths of the PDU are not of them: they follow from it."""
+    for field in kind.declared:
+        if field.name == name and field.form in (Form.NUMBER, Form.BITS) and name not in FILLED:
+            return field.width_bits
+    raise ValueError(f"{kind.__name__} has no number {name!r}")
 
 
 def _flipped(digest: Buffer) -> bytes:
@@ -114,7 +123,7 @@ class FaultScript:
     """Applies rules to what goes out of a session.
 
     rules    the first that concerns a PDU is the one that counts
-    raises   ValueError when a rule renumbers a field that its PDUs do not have, or counts from 0
+    raises   ValueError when a rule renumbers what is no number of its PDUs, or counts from too little
     """
 
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
@@ -125,8 +134,12 @@ class FaultScript:
 
     def add(self, rule: Rule) -> None:
         """Adds a rule after those that there are."""
-        if isinstance(rule.fault, Renumber) and rule.fault.field not in rule.kind.fields:
-            raise ValueError(f"{rule.kind.__name__} has no field {rule.fault.field!r}")
+        match rule.fault:
+            case Renumber(field, _):
+                _width_bits(rule.kind, field)
+            case Delay(number) | Cut(number):
+                if number < 0:
+                    raise ValueError(f"{rule.fault} counts from 0")
         if rule.nth < 1 or rule.times < 1:
             raise ValueError("a rule counts from 1")
         self._armed.append(_Armed(rule))
@@ -194,7 +207,8 @@ class FaultScript:
             case Cut(size_bytes):
                 yield outgoing._replace(cut=size_bytes)
             case Renumber(field, by):
-                wrong = advance(getattr(outgoing.header, field), by)
-                yield outgoing._replace(header=outgoing.header.replace(**{field: wrong}))
+                header = outgoing.header
+                wrong = (getattr(header, field) + by) % (1 << _width_bits(type(header), field))
+                yield outgoing._replace(header=header.replace(**{field: wrong}))
             case None:
                 yield outgoing

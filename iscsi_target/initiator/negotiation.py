@@ -18,6 +18,7 @@ from iscsi_target.iscsi.parameters import MAX_LENGTH_BYTES, MIN_LENGTH_BYTES, RF
 from iscsi_target.wire.names import InadmissibleValue
 
 SEGMENT_KEY: Final = "MaxRecvDataSegmentLength"  # the one that each side declares for itself
+MAX_ANSWERS: Final = 1024  # keys of a target; chapters 12 and 13 define some 50
 _SELDOM: Final = {"TaskReporting": RFC3720, "iSCSIProtocolLevel": "1"}  # and what is not offered
 _ORDER: Final = {key.name: index for index, key in enumerate(TABLE)}
 ANYTHING: Final = Preferences(
@@ -111,7 +112,7 @@ class Negotiation:
         """
         answers: list[text.Pair] = []
         for name, value in sorted(pairs, key=lambda pair: _ORDER.get(pair[0], len(TABLE))):
-            self.answers[name] = value
+            self._note(name, value)
             if name == SEGMENT_KEY:
                 self._take_segment(value)
             elif name in self._outstanding:
@@ -120,6 +121,11 @@ class Negotiation:
             elif value not in text.REPLIES and (answered := self._answer(stage, name, value)):
                 answers.append((name, answered))
         return answers
+
+    def _note(self, name: str, value: str) -> None:
+        self.answers[name] = value
+        if len(self.answers) > MAX_ANSWERS:
+            raise violation(f"the target has sent more than {MAX_ANSWERS} keys")
 
     def _take_segment(self, value: str) -> None:
         if value in text.REPLIES:  # to our own declaration, as some do

@@ -22,6 +22,7 @@ from iscsi_target.initiator.numbering import CommandNumbers
 from iscsi_target.initiator.open_request import Function, Logout, OpenRequest, Ping
 from iscsi_target.initiator.proof import Credentials, Proof
 from iscsi_target.initiator.text_request import TextConversation
+from iscsi_target.iscsi import text
 from iscsi_target.iscsi.framing import Buffer
 from iscsi_target.iscsi.header import NO_TAG, Opcode
 from iscsi_target.iscsi.parameters import Parameters, Preferences
@@ -102,7 +103,11 @@ class Session:
     # Login
 
     def connect(self, cid: int = 0) -> Connection:
-        """Begins a login; returns the connection, which has its first request queued."""
+        """Begins a login; returns the connection, which has its first request queued.
+
+        raises    ValueError when names or overrides are no text
+        """
+        text.checked([*self.identity.declare(), *self.settings.overrides.items()])
         negotiation = Negotiation(self.settings.preferences, self.settings.overrides, discovery=self.identity.discovery)
         credentials = self.settings.credentials
         proof = None if credentials is None else Proof(credentials, self._entropy)
@@ -131,6 +136,7 @@ class Session:
     def command(self, command: Command, connection: Connection) -> int:
         """Sends a SCSI command when the window allows; returns its tag.
 
+        raises    ValueError for one that cannot be sent
         Source: RFC7143 11.3
         """
         tag = self._next_tag()
@@ -175,8 +181,12 @@ class Session:
     def ping(self, data: bytes, connection: Connection) -> int:
         """Sends a NOP-Out that the target answers with the same data; returns its tag.
 
+        raises    ValueError for more data than the target takes
         Source: RFC7143 11.18
         """
+        most = self._negotiations[connection.cid].parameters.target_max_recv
+        if len(data) > most:
+            raise ValueError(f"a ping of {len(data)} bytes; the target takes {most}")
         tag = self._next_tag()
         self._open(tag, OpenRequest(Ping(), connection, Opcode.NOP_OUT))
         self._send(tag, NopOut(initiator_task_tag=tag), data)
@@ -185,15 +195,21 @@ class Session:
     def ask(self, pairs: Iterable[Pair], connection: Connection) -> int:
         """Sends a text request, after those before it are answered; returns its tag.
 
+        raises    ValueError for pairs that are no text
         Source: RFC7143 11.10
         """
+        asked = text.checked(pairs)
         tag = self._next_tag()
-        conversation = TextConversation(list(pairs), tag, self._negotiations[connection.cid])
+        conversation = TextConversation(asked, tag, self._negotiations[connection.cid])
         self._open(tag, OpenRequest(conversation, connection, Opcode.TEXT_REQUEST))
         self._texts.append(tag)
         if self._texts[0] == tag:
             self._begin_text(tag)
         return tag
+
+    def will_ask(self, connection: Connection) -> bool:
+        """Says whether a text request waits for others before it, and is to go out on a connection."""
+        return any(self.requests[tag].connection is connection for tag in list(self._texts)[1:])
 
     def log_out(self, connection: Connection, reason: int = CLOSE_SESSION) -> int:
         """Asks to leave, after everything that was asked for before; returns the tag.

@@ -10,8 +10,9 @@ from iscsi_target.iscsi.keys import Stage
 from iscsi_target.iscsi.requests import TextRequest
 from iscsi_target.iscsi.responses import TextResponse
 
-MAX_LISTED = 4096  # pairs of an answer; text.MAX_SEQUENCE_BYTES is less than so many targets and addresses take
-MAX_RESPONSES = 256  # of one exchange; an answer of the longest text in segments of 512 bytes, and negotiation
+MAX_LISTED = 1 << 16  # pairs of an exchange: targets and addresses of a large laboratory, many times over
+MAX_LISTED_BYTES = 1 << 22  # of the same
+MAX_RESPONSES = 1024  # of one exchange; an answer of that length in segments of 8 KiB, and negotiation
 
 
 class TextConversation:
@@ -29,10 +30,11 @@ class TextConversation:
         self.tag = tag
         self.answered: list[text.Pair] = []
         self._negotiation = negotiation
-        self._collector = text.TextCollector()
+        self._collector = text.TextCollector(MAX_LISTED_BYTES)
         self._unsent: deque[bytes] = deque()
         self._target_transfer_tag = NO_TAG
         self._responses = 0
+        self._received_bytes = 0
         self._pairs = pairs
 
     def begin(self) -> None:
@@ -63,6 +65,9 @@ class TextConversation:
         self._responses += 1
         if self._responses > MAX_RESPONSES:
             raise violation(f"an exchange of more than {MAX_RESPONSES} Text Responses")
+        self._received_bytes += len(segment)
+        if self._received_bytes > MAX_LISTED_BYTES:
+            raise violation(f"an answer of more than {MAX_LISTED_BYTES} bytes")
         if response.final == (response.target_transfer_tag != NO_TAG) or (response.final and response.continue_):
             raise violation("the F and C bits of a Text Response and its tag contradict each other")
         self._target_transfer_tag = response.target_transfer_tag
@@ -73,8 +78,10 @@ class TextConversation:
             if response.final or segment:
                 raise violation("a Text Response answers a request that is not complete")
             return False
-        pairs = text.parse_listing(self._collector.join(segment), MAX_LISTED)
+        pairs = text.parse_listing(self._collector.join(segment), MAX_LISTED, MAX_LISTED_BYTES)
         self.answered += pairs
+        if len(self.answered) > MAX_LISTED:
+            raise violation(f"an answer of more than {MAX_LISTED} pairs")
         answers = self._negotiation.receive(Stage.FULL_FEATURE, pairs)
         if response.final:
             return True

@@ -58,17 +58,18 @@ def parse(segment: bytes) -> list[Pair]:
     return pairs
 
 
-def parse_listing(segment: bytes, most: int = MAX_PAIRS) -> list[Pair]:
+def parse_listing(segment: bytes, most: int = MAX_PAIRS, limit_bytes: int = MAX_SEQUENCE_BYTES) -> list[Pair]:
     """Reads the pairs of a complete sequence in which keys may repeat, as in the answer to SendTargets.
 
-    segment   the data of all PDUs of the sequence, joined
-    most      how many pairs there may be
-    returns   the pairs in their order
-    raises    ProtocolError when a pair breaks the form or a limit
+    segment       the data of all PDUs of the sequence, joined
+    most          how many pairs there may be
+    limit_bytes   how long the text may be
+    returns       the pairs in their order
+    raises        ProtocolError when a pair breaks the form or a limit
     Source: RFC7143 6.1, Appendix C
     """
-    if len(segment) > MAX_SEQUENCE_BYTES:
-        raise _broken(f"text of {len(segment)} bytes, the limit is {MAX_SEQUENCE_BYTES}")
+    if len(segment) > limit_bytes:
+        raise _broken(f"text of {len(segment)} bytes, the limit is {limit_bytes}")
     if _PLAIN.fullmatch(segment) and segment.isascii():
         plain = [part.partition("=") for part in segment.decode("ascii").split("\0")]
         return [(name, value) for name, _, value in plain[:-1]]
@@ -107,6 +108,19 @@ def _limit(item: bytes) -> int:
 
 def _broken(text: str) -> ProtocolError:
     return ProtocolError(RejectReason.PROTOCOL_ERROR, text)
+
+
+def checked(pairs: Iterable[Pair]) -> list[Pair]:
+    """Returns pairs of whatever origin.
+
+    raises    ValueError when one cannot be written, because of an equals sign in a key, a NUL, or what UTF-8 has not
+    Source: RFC7143 6.1
+    """
+    found = list(pairs)
+    for key, value in found:
+        if not key or "=" in key or b"\0" in f"{key}={value}".encode():
+            raise ValueError(f"{key!r}={value!r} is no pair of a key and a value")
+    return found
 
 
 def encode(pairs: Iterable[Pair]) -> bytes:
@@ -153,10 +167,12 @@ def split(pairs: Sequence[Pair], limit_bytes: int) -> list[bytes]:
 class TextCollector:
     """Joins the data segments of a sequence of PDUs, all but the last of which have the C bit.
 
+    limit_bytes   how long the sequence may be
     Source: RFC7143 6.2, 11.10.2
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit_bytes: int = MAX_SEQUENCE_BYTES) -> None:
+        self._limit_bytes = limit_bytes
         self._segments: list[bytes] = []
         self._size_bytes = 0
 
@@ -170,8 +186,8 @@ class TextCollector:
         if not segment:
             raise _broken("a PDU with the C bit and no text")
         self._size_bytes += len(segment)
-        if self._size_bytes > MAX_SEQUENCE_BYTES:
-            raise _broken(f"a text sequence of more than {MAX_SEQUENCE_BYTES} bytes")
+        if self._size_bytes > self._limit_bytes:
+            raise _broken(f"a text sequence of more than {self._limit_bytes} bytes")
         self._segments.append(segment)
 
     def finish(self, segment: bytes) -> list[Pair]:

@@ -1,11 +1,12 @@
 """Who waits for which answer."""
 
 import asyncio
+from collections.abc import Awaitable
 
 import pytest
 
 from iscsi_target.client.channel import Channel, answer_of
-from iscsi_target.client.failures import Aborted, Rejected, SessionEnded
+from iscsi_target.client.failures import Aborted, CommandFailed, Rejected, SessionEnded
 from iscsi_target.client.session import ClientSession
 from iscsi_target.initiator.events import (
     ConnectionLost,
@@ -20,7 +21,8 @@ from iscsi_target.initiator.login import Identity
 from iscsi_target.initiator.session import Session, Settings
 from iscsi_target.iscsi.framing import frame
 from iscsi_target.iscsi.requests import LoginRequest
-from iscsi_target.iscsi.responses import AsyncMessage, LogoutResponse, NopIn
+from iscsi_target.iscsi.responses import AsyncMessage, DataIn, LogoutResponse, NopIn, ScsiResponse
+from iscsi_target.scsi.pages import ReadCapacity16Data
 from tests.unit.client.fake_target import refusal, success
 from tests.unit.client.wires import FakeTransport
 from tests.unit.initiator.bench import ISID, NAME, NODE
@@ -122,3 +124,60 @@ async def test_session_that_is_leaving_takes_no_request(channel: Channel, transp
     channel.machine.log_out(channel.connection)
     with pytest.raises(SessionEnded, match="logging out"):
         channel.check()
+
+
+def complete(transport: FakeTransport, number: int, data: bytes = b"", missing: int = 0) -> None:
+    """Ends the command with a number, counted from 0, with data or without."""
+    tag, underflow = number + 2, missing > 0
+    if data:
+        answer(transport, DataIn(initiator_task_tag=tag, stat_sn=number + 1, data_sn=0, final=True), data)
+    answer(
+        transport,
+        ScsiResponse(
+            initiator_task_tag=tag,
+            stat_sn=number + 1,
+            exp_cmd_sn=number + 2,
+            max_cmd_sn=number + 2,
+            underflow=underflow,
+            residual_count=missing,
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("verb", "says"),
+    [
+        ("read", "Read16: GOOD, but 512 of 1024 bytes came"),
+        ("write", "Write16: GOOD, but 512 bytes were not taken"),
+    ],
+)
+async def test_disk_that_does_less_than_it_was_asked_for_has_failed(
+    channel: Channel, transport: FakeTransport, verb: str, says: str
+):
+    log_in(transport)
+    session = ClientSession(channel, 0, {})
+    reads = verb == "read"
+    async with asyncio.TaskGroup() as group:
+        asked = group.create_task(_failure(session.read(0, 2) if reads else session.write(0, bytes(1024))))
+        await asyncio.sleep(0)
+        complete(transport, 0, ReadCapacity16Data(returned_lba=7, block_length=512).pack())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        complete(transport, 1, bytes(512) if reads else b"", missing=512)
+    assert asked.result() == says
+
+
+async def test_disk_without_blocks_is_none(channel: Channel, transport: FakeTransport):
+    log_in(transport)
+    session = ClientSession(channel, 0, {})
+    async with asyncio.TaskGroup() as group:
+        asked = group.create_task(_failure(session.write(0, bytes(512))))
+        await asyncio.sleep(0)
+        complete(transport, 0, missing=32)
+    assert asked.result() == "ReadCapacity16: GOOD, but blocks have no length"
+
+
+async def _failure(asked: Awaitable[object]) -> str:
+    with pytest.raises(CommandFailed) as failed:
+        await asked
+    return str(failed.value)

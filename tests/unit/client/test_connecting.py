@@ -135,6 +135,16 @@ async def test_what_cannot_be_right_is_refused_before_anybody_is_asked():
             pass
 
 
+@pytest.mark.parametrize(
+    ("name", "options"), [("a\0b", Options()), (NODE, Options(offers={"X-a": "\0"})), (NODE, Options(first_cmd_sn=-1))]
+)
+async def test_what_cannot_be_sent_leaves_no_connection(name: str, options: Options):
+    async with fake_target(success) as portal:  # which waits until everybody has gone
+        with pytest.raises(ValueError):  # of whatever cannot be written
+            async with connect(f"iscsi://{portal}/{NODE}/0", initiator_name=name, options=options):
+                pass
+
+
 async def test_nobody_at_the_portal_is_an_os_error():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

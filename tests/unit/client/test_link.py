@@ -80,6 +80,30 @@ async def test_drain_ends_with_the_connection(link: Link, events: list[Event]):
     assert events == [ConnectionLost(0, "the connection is closed", ())]
 
 
+def test_what_the_transport_has_no_room_for_stays_with_the_machine(link: Link, desk: Desk, transport: FakeTransport):
+    link.pause_writing()
+    desk.session.ping(b"", desk.connection)
+    link.flush()
+    assert transport.taken() == b""
+    link.resume_writing()
+    assert len(transport.taken()) == 48
+
+
+def test_what_is_queued_goes_out_before_the_end_whether_there_is_room_or_not(
+    link: Link, desk: Desk, transport: FakeTransport
+):
+    link.pause_writing()
+    desk.session.ping(b"", desk.connection)
+    link.data_received(b"\x3d" * 48)
+    assert len(transport.taken()) == 48
+    assert transport.is_closing()
+
+
+async def test_loss_without_words_has_a_reason_all_the_same(link: Link, events: list[Event]):
+    link.connection_lost(ConnectionResetError())
+    assert events == [ConnectionLost(0, "ConnectionResetError", ())]
+
+
 def test_close_is_at_once(link: Link, transport: FakeTransport):
     link.close()
     assert transport.is_closing()

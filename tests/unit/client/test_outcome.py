@@ -2,7 +2,6 @@
 
 import pytest
 
-from iscsi_target.client.failures import CommandFailed
 from iscsi_target.client.outcome import outcome_of
 from iscsi_target.initiator.events import CommandCompleted
 from iscsi_target.scsi.sense_data import DescriptorSense, FixedSense
@@ -26,6 +25,10 @@ def test_without_sense_there_is_no_key():
     assert (completed().sense_key, completed().additional_sense_code) == (SenseKey.NO_SENSE, 0)
 
 
+def test_sense_key_that_there_is_not_is_a_number():
+    assert completed(sense=FixedSense(sense_key=0xC).pack()).sense_key == 0xC
+
+
 def test_only_good_that_was_completed_is_good():
     assert completed(0).good
     assert not completed(0, response=1).good
@@ -35,8 +38,3 @@ def test_only_good_that_was_completed_is_good():
 def test_status_has_its_name_when_it_has_one():
     assert completed(0x18).status is Status.RESERVATION_CONFLICT
     assert completed(0x77).status == 0x77
-
-
-def test_failure_says_all_in_a_line():
-    assert str(CommandFailed("Read16", completed(sense=FIXED))) == "Read16: CHECK_CONDITION, UNIT_ATTENTION 2900h"
-    assert str(CommandFailed("Read16", completed(0x77))) == "Read16: status 0x77"

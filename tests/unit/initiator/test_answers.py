@@ -4,6 +4,7 @@ import pytest
 
 from iscsi_target.initiator.answers import has_status
 from iscsi_target.initiator.command import Command
+from iscsi_target.initiator.connection import MAX_PINGS
 from iscsi_target.initiator.events import (
     CommandCompleted,
     ConnectionLost,
@@ -89,6 +90,16 @@ def test_nop_in_that_asks_nothing_is_not_answered_but_moves_the_window(desk: Des
     assert desk.session.numbers.maximum == 50
 
 
+def test_pings_of_a_target_that_does_not_take_the_answers_end_the_connection(desk: Desk):
+    ping = NopIn(target_transfer_tag=9, initiator_task_tag=NO_TAG)
+    for _ in range(2):
+        for _ in range(MAX_PINGS):
+            assert desk.reply(ping, status=False) == []
+        assert len(desk.sent()) == MAX_PINGS
+    events = [event for _ in range(MAX_PINGS + 1) for event in desk.reply(ping, status=False)]
+    assert [type(event) for event in events] == [ConnectionLost]
+
+
 def test_own_ping_is_answered(desk: Desk):
     tag = desk.session.ping(b"hello", desk.connection)
     assert desk.reply(NopIn(initiator_task_tag=tag), b"hello") == [PingAnswered(tag, b"hello")]
@@ -171,6 +182,12 @@ def test_request_to_negotiate_is_obeyed(desk: Desk):
     assert isinstance(desk.one().header, TextRequest)
 
 
+def test_requests_to_negotiate_are_obeyed_by_one_that_is_still_to_come(desk: Desk):
+    for _ in range(100):
+        desk.reply(AsyncMessage(async_event=4))
+    assert len(desk.session.requests) == 2  # one that had gone out before the others came, and one for all of those
+
+
 def test_sense_of_an_async_message_is_told(desk: Desk):
     [event] = desk.reply(AsyncMessage(async_event=0), b"\0\x02ab")
     assert isinstance(event, MessageReceived)
@@ -183,6 +200,12 @@ def test_reject_ends_the_request_that_was_rejected(desk: Desk):
     header = desk.one().header.pack()
     assert desk.reply(Reject(reason=4), header) == [RequestRejected(tag, 4, header)]
     assert not desk.session.requests
+
+
+def test_session_whose_logout_is_rejected_goes_on(desk: Desk):
+    tag = desk.session.log_out(desk.connection)
+    desk.reply(Reject(reason=9), LogoutRequest(initiator_task_tag=tag).pack())
+    assert not desk.session.leaving
 
 
 @pytest.mark.parametrize("header", [DataOut(initiator_task_tag=2), ScsiCommand(initiator_task_tag=99), NopOut()])

@@ -91,6 +91,31 @@ def test_r2t_that_asks_for_what_it_must_not_is_an_error(wrong: ReadyToTransfer):
         list(opened(EAGER._replace(max_burst_length=1024), CONTENT).solicited(wrong))
 
 
+@pytest.mark.clause("RFC7143 11.8")
+def test_r2ts_ask_for_no_byte_twice():
+    command = opened(EAGER, CONTENT)
+    list(command.solicited(ask(0, 1200, 500)))
+    list(command.solicited(ask(1, 1700, 300)))
+    with pytest.raises(ProtocolError, match="again"):
+        list(command.solicited(ask(2, 1200, 1)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"lun": bytes(7)}, "LUN"),
+        ({"cdb": b""}, "CDB"),
+        ({"cdb": bytes(261)}, "CDB"),
+        ({"read_length": -1}, "read_length"),
+        ({"read_length": 1 << 32}, "read_length"),
+        ({"attributes": 8}, "attributes"),
+    ],
+)
+def test_command_that_cannot_be_sent_is_refused(wrong: dict, says: str):
+    with pytest.raises(ValueError, match=says):
+        OpenCommand(Command(LUN, bytes(6))._replace(**wrong), 5, MODEST)
+
+
 def test_long_cdb_and_bidirectional_length_go_into_additional_headers():
     cdb = bytes(range(1, 33))
     header, _, additional = opened(MODEST, CONTENT, 512, cdb).open()

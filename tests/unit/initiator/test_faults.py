@@ -16,7 +16,7 @@ from iscsi_target.initiator.faults import (
 )
 from iscsi_target.iscsi.errors import StreamLost
 from iscsi_target.iscsi.framing import PduReader
-from iscsi_target.iscsi.requests import DataOut, NopOut, ScsiCommand
+from iscsi_target.iscsi.requests import DataOut, LogoutRequest, NopOut, ScsiCommand
 
 DIGESTS = {"header_digest": True, "data_digest": True}
 PLAIN = {"header_digest": False, "data_digest": False}
@@ -104,8 +104,27 @@ def test_pending_rules_are_those_that_have_not_done_all():
 
 
 def test_rule_for_a_field_that_is_not_there_is_refused():
-    with pytest.raises(ValueError, match="DataOut has no field 'cmd_sn'"):
+    with pytest.raises(ValueError, match="DataOut has no number 'cmd_sn'"):
         FaultScript([Rule(DataOut, Renumber("cmd_sn", 1))])
+
+
+@pytest.mark.parametrize("field", ["lun", "final", "data_segment_length"])
+def test_rule_for_what_is_no_number_or_counted_by_itself_is_refused(field: str):
+    with pytest.raises(ValueError, match=f"has no number {field!r}"):
+        FaultScript([Rule(ScsiCommand, Renumber(field, 1))])
+
+
+def test_number_wraps_at_its_own_width():
+    [outgoing] = FaultScript([Rule(LogoutRequest, Renumber("cid", 2))]).apply(
+        Outgoing(LogoutRequest(cid=0xFFFF)), **PLAIN
+    )
+    assert outgoing.header == LogoutRequest(cid=1)
+
+
+@pytest.mark.parametrize("fault", [Cut(-1), Delay(-1)])
+def test_rule_that_counts_backwards_is_refused(fault):
+    with pytest.raises(ValueError, match="from 0"):
+        FaultScript([Rule(ScsiCommand, fault)])
 
 
 @pytest.mark.parametrize("rule", [Rule(DataOut, Drop(), nth=0), Rule(DataOut, Drop(), times=0)])

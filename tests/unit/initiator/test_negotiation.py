@@ -2,7 +2,7 @@
 
 import pytest
 
-from iscsi_target.initiator.negotiation import ANYTHING, Negotiation, offer
+from iscsi_target.initiator.negotiation import ANYTHING, MAX_ANSWERS, Negotiation, offer
 from iscsi_target.iscsi.errors import LoginRefused, ProtocolError
 from iscsi_target.iscsi.keys import Stage
 from iscsi_target.iscsi.parameters import Parameters, Preferences
@@ -135,6 +135,13 @@ def test_digest_that_is_demanded_and_not_agreed_to_ends_the_login():
 def test_length_that_is_no_length_is_for_the_target_to_refuse():
     for wrong in ("many", "1"):
         assert begun(MaxRecvDataSegmentLength=wrong).parameters.initiator_max_recv == 8192
+
+
+def test_keys_without_end_are_an_error():
+    negotiation = Negotiation(Preferences(), {}, discovery=False)
+    negotiation.receive(Stage.FULL_FEATURE, [(f"X-{number}", "") for number in range(MAX_ANSWERS)])
+    with pytest.raises(ProtocolError, match="keys"):
+        negotiation.receive(Stage.FULL_FEATURE, [("X-one-more", "")])
 
 
 def test_anything_takes_every_answer():

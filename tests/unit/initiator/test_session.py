@@ -1,5 +1,7 @@
 """The session of an initiator: its window, the order of requests, its end."""
 
+import pytest
+
 from iscsi_target.initiator.events import CommandCompleted, ConnectionLost, LoggedOut
 from iscsi_target.initiator.session import Settings
 from iscsi_target.iscsi.requests import DataOut, LogoutRequest, NopOut, ScsiCommand, TaskManagementRequest
@@ -30,6 +32,23 @@ def test_no_command_is_sent_beyond_the_window_and_the_rest_follow_in_order():
     desk.reply(ScsiResponse(initiator_task_tag=tags[0]))
     assert [sent.header.initiator_task_tag for sent in desk.sent()] == tags[WINDOW : WINDOW + 2]
     assert desk.session.requests[tags[-1]].sent is None
+
+
+def test_request_that_cannot_be_sent_is_refused_and_leaves_no_trace():
+    desk = logged_in()
+    for wrong in (
+        lambda: desk.session.command(READY._replace(read_length=1 << 32), desk.connection),
+        lambda: desk.session.ping(bytes(8193), desk.connection),
+        lambda: desk.session.ask([("X-1", "a\0b")], desk.connection),
+        lambda: desk.session.ask([("X=1", "a")], desk.connection),
+    ):
+        with pytest.raises(ValueError):  # the texts are tested where they are made
+            wrong()
+    assert not desk.session.requests
+    assert desk.sent() == []
+    send(desk)
+    desk.session.ask([("X-1", "")], desk.connection)
+    assert cmd_sns(desk) == [1, 2]
 
 
 def test_immediate_request_passes_the_closed_window_and_takes_no_number():

@@ -3,9 +3,10 @@
 import pytest
 
 from iscsi_target.initiator.events import ConnectionLost, Event, TextAnswered
+from iscsi_target.initiator.text_request import MAX_LISTED, MAX_LISTED_BYTES, MAX_RESPONSES
 from iscsi_target.iscsi.requests import TextRequest
 from iscsi_target.iscsi.responses import TextResponse
-from iscsi_target.iscsi.text import encode
+from iscsi_target.iscsi.text import encode, split
 from tests.unit.initiator.bench import Desk, Sent, logged_in
 
 TTT = 40
@@ -38,13 +39,13 @@ def test_question_and_answer_in_one_pdu_each(desk: Desk):
     assert not desk.session.requests
 
 
-def test_answer_may_list_hundreds_of_targets(desk: Desk):
+def test_answer_may_list_thousands_of_targets(desk: Desk):
     tag = ask(desk, ("SendTargets", "All"))
-    listed = [("TargetName", f"iqn.2026-01.org.example:{number}") for number in range(500)]
-    halves = [encode(listed[:250]), encode(listed[250:])]
-    desk.reply(more(tag, continue_=True), halves[0])
-    desk.sent()
-    assert desk.reply(TextResponse(initiator_task_tag=tag), halves[1]) == [TextAnswered(tag, listed)]
+    listed = [("TargetName", f"iqn.2026-01.org.example:{number}") for number in range(5000)]
+    *parts, last = split(listed, 8192)
+    for part in parts:
+        assert desk.reply(more(tag, continue_=True), part) == []
+    assert desk.reply(TextResponse(initiator_task_tag=tag), last) == [TextAnswered(tag, listed)]
 
 
 @pytest.mark.clause("RFC7143 11.11.2")
@@ -118,6 +119,22 @@ def test_answer_to_half_a_question_ends_the_connection():
     assert isinstance(event, ConnectionLost)
 
 
+def test_answer_that_lists_without_end_is_ended(desk: Desk):
+    tag = ask(desk, ("SendTargets", "All"))
+    listing = encode([("TargetName", "")] * 512)
+    replies = [desk.reply(more(tag), listing) for _ in range(MAX_LISTED // 512 + 1)]
+    assert isinstance(replies[-1][0], ConnectionLost)
+    assert not any(replies[:-1])
+
+
+def test_answer_that_is_too_long_is_ended(desk: Desk):
+    tag = ask(desk, ("SendTargets", "All"))
+    part = encode([("TargetName", "x" * 255)] * 30)
+    replies = [desk.reply(more(tag), part) for _ in range(MAX_LISTED_BYTES // len(part) + 1)]
+    assert isinstance(replies[-1][0], ConnectionLost)
+    assert not any(replies[:-1])
+
+
 def test_exchange_that_never_ends_is_ended(desk: Desk):
     tag = ask(desk)
     events: list[Event] = []
@@ -125,4 +142,4 @@ def test_exchange_that_never_ends_is_ended(desk: Desk):
         desk.sent()
         events = desk.reply(more(tag))
     assert isinstance(events[0], ConnectionLost)
-    assert "256" in events[0].reason
+    assert str(MAX_RESPONSES) in events[0].reason
