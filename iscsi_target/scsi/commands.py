@@ -2,7 +2,8 @@
 
 `Access` grants: what a row does not list is denied to everyone but the holder of a reservation. What is granted follows
 SPC4r37 5.13.1 tables 65 and 66 and SBC3r36 4.17. `Reachable` grants likewise: through a target port group that is not
-active nothing is processed that does not list its state, as in SPC4r37 5.15.2.4.
+active nothing is processed that does not list its state, as in SPC4r37 5.15.2.4. In standby more may be processed: READ
+CAPACITY is, since a host that cannot learn the capacity makes a disk of another size, or none, of the path.
 """
 
 from collections.abc import Mapping
@@ -221,7 +222,7 @@ TABLE: tuple[Command, ...] = (
         relaxed=media.prevent_access,
     ),
     command(
-        medium_row("READ CAPACITY(10)", "SBC3r36 5.15", EVERYBODY)._replace(sanitizing=always),
+        medium_row("READ CAPACITY(10)", "SBC3r36 5.15", EVERYBODY)._replace(sanitizing=always, reachable=STANDBY),
         sbc.ReadCapacity10,
         media.read_capacity_10,
     ),
@@ -398,7 +399,7 @@ TABLE: tuple[Command, ...] = (
         provisioning.wanted_by_write_same_16,
     ),
     command(
-        medium_row("READ CAPACITY(16)", "SBC3r36 5.16", EVERYBODY)._replace(sanitizing=always),
+        medium_row("READ CAPACITY(16)", "SBC3r36 5.16", EVERYBODY)._replace(sanitizing=always, reachable=STANDBY),
         sbc.ReadCapacity16,
         media.read_capacity_16,
     ),

@@ -1,6 +1,11 @@
-"""Carries out changes of the target port groups of one logical unit, whoever wants them, and tells the nexuses."""
+"""Carries out changes of the target port groups of one logical unit, whoever wants them, and tells the nexuses.
 
-from collections.abc import Mapping
+A group that gets another goal while it is transitioning arrives there with the last change, whatever it was to become
+before. A command whose change comes to nothing by that has failed. Only an operator or a new configuration can do it,
+as no command is taken for a group that is transitioning.
+"""
+
+from collections.abc import Collection, Mapping
 
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.device import Device
@@ -9,16 +14,21 @@ from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.nexus_table import NexusTable
 from iscsi_target.scsi.open_task import MOVING, OpenTask, Over
 from iscsi_target.scsi.port_groups import AccessState, StatusCode, arrived, departed
-from iscsi_target.scsi.task import Done, Rest, Ticket, UnitAction
+from iscsi_target.scsi.status import SetTargetPortGroupsFailed
+from iscsi_target.scsi.task import Done, Forget, Rest, Ticket, UnitAction
 
 
 class PathChange(Ticket):
-    """A change that lasts: where it leads, and which task is over with it."""
+    """A change that lasts.
 
-    __slots__ = ("entry", "goals")
+    groups   that arrive with it
+    entry    the SET TARGET PORT GROUPS that is over with it, or None
+    """
 
-    def __init__(self, goals: Mapping[int, AccessState], entry: OpenTask | None) -> None:
-        self.goals = goals
+    __slots__ = ("entry", "groups")
+
+    def __init__(self, groups: Collection[int], entry: OpenTask | None) -> None:
+        self.groups = frozenset(groups)
         self.entry = entry
 
 
@@ -34,6 +44,7 @@ class PathChanges:
         self._nexuses = nexuses
         self._endings = endings
         self._outbox = outbox
+        self._under_way: list[PathChange] = []  # no two of them have a group in common
 
     def begin(self, wanted: Mapping[int, AccessState], entry: OpenTask | None = None) -> None:
         """Begins to change states; every nexus is told when it is done, but the one that asked.
@@ -45,9 +56,11 @@ class PathChanges:
         before = self._device.port_groups
         goals = {number: state for number, state in wanted.items() if before[number].goal is not state}
         cause = StatusCode.IMPLICITLY if entry is None else StatusCode.BY_COMMAND
+        self._supersede(goals)
         self._device.port_groups = departed(before, goals, cause)
         change = PathChange(goals, entry)
         lasts_s = max((before[number].transition_s for number in goals), default=0.0)
+        self._under_way.append(change)
         if not lasts_s:
             self.finish(change)
             return
@@ -55,11 +68,28 @@ class PathChanges:
             entry.phase = MOVING
         self._outbox.append(Rest(change, lasts_s))
 
+    def _supersede(self, groups: Collection[int]) -> None:
+        """Takes groups out of the changes that are under way; what is left of a change goes on without its command.
+
+        Source: SPC4r37 5.15.2.7, 6.45
+        """
+        for change in self._under_way.copy():
+            if change.groups.isdisjoint(groups):
+                continue
+            change.groups -= frozenset(groups)
+            if not change.groups:
+                self._under_way.remove(change)
+                self._outbox.append(Forget(change))
+            entry, change.entry = change.entry, None
+            if entry is not None and not isinstance(entry.phase, Over):
+                self._endings.fail(entry, SetTargetPortGroupsFailed())
+
     def finish(self, change: PathChange) -> None:
         """Ends a change."""
-        self._device.port_groups = arrived(self._device.port_groups, change.goals)
+        self._under_way.remove(change)
+        self._device.port_groups = arrived(self._device.port_groups, change.groups)
         asked: Nexus | None = None if change.entry is None else change.entry.task.nexus
-        if change.goals:
+        if change.groups:
             self._nexuses.establish(AttentionCode.ASYMMETRIC_ACCESS_STATE_CHANGED, except_nexus=asked)
         if change.entry is not None and not isinstance(change.entry.phase, Over):
             self._endings.complete(change.entry, Done())

@@ -7,7 +7,7 @@ configured, and nothing else does, neither a reset nor the loss of a nexus.
 Source: SPC4r37 5.15.2
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Flag, IntEnum
 from types import MappingProxyType
 from typing import NamedTuple
@@ -134,12 +134,8 @@ def departed(groups: PortGroups, wanted: Mapping[int, AccessState], cause: Statu
     }
 
 
-def arrived(groups: PortGroups, goals: Mapping[int, AccessState]) -> PortGroups:
-    """Returns the groups when a change is over.
-
-    goals     where it was to lead; a group that has another goal by now goes on to that
-    """
+def arrived(groups: PortGroups, numbers: Collection[int]) -> PortGroups:
+    """Returns the groups when a change is over that led some of them to their goals."""
     return {
-        number: group._replace(transitioning=False) if goals.get(number) is group.goal else group
-        for number, group in groups.items()
+        number: group._replace(transitioning=False) if number in numbers else group for number, group in groups.items()
     }

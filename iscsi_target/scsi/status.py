@@ -387,6 +387,16 @@ class LogicalUnitNotAccessible(CheckCondition):
         super().__init__(Sense(SenseKey.NOT_READY, 0x0400 | qualifier))
 
 
+class SetTargetPortGroupsFailed(CheckCondition):
+    """The states that SET TARGET PORT GROUPS wanted are not reached: 4/67/0A.
+
+    Source: SPC4r37 5.15.2.7
+    """
+
+    def __init__(self) -> None:
+        super().__init__(Sense(SenseKey.HARDWARE_ERROR, 0x670A))
+
+
 class ManualInterventionRequired(CheckCondition):
     """The medium is gone and only an operator can bring it back: 2/04/03.
 

@@ -133,7 +133,7 @@ def lets_set(device: Device) -> bool:
 
 
 def report_target_port_groups(device: Device, cdb: ReportTargetPortGroups, call: Call) -> Done:
-    """Answers REPORT TARGET PORT GROUPS.
+    """Answers REPORT TARGET PORT GROUPS; a new configuration may have taken all groups away since the command came.
 
     raises   InvalidFieldInCdb for a form that there is not
     Source: SPC4r37 6.37
@@ -142,8 +142,8 @@ def report_target_port_groups(device: Device, cdb: ReportTargetPortGroups, call:
         raise InvalidFieldInCdb(ReportTargetPortGroups, "parameter_data_format")
     data = b"".join(_descriptor(device, number, group) for number, group in device.port_groups.items())
     if cdb.parameter_data_format == EXTENDED:
-        longest_s = ceil(max(group.transition_s for group in device.port_groups.values()))
-        data = ExtendedHeader(implicit_transition_time=min(longest_s, LONGEST_TRANSITION)).pack() + data
+        longest_s = max((group.transition_s for group in device.port_groups.values()), default=0.0)
+        data = ExtendedHeader(implicit_transition_time=min(ceil(longest_s), LONGEST_TRANSITION)).pack() + data
     header = LengthHeader(return_data_length=len(data))
     return Done((header.pack() + data)[: cdb.allocation_length])
 

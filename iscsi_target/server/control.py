@@ -244,7 +244,7 @@ class Control:
         if name not in self._driver.media:  # the machine gets it next
             raise _unopened(name)
         number, state = request.get("group"), ENTERABLE.get(str(request.get("state")))
-        if not isinstance(number, int) or number not in opened.device.port_groups:
+        if type(number) is not int or number not in opened.device.port_groups:
             known = ", ".join(map(str, opened.device.port_groups)) or "none; configure [target_port_groups.NUMBER]"
             raise Refused(f"unit {name} has no target port group {number!r}", f"groups: {known}")
         if state is None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from iscsi_target.config.values import Configuration
 from iscsi_target.scsi.device import PortIdentity
 from iscsi_target.scsi.nexus import TargetPort
-from iscsi_target.scsi.port_groups import NO_GROUPS, AccessState, PortGroups
+from iscsi_target.scsi.port_groups import NO_GROUPS, AccessState, PortGroups, StatusCode, arrived, departed
 
 THE_ONLY_GROUP = 1  # of all ports where none is configured, as every port reaches every unit alike then
 
@@ -46,6 +46,18 @@ def paths_of(configuration: Configuration, unit: str, identifiers: Mapping[Targe
     )
 
 
+def carried_over(configured: PortGroups, now: PortGroups) -> PortGroups:
+    """Returns target port groups as they are configured, those that there are already in the states that they have."""
+    return {
+        number: group._replace(
+            goal=now[number].goal, transitioning=now[number].transitioning, status_code=now[number].status_code
+        )
+        if number in now
+        else group
+        for number, group in configured.items()
+    }
+
+
 def regrouped(now: PortGroups, before: PortGroups, *, after: PortGroups) -> tuple[PortGroups, dict[int, AccessState]]:
     """Returns the target port groups of a unit for a changed configuration, and the states that they are to get.
 
@@ -54,17 +66,14 @@ def regrouped(now: PortGroups, before: PortGroups, *, after: PortGroups) -> tupl
     now             as they are
     before, after   as they were and are configured
     """
-    kept = {
-        number: group._replace(
-            goal=now[number].goal, transitioning=now[number].transitioning, status_code=now[number].status_code
-        )
-        if number in now
-        else group
-        for number, group in after.items()
-    }
     wanted = {
         number: group.goal
         for number, group in after.items()
         if number in before and group.goal is not before[number].goal
     }
-    return kept, wanted
+    return carried_over(after, now), wanted
+
+
+def settled(groups: PortGroups, wanted: Mapping[int, AccessState]) -> PortGroups:
+    """Returns the groups of a unit that is to be opened again: in the states that they are to get, none on its way."""
+    return arrived(departed(groups, wanted, StatusCode.IMPLICITLY), groups)

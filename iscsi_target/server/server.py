@@ -32,7 +32,7 @@ from iscsi_target.server.control import Control, Served
 from iscsi_target.server.driver import Driver
 from iscsi_target.server.listener import Listener, bind
 from iscsi_target.server.media_changer import MediaChanger
-from iscsi_target.server.paths import all_ports, paths_of, regrouped
+from iscsi_target.server.paths import all_ports, carried_over, paths_of, regrouped, settled
 from iscsi_target.server.pools import Pools
 from iscsi_target.server.units import (
     Home,
@@ -215,13 +215,15 @@ class Server:
     ) -> None:
         """Opens units into a dictionary, which holds those that are open even when a later one fails.
 
-        What is reserved in a unit of which `_former` has the closed one holds on.
+        What is reserved in a unit of which `_former` has the closed one holds on, and so do the states of its paths.
         """
         ports = all_ports(configuration)
         self._port_identifiers.update(await self._blocking(self._state.port_identifiers, ports))
         for unit in units:
             paths = paths_of(configuration, unit.name, self._port_identifiers)
             former = self._former.get(unit.name)
+            if former is not None:
+                paths = paths._replace(groups=carried_over(paths.groups, former.device.port_groups))
             opened[unit.name] = await self._blocking(open_unit, unit, self._home, paths, former)
 
     def _tell_room(self, pool: str) -> None:
@@ -342,11 +344,13 @@ class Server:
         before, self.configuration = self.configuration, configuration
         self._pools.adopt(configuration.pools)
         moving: dict[str, dict[int, AccessState]] = {}
-        for name, opened in self._units.items():
+        for name, opened in (*self._units.items(), *self._former.items()):
             device = opened.device
             had, has = (paths_of(each, name, self._port_identifiers) for each in (before, configuration))
             device.ports = has.ports
             device.port_groups, moving[name] = regrouped(device.port_groups, had.groups, after=has.groups)
+        for name, closed in self._former.items():
+            closed.device.port_groups = settled(closed.device.port_groups, moving.pop(name))
         self._driver.media = {name: opened.medium for name, opened in self._units.items()}
         self._driver.input(
             self._target.reconfigure,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from iscsi_target.scsi.attention import AttentionCode
-from iscsi_target.scsi.block_cdb import Read10, ReadCapacity10
+from iscsi_target.scsi.block_cdb import GetLbaStatus, Read10, ReadCapacity10, ReadCapacity16
 from iscsi_target.scsi.cdb import Inquiry, LogSense, ModeSense6, PersistentReserveIn, ReportLuns, RequestSense, Reserve6
 from iscsi_target.scsi.commands import TABLE
 from iscsi_target.scsi.device import PortIdentity
@@ -16,7 +16,8 @@ from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.port_groups import AccessState, PortGroup, Reachable, StatusCode
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.target_port_groups import ReportTargetPortGroups, SetDescriptor, SetTargetPortGroups
-from iscsi_target.scsi.task import Aborted, Completed, Forget, Function, Rest, Task
+from iscsi_target.scsi.task import Aborted, Completed, Forget, Function, Rest, Task, TaskAttribute
+from iscsi_target.scsi.timestamp import ReportTimestamp
 from iscsi_target.wire.layout import Layout
 from tests.unit.scsi.unit_bench import PORT, READY, A, Bench
 
@@ -77,7 +78,7 @@ def bench_in(state: AccessState, **features: Any) -> PathBench:
 @pytest.mark.parametrize("state", REFUSALS)
 def test_a_path_that_is_not_active_refuses_the_medium_and_tells_its_state(state: AccessState):
     bench = bench_in(state)
-    for cdb in (READY, Read10(transfer_length=1), ReadCapacity10()):
+    for cdb in (READY, Read10(transfer_length=1), GetLbaStatus()):
         assert bench.sense(bench.send(A, cdb)) == (2, REFUSALS[state])
     for told in (Inquiry(allocation_length=96), ReportLuns(allocation_length=16), RequestSense(allocation_length=18)):
         assert bench.status(bench.send(A, told)) is Status.GOOD
@@ -92,6 +93,8 @@ def test_a_path_that_is_not_active_refuses_the_medium_and_tells_its_state(state:
         LogSense(page_code=0, pc=1, allocation_length=4),
         ModeSense6(page_code=0x3F, allocation_length=4),
         PersistentReserveIn(allocation_length=8),
+        ReadCapacity10(),
+        ReadCapacity16(allocation_length=32),
     ],
 )
 def test_standby_takes_what_a_cluster_prepares_with(cdb: Layout):
@@ -110,12 +113,13 @@ def test_a_row_that_grants_nothing_is_processed_on_active_paths_only():
         *("ModeSense6", "ModeSense10", "ReceiveDiagnosticResults", "SendDiagnostic", "ReadBuffer", "WriteBuffer"),
         *("PersistentReserveIn", "PersistentReserveOut", "ReportTargetPortGroups", "SetTargetPortGroups"),
         *("ReportSupportedOperationCodes", "ReportSupportedTaskManagementFunctions"),
+        *("ReadCapacity10", "ReadCapacity16"),
     }
 
 
 def test_reads_through_standby_are_a_setting():
     bench = bench_in(STANDBY, standby_reads=True)
-    for cdb in (READY, ReadCapacity10()):
+    for cdb in (READY, ReportTimestamp(allocation_length=12)):
         assert bench.status(bench.send(A, cdb)) is Status.GOOD
     read = bench.read(A, 0)
     bench.end()
@@ -172,6 +176,64 @@ def test_a_transition_goes_on_without_its_command(function: Function):
     assert bench.outcome(task) == Aborted(task)
     bench.wake()
     assert bench.states() == [STANDBY, OPTIMIZED]
+    assert bench.outcome(task) == Aborted(task)
+
+
+@pytest.mark.clause("SPC4r37 5.15.2.7")
+def test_a_command_whose_change_is_superseded_has_failed_and_the_states_come_with_the_last_change():
+    bench = PathBench(PortGroup(transition_s=2.0))
+    task = bench.set(B, group_1=STANDBY)
+    bench.record(bench.unit.regroup({1: OFFLINE}))
+    assert bench.sense(task) == (4, 0x670A)
+    first, second = bench.rests
+    assert Forget(first.ticket) in bench.actions
+    assert bench.states() == [AccessState.TRANSITIONING, OPTIMIZED]
+    bench.record(bench.unit.rested(second.ticket))
+    assert bench.states() == [OFFLINE, OPTIMIZED]
+    assert (bench.attention(A), bench.attention(B)) == (CHANGED, CHANGED)
+
+
+@pytest.mark.clause("SPC4r37 5.15.2.6")
+def test_a_group_that_returns_to_an_earlier_goal_arrives_with_the_last_change():
+    bench = PathBench(PortGroup(transition_s=2.0))
+    for state in (STANDBY, OFFLINE, STANDBY):
+        bench.record(bench.unit.regroup({1: state}))
+    first, second, third = bench.rests
+    assert [action.ticket for action in bench.actions if isinstance(action, Forget)] == [first.ticket, second.ticket]
+    assert bench.states() == [AccessState.TRANSITIONING, OPTIMIZED]
+    bench.record(bench.unit.rested(third.ticket))
+    assert bench.states() == [STANDBY, OPTIMIZED]
+
+
+@pytest.mark.clause("SPC4r37 5.15.2.6")
+def test_groups_of_a_change_that_another_one_does_not_concern_arrive_in_time():
+    bench = PathBench(PortGroup(transition_s=2.0), PortGroup(transition_s=2.0))
+    task = bench.set(B, group_1=STANDBY, group_2=SLOWER)
+    bench.record(bench.unit.regroup({1: OFFLINE}))
+    assert bench.sense(task) == (4, 0x670A)
+    first, second = bench.rests
+    bench.record(bench.unit.rested(first.ticket))
+    assert bench.states() == [AccessState.TRANSITIONING, SLOWER]
+    bench.record(bench.unit.rested(second.ticket))
+    assert bench.states() == [OFFLINE, SLOWER]
+
+
+def test_the_state_that_a_group_is_on_its_way_to_is_no_change():
+    bench = PathBench(PortGroup(transition_s=2.0))
+    task = bench.set(B, group_1=STANDBY)
+    bench.record(bench.unit.regroup({1: STANDBY}))
+    assert bench.states() == [AccessState.TRANSITIONING, OPTIMIZED]
+    bench.wake()
+    assert bench.status(task) is Status.GOOD
+    assert bench.states() == [STANDBY, OPTIMIZED]
+
+
+@pytest.mark.clause("SPC4r37 5.15.2.7")
+def test_a_superseded_command_that_was_aborted_stays_so():
+    bench = PathBench(PortGroup(transition_s=2.0))
+    task = bench.set(B, group_1=STANDBY)
+    bench.manage(Function.ABORT_TASK_SET, B)
+    bench.record(bench.unit.regroup({1: OFFLINE}))
     assert bench.outcome(task) == Aborted(task)
 
 
@@ -241,6 +303,19 @@ def test_no_lane_leads_through_a_path_that_is_not_quick(group: PortGroup):
     assert lane.answer(read, 512, b"") is None
     bench.read(A, 0)
     assert bench.unit.nexuses.standing(A).epoch is not bench.device.epoch
+
+
+@pytest.mark.clause("SPC4r37 6.37")
+def test_a_report_that_waits_when_all_groups_go_away_has_none_to_tell_of():
+    bench = PathBench()
+    bench.read(A, 0)
+    cdb = ReportTargetPortGroups(parameter_data_format=1, allocation_length=255)
+    report = bench.send(A, cdb, TaskAttribute.ORDERED)
+    bench.device.port_groups = {}
+    bench.end()
+    end = bench.outcome(report)
+    assert isinstance(end, Completed)
+    assert end.data_in == bytes.fromhex("00000004 10000000")
 
 
 @pytest.mark.clause("SPC4r37 6.6.2")

@@ -51,8 +51,8 @@ def test_a_change_that_lasts_is_a_transition_and_then_the_state():
 def test_a_group_that_has_been_sent_on_arrives_at_its_last_goal():
     first = departed({1: PortGroup(transition_s=2.0)}, {1: STANDBY}, IMPLICITLY)
     second = departed(first, {1: SLOWER}, IMPLICITLY)
-    assert arrived(second, {1: STANDBY})[1].state is AccessState.TRANSITIONING
-    assert arrived(second, {1: SLOWER})[1].state is SLOWER
+    assert arrived(second, {2})[1].state is AccessState.TRANSITIONING
+    assert arrived(second, {1})[1].state is SLOWER
 
 
 def test_only_a_non_optimized_path_holds_commands_back():

@@ -95,6 +95,34 @@ async def test_a_reload_changes_states_and_tells_those_who_are_there(configurati
         unit.detach(A)
 
 
+async def test_a_unit_that_is_opened_again_keeps_the_states_of_its_paths(configuration: Configuration):
+    async with Server(configuration) as server:
+        await ask(server, request="set_path", unit="disk0", group=1, state="offline")
+        before = server._units["disk0"].logical_unit
+        other = configuration._replace(units=(configuration.units[0]._replace(rotation_rate=7200),))
+        await server.reload(with_states(other, OPTIMIZED, SLOWER))
+        unit = server._units["disk0"].logical_unit
+        assert unit is not before
+        assert [group.state for group in unit.device.port_groups.values()] == [OFFLINE, SLOWER]
+        await server.reload(with_states(configuration, STANDBY, SLOWER))
+        unit = server._units["disk0"].logical_unit
+        assert [group.state for group in unit.device.port_groups.values()] == [STANDBY, SLOWER]
+
+
+async def test_a_group_that_is_transitioning_when_its_unit_is_opened_again_has_arrived(configuration: Configuration):
+    slow = tuple(
+        each._replace(group=each.group._replace(transition_s=60.0)) for each in configuration.target_port_groups
+    )
+    configuration = configuration._replace(target_port_groups=slow)
+    async with Server(configuration) as server:
+        answer = await ask(server, request="set_path", unit="disk0", group=1, state="offline")
+        assert answer["groups"][0]["state"] == "transitioning"
+        await server.reload(configuration)
+        assert server._units["disk0"].device.port_groups[1].transitioning
+        await server.reload(configuration._replace(units=(configuration.units[0]._replace(rotation_rate=7200),)))
+        assert server._units["disk0"].device.port_groups[1].state is OFFLINE
+
+
 async def test_the_operator_sees_and_changes_states(configuration: Configuration):
     async with Server(configuration) as server:
         shown = await ask(server, request="paths", unit="disk0")
@@ -115,6 +143,7 @@ async def test_the_operator_sees_and_changes_states(configuration: Configuration
     [
         ({"group": 3, "state": "standby"}, "unit disk0 has no target port group 3; groups: 1, 2"),
         ({"group": "1", "state": "standby"}, "unit disk0 has no target port group '1'; groups: 1, 2"),
+        ({"group": True, "state": "standby"}, "unit disk0 has no target port group True; groups: 1, 2"),
         ({"group": 1, "state": "asleep"}, "'asleep' is no state; take one of active/optimized, "),
         ({"group": 1}, "None is no state; "),
     ],
