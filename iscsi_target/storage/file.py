@@ -172,6 +172,7 @@ class FileStore:
                 raise MediumError(Fault.TRUNCATED, position)
             parts.append(part)
             position += len(part)
+        self._cache.fetched()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def write(self, offset_bytes: int, data: Buffer) -> None:

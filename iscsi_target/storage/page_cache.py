@@ -65,8 +65,8 @@ class PageCache:
         self._descriptor = descriptor
         self._pace = pace
         self._clock = pace.clock
-        self._misses = 0  # in a row, of different places
-        self._missed_bytes = -1  # the place of the last one
+        self._misses = 0  # in a row
+        self._missed_bytes = -1  # the place of the last one, until a thread has read something
         self._missing_until = -math.inf
         self._has_fixed_end = is_device
         self._unit_bytes = 1 if in_memory else max(os.sysconf("SC_PAGE_SIZE"), found.st_blksize)
@@ -102,24 +102,28 @@ class PageCache:
             with self._counting:
                 self._changes -= 1
 
+    def fetched(self) -> None:
+        """Takes in, on any thread, that something was read that may have been missed; it can be tried again."""
+        self._missed_bytes = -1
+
     def refuse_writes(self) -> None:
         """Leaves every write to a thread from now on, which knows why the store is not to be written."""
         self._write = _refuse_write
 
     def _read_cached(self, offset_bytes: int, length_bytes: int) -> bytearray | Literal[WouldBlock.BLOCKS]:
+        if offset_bytes == self._missed_bytes:
+            return BLOCKS  # the same command, which the express way, the lane and the unit may each try
         begun = self._clock()
         if begun < self._missing_until:
             return BLOCKS
         buffer = bytearray(length_bytes)
         try:
             if os.preadv(self._descriptor, (buffer,), offset_bytes, os.RWF_NOWAIT) == length_bytes:
-                self._misses, self._missed_bytes = 0, -1
+                self._misses = 0
                 return buffer
         except OSError as error:
             if error.errno in _UNSUPPORTED:
                 self._read = _refuse_read
-        if offset_bytes == self._missed_bytes:
-            return BLOCKS  # the same command, which the express way, the lane and the unit may each try
         self._misses, self._missed_bytes = self._misses + 1, offset_bytes
         if self._misses >= MISSES_IN_A_ROW:
             now = self._clock()

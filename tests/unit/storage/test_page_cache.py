@@ -108,8 +108,8 @@ def test_only_a_file_system_that_cannot_read_without_waiting_is_not_asked_again(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "preadv", preadv)
-    for _ in range(3):
-        assert cache.attempt(Read(0, 512)) is BLOCKS
+    for place in (0, 512, 1024):
+        assert cache.attempt(Read(place, 512)) is BLOCKS
     assert len(calls) == asked
 
 
@@ -127,18 +127,23 @@ def test_a_miss_among_hits_leaves_the_next_read_where_it_is(make, monkeypatch):
         assert [cache.attempt(Read(place, 4)) for place in (0, 4, 8)] == [BLOCKS, BLOCKS, b"cccc"]
 
 
-def test_a_read_that_is_tried_again_has_missed_once(make, monkeypatch):
+def test_a_read_that_has_missed_is_not_tried_again_until_a_thread_has_read(make, monkeypatch):
     cache = make(EXT4)
     preadv = os.preadv
+    asked: list[int] = []
 
-    def miss(*_: object) -> int:
+    def miss(*arguments: Any) -> int:
+        asked.append(arguments[2])
         raise BlockingIOError(errno.EAGAIN, "not cached")
 
     monkeypatch.setattr(os, "preadv", miss)
     for place in (0, 0, 0, 512, 512, 512):
         assert cache.attempt(Read(place, 512)) is BLOCKS
+    assert asked == [0, 512]
     monkeypatch.setattr(os, "preadv", preadv)
-    assert cache.attempt(Read(1024, 512)) == b"c" * 512
+    assert cache.attempt(Read(512, 512)) is BLOCKS
+    cache.fetched()
+    assert cache.attempt(Read(512, 512)) == b"c" * 512
 
 
 def test_after_misses_in_a_row_threads_read_for_a_multiple_of_what_one_took(make, clock, monkeypatch):
