@@ -1,4 +1,4 @@
-"""Prints the conformance table: which test proves which clause of a standard, and which case of reservations.
+"""Prints the conformance table: which test proves which clause of a standard, and which case of a list of cases.
 
 It is made of the `clause` and `case` marks by collecting the tests, so it cannot fall behind them; a test with several
 marks stands in a line for each pair. It says nothing of outcomes: every test passes, or the change does not land.
@@ -24,7 +24,7 @@ class Row(NamedTuple):
     """One line of the table.
 
     clause   revision and clause, as in the mark
-    case     the case of persistent reservations, as in its mark; empty when the test proves none
+    case     of persistent reservations, or a title of the UNH-IOL, as in its mark; empty when the test proves none
     test     path::name, without parameters
     """
 

@@ -24,12 +24,12 @@ LOGOUT_DONE, LOGOUT_CID_NOT_FOUND, LOGOUT_RECOVERY_NOT_SUPPORTED = 0, 1, 2  # RF
 def nop_out(session: "Session", connection: Connection, pdu: RawPdu) -> Iterable[Event]:
     """Answers a ping, unless it is itself an answer.
 
-    Source: RFC7143 11.18
+    Source: RFC7143 11.18, 11.19.3
     """
     header = pdu.basic
     assert isinstance(header, NopOut)
     if header.initiator_task_tag != NO_TAG:
-        reply = NopIn(lun=header.lun, initiator_task_tag=header.initiator_task_tag)
+        reply = NopIn(initiator_task_tag=header.initiator_task_tag)
         connection.send(reply, bytes(pdu.data[: session.parameters.initiator_max_recv]))
     return ()
 
@@ -43,6 +43,7 @@ def text_request(session: "Session", connection: Connection, pdu: RawPdu) -> Ite
     request = pdu.basic
     assert isinstance(request, TextRequest)
     session.parameters = session.text.receive(connection, request, bytes(pdu.data), session.parameters)
+    session.most_in = session.parameters.most_in
     return ()
 
 

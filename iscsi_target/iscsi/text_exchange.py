@@ -1,7 +1,8 @@
 """Text requests in full feature phase: SendTargets and negotiation, in one PDU or many, both ways.
 
 One exchange is open at a time in a session; a request without a target transfer tag resets the one before. An answer
-that is longer than the initiator takes goes out in parts with the C bit, each fetched by an empty request.
+that is longer than the initiator takes goes out in parts with the C bit, each fetched by an empty request. What the
+initiator declares holds from the end of the exchange on, and after a reset it never does.
 """
 
 from collections.abc import Callable
@@ -31,6 +32,7 @@ class TextExchange:
         self._send_targets = send_targets
         self._collector = TextCollector()
         self._parts: list[bytes] = []  # of an answer that is under way
+        self._said: list[Pair] = []  # by the initiator, in the open exchange
         self._tag = NO_TAG  # the initiator task tag of the open exchange
 
     def receive(self, connection: Connection, header: TextRequest, text: bytes, parameters: Parameters) -> Parameters:
@@ -64,23 +66,31 @@ class TextExchange:
             if text:
                 raise ProtocolError(RejectReason.PROTOCOL_ERROR, "text came while an answer was being fetched")
         else:
-            pairs, parameters = self._settle(connection, self._collector.finish(text), parameters)
+            pairs = self._settle(connection, self._collector.finish(text), parameters)
             self._parts = split(pairs, parameters.initiator_max_recv)
         part = self._parts.pop(0)
+        if header.final and not self._parts:
+            _, parameters = negotiate_text(parameters, self._said)
         self._send(connection, header, part, continued=bool(self._parts))
         return parameters
 
-    def _settle(
-        self, connection: Connection, offered: list[Pair], parameters: Parameters
-    ) -> tuple[list[Pair], Parameters]:
-        """Returns the answers to the initiator's pairs, SendTargets first."""
+    def _settle(self, connection: Connection, offered: list[Pair], parameters: Parameters) -> list[Pair]:
+        """Returns the answers to the initiator's pairs, SendTargets first.
+
+        raises    ProtocolError for a key that has come before in the exchange
+        Source: RFC7143 6.4
+        """
+        repeated = {key for key, _ in offered} & {key for key, _ in self._said}
+        if repeated:
+            raise ProtocolError(RejectReason.PROTOCOL_ERROR, f"{min(repeated)} comes twice in one exchange of text")
         answers: list[Pair] = []
         for key, value in offered:
             if key == SEND_TARGETS:
                 answers += self._send_targets(connection, value) or [(SEND_TARGETS, REJECT)]
         negotiable = [pair for pair in offered if pair[0] != SEND_TARGETS]
-        negotiated, parameters = negotiate_text(parameters, negotiable)
-        return answers + negotiated, parameters
+        self._said += negotiable
+        negotiated, _ = negotiate_text(parameters, negotiable)
+        return answers + negotiated
 
     def _send(self, connection: Connection, header: TextRequest, text: bytes, *, continued: bool = False) -> None:
         final = header.final and not continued
@@ -100,4 +110,5 @@ class TextExchange:
     def _reset(self, tag: int) -> None:
         self._collector = TextCollector()
         self._parts = []
+        self._said = []
         self._tag = tag

@@ -18,6 +18,7 @@ def read(transcript: Transcript, content: bytes, expected: int) -> list[DataIn]:
     return [pdu.header for pdu in pdus if isinstance(pdu.header, DataIn)]
 
 
+@pytest.mark.case("FFP-3.1")
 @pytest.mark.clause("RFC7143 11.7.5")
 def test_data_sn_counts_from_zero_for_each_command():
     transcript = Transcript(initiator_max_recv=512)
@@ -25,6 +26,7 @@ def test_data_sn_counts_from_zero_for_each_command():
         assert [header.data_sn for header in read(transcript, bytes(2000), 2000)] == [0, 1, 2, 3]
 
 
+@pytest.mark.case("FFP-9.5")
 @pytest.mark.clause("RFC7143 11.7.6")
 def test_offsets_lead_through_the_data_without_gap():
     transcript = Transcript(initiator_max_recv=512)
@@ -34,6 +36,7 @@ def test_offsets_lead_through_the_data_without_gap():
     assert b"".join(pdu.data for pdu in pdus) == content
 
 
+@pytest.mark.case("FFP-9.2")
 @pytest.mark.clause("RFC7143 11.7.1")
 def test_final_bit_ends_each_burst():
     transcript = Transcript(initiator_max_recv=512, max_burst_length=1024)
@@ -41,6 +44,7 @@ def test_final_bit_ends_each_burst():
     assert finals == [False, True, False, True, True]
 
 
+@pytest.mark.case("FFP-9.3.1")
 @pytest.mark.clause("RFC7143 13.12")
 def test_no_data_segment_exceeds_what_the_initiator_declared():
     transcript = Transcript(initiator_max_recv=700)
@@ -48,6 +52,7 @@ def test_no_data_segment_exceeds_what_the_initiator_declared():
     assert [len(pdu.data) for pdu in pdus] == [700, 700, 600]
 
 
+@pytest.mark.case("FFP-9.1")
 @pytest.mark.clause("RFC7143 11.7.3")
 def test_status_travels_in_the_last_data_in_and_only_there():
     transcript = Transcript(initiator_max_recv=512)
@@ -80,6 +85,8 @@ def test_response_counts_the_data_in_pdus():
     assert response.header.exp_data_sn == 2
 
 
+@pytest.mark.case("FFP-16.1")
+@pytest.mark.case("FFP-16.2")
 @pytest.mark.clause("RFC7143 11.4.5.1")
 @pytest.mark.parametrize(
     ("expected", "returned", "residual"),

@@ -33,6 +33,7 @@ def r2t(host: Host) -> ReadyToTransfer:
     return host.take_one(ReadyToTransfer)
 
 
+@pytest.mark.case("FFP-10.1")
 @pytest.mark.clause("RFC7143 11.8")
 def test_r2t_names_task_unit_place_and_length():
     transcript = Transcript(max_burst_length=512)
@@ -76,6 +77,7 @@ def test_data_sent_unasked_is_not_asked_for_again():
     assert transcript.take(DataOutCompleted)[0].data == b"i" * 100 + b"u" * 924 + b"s" * 1976
 
 
+@pytest.mark.case("FFP-16.3.6")
 @pytest.mark.clause("RFC7143 13.11")
 def test_immediate_data_when_forbidden_ends_the_command():
     host = session([("ImmediateData", "No")])
@@ -84,6 +86,7 @@ def test_immediate_data_when_forbidden_ends_the_command():
     assert host.lab.block(0) == bytes(BLOCK)
 
 
+@pytest.mark.case("FFP-7.1")
 @pytest.mark.clause("RFC7143 13.10")
 def test_unsolicited_data_when_forbidden_ends_the_command_when_it_has_come():
     host = session([("InitialR2T", "Yes")])
@@ -117,6 +120,7 @@ def test_wrong_amount_of_solicited_data_ends_the_command(length):
     assert host.lab.block(0) == bytes(BLOCK)
 
 
+@pytest.mark.case("FFP-7.2")
 @pytest.mark.clause("RFC7143 11.4.7.2")
 @pytest.mark.parametrize("length", [BLOCK, 3 * BLOCK], ids=["too little", "too much"])
 def test_wrong_amount_of_unsolicited_data_ends_the_command(length):
@@ -151,6 +155,7 @@ def test_pdus_of_a_sequence_in_any_order_when_negotiated():
     assert host.lab.block(0) + host.lab.block(1) == b"a" * BLOCK + b"b" * BLOCK
 
 
+@pytest.mark.case("FFP-8.2")
 @pytest.mark.clause("RFC7143 11.7.4")
 def test_unknown_transfer_tag_is_rejected_and_the_task_goes_on():
     transcript = Transcript()
@@ -199,6 +204,7 @@ def test_late_unsolicited_data_of_an_aborted_task_is_swallowed():
     assert host.received == []
 
 
+@pytest.mark.case("FFP-16.5")
 @pytest.mark.clause("RFC7143 11.4.3")
 def test_command_that_fails_early_is_answered_after_the_data_that_is_still_to_come():
     host = session(UNSOLICITED)

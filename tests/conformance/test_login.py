@@ -35,6 +35,7 @@ def test_normal_session_reads_what_it_wrote(lab: Lab):
     assert a.outcome(a.read(3)).data == ONES
 
 
+@pytest.mark.case("LOGIN-2.1")
 @pytest.mark.clause("RFC7143 11.13.3")
 def test_tsih_is_zero_until_the_final_response(lab: Lab):
     a = lab.connect()
@@ -65,6 +66,7 @@ def test_discovery_session_takes_text_but_no_command(lab: Lab):
     assert lab.target.sessions()[0].target == ""
 
 
+@pytest.mark.case("FFP-17.3.2")
 @pytest.mark.clause("RFC7143 Appendix C")
 @pytest.mark.parametrize("target", [None, NODE])
 @pytest.mark.parametrize("value", ["All", NODE, NODE.upper()])
@@ -86,6 +88,7 @@ def test_send_targets_without_a_value_means_the_own_target():
     assert len(a.ask([("SendTargets", "All")])) == 4
 
 
+@pytest.mark.case("FFP-17.3.4")
 @pytest.mark.clause("RFC7143 Appendix C")
 def test_send_targets_of_an_unknown_name_is_rejected(lab: Lab):
     a = lab.session()
@@ -210,6 +213,7 @@ def test_reinstated_connection_waits_for_the_old_tasks(lab: Lab):
     assert new.take_one(LoginResponse).tsih == old.tsih
 
 
+@pytest.mark.case("LOGIN-2.2")
 @pytest.mark.clause("RFC7143 11.13.5")
 def test_session_that_does_not_exist_cannot_be_joined(lab: Lab):
     a = lab.session()
@@ -226,6 +230,7 @@ def test_session_of_another_initiator_cannot_be_joined(lab: Lab):
     assert not a.closed
 
 
+@pytest.mark.case("LOGIN-2.3")
 @pytest.mark.clause("RFC7143 13.2")
 def test_second_connection_is_refused_as_one_was_negotiated(lab: Lab):
     a = lab.session()

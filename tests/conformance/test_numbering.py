@@ -19,6 +19,7 @@ from tests.transcript import Transcript, only
 LAST = 2**32 - 1
 
 
+@pytest.mark.case("FFP-1.2")
 @pytest.mark.clause("RFC7143 4.2.2.1")
 @pytest.mark.parametrize("first", [1, 0, LAST, 2**31 - 1])
 @pytest.mark.parametrize("distance", [-1, -100, WINDOW_COMMANDS, 5000, 2**31])
@@ -32,6 +33,7 @@ def test_command_outside_the_window_is_silently_dropped(first, distance):
     assert header.exp_cmd_sn == (first + 1) % 2**32
 
 
+@pytest.mark.case("FFP-1.3")
 @pytest.mark.clause("RFC7143 4.2.2.1")
 @pytest.mark.parametrize(
     "request_pdu",
@@ -67,6 +69,7 @@ def test_immediate_command_is_delivered_at_once_and_does_not_advance_cmd_sn():
     assert header.exp_cmd_sn == 1
 
 
+@pytest.mark.case("FFP-1.1")
 @pytest.mark.clause("RFC7143 4.2.2.1")
 def test_each_response_reports_the_window():
     transcript = Transcript(first_cmd_sn=LAST)
@@ -83,6 +86,7 @@ def test_full_window_is_reported_as_closed():
     assert (header.exp_cmd_sn, header.max_cmd_sn) == (WINDOW_COMMANDS + 1, WINDOW_COMMANDS)
 
 
+@pytest.mark.case("FFP-2.1")
 @pytest.mark.clause("RFC7143 4.2.2.2")
 def test_stat_sn_goes_up_by_one_with_each_status():
     transcript = Transcript()
@@ -104,6 +108,7 @@ def test_pdus_without_status_take_no_stat_sn():
     assert only(transcript.ask(NopOut()), NopIn).stat_sn == 2
 
 
+@pytest.mark.case("FFP-14.2")
 @pytest.mark.clause("RFC7143 11.17.1")
 def test_rejected_command_uses_up_its_cmd_sn():
     transcript = Transcript()

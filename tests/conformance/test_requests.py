@@ -34,7 +34,8 @@ def test_ping_is_answered_with_its_tag_and_data(data, immediate):
     assert pdu.data == data
 
 
-@pytest.mark.clause("RFC7143 11.19.2")
+@pytest.mark.case("FFP-15.1.4")
+@pytest.mark.clause("RFC7143 11.18.3")
 def test_ping_data_is_cut_to_what_the_initiator_takes():
     [pdu] = Transcript(initiator_max_recv=512).ask(NopOut(), b"x" * 1000)
     assert pdu.data == b"x" * 512
@@ -47,6 +48,7 @@ def test_nop_out_without_a_tag_is_not_answered():
     assert transcript.events == []
 
 
+@pytest.mark.case("FFP-15.2")
 @pytest.mark.clause("RFC7143 11.19.1")
 def test_targets_ping_and_its_answer():
     transcript = Transcript()
@@ -97,6 +99,7 @@ def test_long_answer_is_fetched_in_parts_with_the_c_bit():
     assert parse_listing(text) == pairs
 
 
+@pytest.mark.case("FFP-17.3.1")
 @pytest.mark.clause("RFC7143 Appendix C")
 def test_send_targets_lists_names_with_addresses_and_portal_group():
     host = Lab().connect()
@@ -108,6 +111,7 @@ def test_send_targets_lists_names_with_addresses_and_portal_group():
     assert {key for key, _ in listed} == {"TargetName", "TargetAddress"}
 
 
+@pytest.mark.case("FFP-17.3.3")
 @pytest.mark.clause("RFC7143 Appendix C")
 def test_send_targets_of_a_normal_session_names_its_own_target():
     host = Lab().session()
@@ -169,6 +173,7 @@ def test_snack_is_rejected_at_error_recovery_level_0(kind):
     assert not transcript.connection.closing
 
 
+@pytest.mark.case("FFP-14.1")
 @pytest.mark.clause("RFC7143 11.17")
 def test_reject_carries_the_whole_header_and_no_tag():
     transcript = Transcript()
@@ -180,6 +185,7 @@ def test_reject_carries_the_whole_header_and_no_tag():
     assert transcript.take(ProtocolViolated)
 
 
+@pytest.mark.case("FFP-16.3.7")
 @pytest.mark.clause("RFC7143 11.17.1")
 @pytest.mark.parametrize("opcode", [0x07, 0x0F, 0x1C, 0x1E, 0x20, 0x3F])
 def test_unknown_opcode_is_rejected_as_not_supported(opcode):

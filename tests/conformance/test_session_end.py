@@ -20,6 +20,7 @@ def lab() -> Lab:
     return Lab(timeouts=TIMEOUTS)
 
 
+@pytest.mark.case("FFP-13.1")
 @pytest.mark.clause("RFC7143 11.15")
 @pytest.mark.parametrize("reason", [0, 1])
 def test_logout_is_answered_and_closes(lab: Lab, a: Host, reason: int):
@@ -59,6 +60,7 @@ def test_what_comes_after_a_logout_is_ignored(lab: Lab, a: Host):
     assert len(a.take(LogoutResponse)) == 1
 
 
+@pytest.mark.case("FFP-13.2")
 @pytest.mark.clause("RFC7143 11.15.1")
 def test_logout_of_another_connection_does_not_find_it(a: Host):
     a.logout(CONNECTION, cid=9)
@@ -66,6 +68,7 @@ def test_logout_of_another_connection_does_not_find_it(a: Host):
     assert not a.closed
 
 
+@pytest.mark.case("FFP-13.3")
 @pytest.mark.clause("RFC7143 11.15.1")
 def test_logout_for_recovery_is_not_supported(a: Host):
     a.logout(2)
@@ -210,6 +213,7 @@ def test_login_during_a_drain_is_refused(lab: Lab, a: Host):
     assert b.closed
 
 
+@pytest.mark.case("FFP-17.3.5")
 @pytest.mark.clause("RFC7143 11.10")
 def test_long_answer_is_fetched_in_parts(lab: Lab):
     lab = Lab(portals={1: lab.portals[1], 2: [lab.portals[1][0]._replace(address=f"h{n}:3260") for n in range(99)]})

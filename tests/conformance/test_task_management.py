@@ -36,6 +36,7 @@ def collected(host: Host) -> ReadyToTransfer:
     return pdu.header
 
 
+@pytest.mark.case("FFP-11.3.1")
 @pytest.mark.clause("RFC7143 11.6.1")
 def test_abort_task_of_one_that_waits_for_data_ends_it_at_once(lab: Lab, a: Host):
     tag = a.ask_to_write(0)
@@ -58,6 +59,7 @@ def test_abort_task_of_one_at_the_medium_waits_for_it(lab: Lab, a: Host):
     assert a.ended(tag) is None
 
 
+@pytest.mark.case("FFP-11.3.2")
 @pytest.mark.clause("RFC7143 11.6.1")
 def test_abort_task_of_one_that_is_over_says_it_does_not_exist(a: Host):
     sent_as = a.cmd_sn
@@ -92,6 +94,7 @@ def test_abort_task_cannot_mean_a_command_after_it(a: Host):
     assert a.outcome(a.read(0)).status == 0
 
 
+@pytest.mark.case("FFP-11.3.3")
 @pytest.mark.clause("RFC7143 11.5.1")
 @pytest.mark.parametrize("function", TaskManagement)
 def test_unmapped_lun_is_told_unless_the_function_means_the_target(lab: Lab, function: TaskManagement):
@@ -164,6 +167,7 @@ def test_logical_unit_reset_is_told_on_that_unit_only(a: Host, b: Host):
         assert host.attention(1) is None
 
 
+@pytest.mark.case("FFP-11.4")
 @pytest.mark.clause("RFC7143 11.5.1")
 def test_target_warm_reset_resets_every_unit_of_the_target(lab: Lab, a: Host, b: Host):
     lab.slow = True
@@ -178,6 +182,7 @@ def test_target_warm_reset_resets_every_unit_of_the_target(lab: Lab, a: Host, b:
     assert not a.closed
 
 
+@pytest.mark.case("FFP-11.5")
 @pytest.mark.clause("RFC7143 11.5.1")
 def test_target_cold_reset_ends_all_sessions_of_the_target(lab: Lab, a: Host, b: Host):
     b.ask_to_write(0)

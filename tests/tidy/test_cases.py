@@ -1,13 +1,18 @@
-"""Every case of persistent reservations has a test, which is named after it and says its clause."""
+"""Every case of persistent reservations has a test, which is named after it and says its clause.
 
-import ast
-from collections.abc import Iterator
+So has every title of the UNH-IOL's suites; where a test of another folder proves it, its name need not tell.
+"""
+
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+
+from tests.conformance.unh.titles import TITLES
+from tests.tidy.marks import MarkedTest, marked_tests
 
 ROOT = Path(__file__).parent.parent.parent
-FOLDER = ROOT / "tests" / "conformance" / "reservations"
+FOLDER = ROOT / "tests" / "conformance"
+RESERVATIONS, UNH = FOLDER / "reservations", FOLDER / "unh"
 
 # How many cases a group has, which are numbered from 1
 GROUPS = {
@@ -29,65 +34,46 @@ GROUPS = {
 CASES = [f"{group}-{number:02}" for group, count in GROUPS.items() for number in range(1, count + 1)]
 
 
-class MarkedTest(NamedTuple):
-    """A test function that is marked with cases, on itself or on its parameters."""
-
-    where: str
-    name: str
-    cases: list[str]
-    clauses: list[str]
-
-
-def _marks(function: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> list[str]:
-    return [
-        node.args[0].value
-        for decorator in function.decorator_list
-        for node in ast.walk(decorator)
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(f"mark.{name}")
-        if isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str)
-    ]
-
-
-def marked_tests(source: str, where: str) -> Iterator[MarkedTest]:
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (cases := _marks(node, "case")):
-            yield MarkedTest(f"{where}:{node.lineno}", node.name, cases, _marks(node, "clause"))
-
-
 @cache
-def found() -> tuple[MarkedTest, ...]:
-    paths = sorted(FOLDER.glob("test_*.py"))
+def found(folder: Path) -> tuple[MarkedTest, ...]:
+    """Returns the tests of a folder, and of those in it, that are marked with cases."""
+    paths = sorted(folder.rglob("test_*.py"))
     return tuple(test for path in paths for test in marked_tests(path.read_text(), path.name))
 
 
 def is_named_after_its_case(test: MarkedTest) -> bool:
     """True when the name begins with the number of one of its cases and goes on with the rule."""
-    starts = [f"test_{case.lower().replace('-', '_')}_" for case in test.cases]
+    starts = [f"test_{case.lower().replace('-', '_').replace('.', '_')}_" for case in test.cases]
     return any(test.name.startswith(start) and len(test.name) > len(start) for start in starts)
 
 
-def test_there_are_as_many_cases_as_the_specification_counts():
+def lines(tests: Iterable[MarkedTest]) -> str:
+    return "\n".join(f"{test.where}: {test.name} of {', '.join(test.cases)}" for test in tests)
+
+
+def test_there_are_as_many_cases_and_titles_as_the_specifications_count():
     assert len(CASES) == 250
+    assert len([title for title in TITLES if title.startswith("FFP-")]) == 82
 
 
-def test_every_case_has_a_test():
-    missing = set(CASES) - {case for test in found() for case in test.cases}
+def test_every_case_and_every_title_has_a_test():
+    missing = {*CASES, *TITLES} - {case for test in found(FOLDER) for case in test.cases}
     assert not missing, f"no test is marked with {', '.join(sorted(missing))}"
 
 
 def test_no_test_is_marked_with_a_case_that_there_is_not():
-    unknown = [f"{test.where}: {case}" for test in found() for case in test.cases if case not in CASES]
-    assert not unknown, "\n".join(unknown)
+    wrong = [test for test in found(FOLDER) if not {*CASES, *TITLES}.issuperset(test.cases)]
+    assert not wrong, lines(wrong)
 
 
 def test_tests_of_cases_are_named_after_them():
-    wrong = [f"{test.where}: {test.name} of {test.cases}" for test in found() if not is_named_after_its_case(test)]
-    assert not wrong, "\n".join(wrong)
+    wrong = [test for test in (*found(RESERVATIONS), *found(UNH)) if not is_named_after_its_case(test)]
+    assert not wrong, lines(wrong)
 
 
 def test_tests_of_cases_say_their_clause():
-    wrong = [f"{test.where}: {test.name}" for test in found() if not test.clauses]
-    assert not wrong, "no mark `clause`:\n" + "\n".join(wrong)
+    wrong = [test for test in found(FOLDER) if not test.clauses]
+    assert not wrong, "no mark `clause`:\n" + lines(wrong)
 
 
 def test_marks_on_parameters_are_found_too():
@@ -103,3 +89,4 @@ def test_marks_on_parameters_are_found_too():
     assert is_named_after_its_case(test)
     assert not is_named_after_its_case(test._replace(name="test_rs_03_rule"))
     assert not is_named_after_its_case(test._replace(name="test_rs_01_"))
+    assert is_named_after_its_case(test._replace(name="test_ffp_9_1_rule", cases=["FFP-9.1"]))

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from iscsi_target.scsi.commands import TABLE
+from tests.tidy.marks import marks
 
 ROOT = Path(__file__).parent.parent.parent
 CITED = re.compile(r"(?:([A-Z]+\d+r?\d+) )?(\d+(?:\.\d+)+)")
@@ -40,13 +41,8 @@ def citations(text: str, where: str) -> Iterator[tuple[str, str]]:
 @cache
 def marked() -> frozenset[str]:
     """Returns the clauses that tests are marked with."""
-    calls = (
-        node
-        for path in (ROOT / "tests").rglob("test_*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("mark.clause")
-    )
-    return frozenset(ast.literal_eval(call.args[0]) for call in calls)
+    trees = (ast.parse(path.read_text()) for path in (ROOT / "tests").rglob("test_*.py"))
+    return frozenset(clause for tree in trees for clause in marks(tree, "clause"))
 
 
 def is_proved(clause: str) -> bool:

@@ -22,7 +22,7 @@ def test_ping_is_answered_with_as_much_of_its_data_as_the_initiator_takes():
     transcript = Transcript(initiator_max_recv=512)
     [pdu] = transcript.ask(NopOut(lun=b"\0\1" + bytes(6)), bytes(range(256)) * 4)
     assert isinstance(pdu.header, NopIn)
-    assert (pdu.header.lun, pdu.header.initiator_task_tag) == (b"\0\1" + bytes(6), transcript.tag)
+    assert (pdu.header.lun, pdu.header.initiator_task_tag) == (bytes(8), transcript.tag)
     assert pdu.data == bytes(range(256)) * 2
 
 

@@ -33,6 +33,14 @@ def test_answer_carries_tag_and_lun_of_the_request():
     assert (header.lun, header.initiator_task_tag, header.target_transfer_tag) == (b"12345678", 77, NO_TAG)
 
 
+def test_what_is_declared_holds_when_the_exchange_ends():
+    transcript = Transcript()
+    transcript.ask(TextRequest(final=False, initiator_task_tag=9), b"MaxRecvDataSegmentLength=512\0")
+    assert transcript.parameters.initiator_max_recv == transcript.session.most_in == 8192
+    transcript.ask(TextRequest(initiator_task_tag=9, target_transfer_tag=TRANSFER_TAG))
+    assert transcript.parameters.initiator_max_recv == transcript.session.most_in == 512
+
+
 def test_request_without_final_bit_is_answered_without_it_and_may_go_on():
     transcript = Transcript()
     header = only(transcript.ask(TextRequest(final=False, initiator_task_tag=9)), TextResponse)
