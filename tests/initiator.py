@@ -85,9 +85,11 @@ class Lab:
 
     slow        True leaves operations at the medium until `finish`
     unit_type   what its logical units are
+    target_type what its target is
     """
 
     unit_type = LogicalUnit
+    target_type = Target
 
     def __init__(
         self,
@@ -111,7 +113,7 @@ class Lab:
         self.portals = one_address((1, 2)) if portals is None else portals
         self.discovery = discovery or Authentication()
         self._numbers = count(1)
-        self.target = Target(
+        self.target = self.target_type(
             nodes=list(nodes) or [disk_node(portal_group_tags=(1, 2))],
             units=list(self.units.values()),
             portals=self.portals,

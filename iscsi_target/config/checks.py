@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from iscsi_target.config import name_services, port_groups
+from iscsi_target.config import faults, name_services, port_groups
 from iscsi_target.config.address import Address
 from iscsi_target.config.lines import dotted, line_of
 from iscsi_target.config.secrets import Secrets
@@ -123,6 +123,7 @@ def _configuration(document: Document, state: Path | None) -> Configuration:
     tables = document.named(UnitTable, "units")
     units = [_unit(name, table, directory) for name, table in tables.items()]
     targets = document.listed(TargetTable, "targets")
+    rules = faults.faults(document)
     mistakes = document.mistakes
     first_hand = len(mistakes)
     configuration = Configuration(
@@ -135,11 +136,9 @@ def _configuration(document: Document, state: Path | None) -> Configuration:
         timeouts=_timeouts(session),
         busy_poll_us=document.busy_poll_us(),
         target_port_groups=port_groups.target_port_groups(document),
-        pools=tuple(
-            PoolEntry(name, table.size, table.soft_threshold)
-            for name, table in document.named(PoolTable, "pools").items()
-        ),
+        pools=_pools(document),
         isns=name_services.isns(document),
+        faults=rules,
     )
     mistakes.extend(_session_mistakes(session))
     mistakes.extend(_name_mistakes(document))
@@ -162,6 +161,11 @@ def _configuration(document: Document, state: Path | None) -> Configuration:
     mistakes.extend(secrets.reflections())
     mistakes[first_hand:] = [mistake for mistake in mistakes[first_hand:] if not document.doubts(mistake.key)]
     return configuration
+
+
+def _pools(document: Document) -> tuple[PoolEntry, ...]:
+    tables = document.named(PoolTable, "pools")
+    return tuple(PoolEntry(name, table.size, table.soft_threshold) for name, table in tables.items())
 
 
 # Sessions and portal groups

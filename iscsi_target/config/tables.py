@@ -55,6 +55,7 @@ REMEDIES: Mapping[str, str] = {
     "block_size": "write 512 or 4096",
     "max_outstanding_r2t": "write a number of 1 to 16",
     "soft_threshold": "write percent of the size, 1 to 99",
+    "rule": 'write rule = "on scsi-command where opcode=WRITE(10), nth=3: delay 2s"',
     "pool": 'write pool = "pool0", and define [pools.pool0]',
     "personality": f"write one of {', '.join(PERSONALITIES)}",
 }
@@ -270,6 +271,7 @@ KEYS: Mapping[str, str] = {
     "discovery": "write [discovery]",
     "session": "write [session]",
     "isns": "write [isns]",
+    "faults": "write [[faults]]",
     "busy_poll_us": f"write busy_poll_us = 50, or another number from 0 (off) to {MAX_BUSY_POLL_US}",
 }
 Kind = TypeVar("Kind", bound=Table)

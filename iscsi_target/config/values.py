@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from iscsi_target.config.address import Address
+from iscsi_target.faults.rules import Rule
 from iscsi_target.iscsi.chap import Authentication
 from iscsi_target.iscsi.parameters import SAM_5_LEVEL, Preferences
 from iscsi_target.scsi.port_groups import PortGroup
@@ -199,6 +200,16 @@ class IsnsEntry(NamedTuple):
     status_port: int = 0
 
 
+class FaultEntry(NamedTuple):
+    """A rule by which the target misbehaves.
+
+    name    empty for a number
+    """
+
+    rule: Rule
+    name: str = ""
+
+
 class Configuration(NamedTuple):
     """Everything that a server is told.
 
@@ -221,6 +232,7 @@ class Configuration(NamedTuple):
     target_port_groups: tuple[TargetPortGroup, ...] = ()
     pools: tuple[PoolEntry, ...] = ()
     isns: IsnsEntry | None = None
+    faults: tuple[FaultEntry, ...] = ()
 
     def listening_at(self, *addresses: Address) -> "Configuration":
         """Returns the configuration with other addresses for its first portal group, and no advertised ones."""

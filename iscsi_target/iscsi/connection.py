@@ -50,6 +50,19 @@ class Phase(Protocol):
         """The command window to report."""
 
 
+class Tap(Protocol):
+    """What stands between a connection and its phase: it may lose, change or keep back PDUs."""
+
+    def keeps(self, incoming: Incoming) -> bool:
+        """Takes all that has come and returns True, or touches nothing and returns False."""
+
+    def receive(self, connection: "Connection", pdu: RawPdu) -> Iterable[Event]:
+        """Takes a PDU in the place of the connection's phase."""
+
+    def send(self, connection: "Connection", header: bytes, data: Buffer) -> None:
+        """Takes a PDU that is to be queued."""
+
+
 class FixedNumbers:
     """The command window as a login reports it: no command has been taken yet."""
 
@@ -130,6 +143,7 @@ class Connection:
     stat_sn             the next StatSN
     queued_bytes        how much data is queued
     reader              cuts what comes into PDUs
+    tap                 what PDUs go through, both ways, or None
     """
 
     def __init__(
@@ -148,6 +162,7 @@ class Connection:
         self.closing = False
         self.congested = False  # more is queued on it than its peer fetches; the driver knows
         self.reader = PduReader(REQUEST_HEADERS)
+        self.tap: Tap | None = None
         self.stat_sn = 0
         self._header_digest = False
         self._data_digest = False
@@ -164,24 +179,43 @@ class Connection:
         if self.closing:
             incoming.position = incoming.end
             return
+        if self.tap is not None and self.tap.keeps(incoming):
+            return
         try:
             source = self.reader.gather(incoming) if self.reader.filled else incoming
             pdu = None if source is None else self.reader.take(source)
             if pdu is not None:
-                yield from self.phase.receive(self, pdu)
+                yield from (self.phase if self.tap is None else self.tap).receive(self, pdu)
         except StreamLost as error:
-            if error.header and not isinstance(self.phase, LoginExchange):
-                self.reject(error.reason, error.header)
-            self.close()
-            yield ProtocolViolated(self.number, error.text)
+            yield self._lose(error)
+
+    def deliver(self, pdu: RawPdu) -> Iterator[Event]:
+        """Takes a PDU that the tap has kept back, as `receive` does."""
+        try:
+            yield from self.phase.receive(self, pdu)
+        except StreamLost as error:
+            yield self._lose(error)
+
+    def _lose(self, error: StreamLost) -> ProtocolViolated:
+        if error.header and not isinstance(self.phase, LoginExchange):
+            self.reject(error.reason, error.header)
+        self.close()
+        return ProtocolViolated(self.number, error.text)
 
     @property
     def is_plain(self) -> bool:
         """True when PDUs may be taken and queued without a look at each of them.
 
-        A PDU begins with what comes next, there are no digests, and nothing is in the way of what is sent.
+        A PDU begins with what comes next, there are no digests and no tap, and nothing is in the way of what is sent.
         """
-        return not (self._header_digest or self._data_digest or self.reader.filled or self.congested or self.closing)
+        if self._header_digest or self._data_digest or self.tap is not None:
+            return False
+        return not (self.reader.filled or self.congested or self.closing)
+
+    @property
+    def digests(self) -> tuple[bool, bool]:
+        """Whether outgoing PDUs have a header digest, and a data digest."""
+        return self._header_digest, self._data_digest
 
     def send(self, header: Response, data: Buffer = b"", *, status: bool = True, about: object = None) -> None:
         """Queues one PDU, filling StatSN, ExpCmdSN and MaxCmdSN.
@@ -210,6 +244,9 @@ class Connection:
 
     def queue(self, header: bytes, data: Buffer) -> None:
         """Queues one PDU that is numbered already, whose header has the length of the data."""
+        if self.tap is not None:
+            self.tap.send(self, header, data)
+            return
         output = self._output
         if not output:
             self._touched[self] = None
@@ -239,7 +276,8 @@ class Connection:
         about     what is to be known of it where it goes out
         """
         ahead, length = (sum(map(len, part)) for part in (self._output[:begin], self._output[begin:]))
-        self._remarks.append(Remark(ahead, length, about))
+        if length:  # the tap may have lost it
+            self._remarks.append(Remark(ahead, length, about))
 
     def close(self) -> None:
         """Lets the connection end after what is queued."""

@@ -72,6 +72,7 @@ class OpenTask:
     collecting        True while Data-Out is wanted and not complete
     response          what waits for the initiator's last data
     under_way_bytes   what it counts for among all that the session may have under way
+    held              True while it is kept from whoever would perform it
     """
 
     received: CommandReceived
@@ -80,6 +81,7 @@ class OpenTask:
     collecting: bool = False
     response: Ending | None = None
     under_way_bytes: int = 0
+    held: bool = False
 
     @property
     def connection(self) -> Connection:

@@ -423,18 +423,21 @@ class Session:
     def withdraw(self, concerns: Callable[[bytes], bool], tag: int | None) -> bool:
         """Forgets tasks that a task management function ends although no unit has them.
 
-        They wait to become a task, or their response waits for the initiator's last data.
+        They wait to become a task, are held, or their response waits for the initiator's last data.
 
         concerns   says of a command's LUN whether the function means it
         tag        of the one task that it means, or None for all
         returns    True when there was one
         Source: RFC7143 11.5.1
         """
-        waiting = {own: task for own, task in self.tasks.items() if task.response is not None or own in self.parking}
+        waiting = {own: task for own, task in self.tasks.items() if self._has_no_unit(own, task)}
         answered = [own for own, task in waiting.items() if tag in (None, own) and concerns(task.received.lun)]
         for own in answered:
             self.discard(own)
         return bool(answered)
+
+    def _has_no_unit(self, tag: int, task: OpenTask) -> bool:
+        return task.held or task.response is not None or tag in self.parking
 
     def skip(self, cmd_sn: int, function_cmd_sn: int) -> bool:
         """Declares a command that is not in its turn yet received and aborted; returns False for one that cannot come.

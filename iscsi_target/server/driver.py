@@ -33,7 +33,9 @@ from iscsi_target.target import (
     Announce,
     Close,
     Event,
+    FaultFired,
     Fill,
+    Flow,
     Operated,
     Order,
     Perform,
@@ -70,6 +72,7 @@ class Driver:
     trace     is told what goes over the connections, or None
     busy_poll_us   how long to ask for more input before sleeping
     observers are told of every new entry in a unit's timeline
+    fault_observers   are told whenever a rule has made the target misbehave
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class Driver:
         self._saving: dict[str, set[asyncio.Task[None]]] = {}
         self._orders: dict[int, asyncio.Future[Entry]] = {}
         self.observers: set[Callable[[ReservationNoted], None]] = set()
+        self.fault_observers: set[Callable[[FaultFired], None]] = set()
 
     # Connections
 
@@ -230,7 +234,7 @@ class Driver:
         number = next(self._numbers)
         over = self._orders[number] = self._loop.create_future()
         try:
-            self._execute(self._target.operate(number, order, self._loop.time()), None)
+            self.order(self._target.operate, number, order)
             entry: Entry = await over
         finally:
             del self._orders[number]
@@ -252,6 +256,10 @@ class Driver:
     def input(self, call: Callable[[*Arguments, float], list[Action]], *arguments: *Arguments) -> None:
         """Gives the machine input that belongs to no connection; the time is added as the last argument."""
         self._input(None, call, *arguments)
+
+    def order(self, call: Callable[[*Arguments, float], list[Action]], *arguments: *Arguments) -> None:
+        """Gives the machine an operator's input as `input` does, and raises what it raises."""
+        self._execute(call(*arguments, self._loop.time()), None)
 
     def _input(
         self, number: int | None, call: Callable[[*Arguments, float], list[Action]], *arguments: *Arguments
@@ -279,6 +287,9 @@ class Driver:
                 case Fill(connection, place):
                     if connection in self._channels:
                         self._channels[connection].fill(place)
+                case Flow(connection, reads, writes):
+                    if connection in self._channels:
+                        self._channels[connection].let_flow(reads=reads, writes=writes)
                 case Close(connection):
                     self._close(connection)
                 case Announce(event):
@@ -317,6 +328,8 @@ class Driver:
             self._pending.pop(event.connection, None)
         if isinstance(event, ReservationNoted):
             self._note(event)
+        if isinstance(event, FaultFired):
+            self._note_fault(event)
         number = None if isinstance(event, SessionEnded | SanitizeNoted) else event.connection
         channel = None if number is None else self._channels.get(number)
         announce(event, str(channel.peer) if channel is not None else "")
@@ -324,6 +337,12 @@ class Driver:
     def _note(self, event: ReservationNoted) -> None:
         for observer in tuple(self.observers):
             observer(event)
+
+    def _note_fault(self, event: FaultFired) -> None:
+        for observer in tuple(self.fault_observers):
+            observer(event)
+        if self._trace is not None and event.connection in self._channels:
+            self._trace.note(event.connection, f"fault {event.rule} for {event.pdu}: {event.text}")
 
     # Operations
 

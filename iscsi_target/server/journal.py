@@ -14,7 +14,7 @@ from functools import cache
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.task import Milestone
 from iscsi_target.scsi.timeline import entry_record
-from iscsi_target.target import Event, ReservationNoted, SanitizeNoted, SessionEnded, SessionStarted
+from iscsi_target.target import Event, FaultFired, ReservationNoted, SanitizeNoted, SessionEnded, SessionStarted
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,8 @@ _SANITIZE_LEVELS = {Milestone.FAILED: logging.ERROR, Milestone.FAILURE_LEFT: log
 
 def announce(event: Event, peer: str) -> None:
     """Logs an event of the machine: an initiator's errors as WARNING, sessions and changes of reservations as INFO.
+
+    Of faults on order that is the first of each rule; the others are DEBUG.
 
     peer    the address of the connection that the event names, or empty
     """
@@ -38,6 +40,8 @@ def _level(event: Event) -> int:
         return logging.INFO if event.entry.told.status is Status.GOOD else logging.DEBUG
     if isinstance(event, SanitizeNoted):
         return _SANITIZE_LEVELS.get(event.milestone, logging.INFO)
+    if isinstance(event, FaultFired):
+        return logging.INFO if event.times == 1 else logging.DEBUG
     return logging.INFO if isinstance(event, SessionStarted | SessionEnded) else logging.WARNING
 
 
@@ -57,6 +61,8 @@ def _text(event: Event) -> str:
     if isinstance(event, SanitizeNoted):
         by = f", asked for by {event.initiator}" if event.initiator else ""
         return f"unit {event.unit}: sanitize by {event.sanitization.method} {event.milestone.value}{by}"
+    if isinstance(event, FaultFired):
+        return f"connection {event.connection}: fault {event.rule} for {event.pdu}: {event.text}"
     return ""
 
 

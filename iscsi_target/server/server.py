@@ -30,6 +30,7 @@ from iscsi_target.scsi.task import UnitState
 from iscsi_target.server.advertising import Advertising
 from iscsi_target.server.control import Control, Served
 from iscsi_target.server.driver import Driver
+from iscsi_target.server.faults import Faults
 from iscsi_target.server.listener import Listener, bind
 from iscsi_target.server.media_changer import MediaChanger
 from iscsi_target.server.paths import all_ports, carried_over, paths_of, regrouped, settled
@@ -46,7 +47,7 @@ from iscsi_target.server.units import (
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.medium import worker_threads
 from iscsi_target.storage.state import StateFile
-from iscsi_target.target import Portal, SessionSummary, Target, TargetNode
+from iscsi_target.target import MisbehavingTarget, Portal, SessionSummary, TargetNode
 
 if TYPE_CHECKING:
     from iscsi_target.server.systemd import InheritedSocket
@@ -71,6 +72,8 @@ class Server:
     inherited       listening sockets from the service manager; a portal group that gets one for another
                     address than it is configured for binds none itself
     raises          ConfigError, StorageError on entering; nothing is left open then
+
+    faults          the rules by which it misbehaves
     """
 
     def __init__(
@@ -163,6 +166,8 @@ class Server:
         self._target = self._build()
         tasks = await self._cleanup.enter_async_context(asyncio.TaskGroup())
         self._driver = Driver(self._target, tasks, self._save, trace, self.configuration.busy_poll_us)
+        self.faults = Faults(self._target, self._driver)
+        self.faults.configure(self.configuration.faults)
         self._driver.media.update((name, opened.medium) for name, opened in self._units.items())
         self._driver.input(self._target.elapsed)  # what units have left unfinished goes on
         self._cleanup.callback(self._driver.end)
@@ -198,8 +203,8 @@ class Server:
         self._cleanup.push_async_callback(self._blocking, trace.close)
         return trace
 
-    def _build(self) -> Target:
-        return Target(
+    def _build(self) -> MisbehavingTarget:
+        return MisbehavingTarget(
             nodes=_nodes(self.configuration, self._units),
             units=[opened.logical_unit for opened in self._units.values()],
             portals=self._portals(self.configuration),
@@ -280,6 +285,7 @@ class Server:
         """
         async with self._changing:
             self._refuse_restart_only_changes(configuration)
+            self.faults.check(configuration.faults)
             for unit in configuration.units:
                 personality_of(unit)
             fresh = [unit for unit in configuration.units if unit.name not in self._units]
@@ -342,6 +348,7 @@ class Server:
 
     def _reconfigure(self, configuration: Configuration) -> None:
         before, self.configuration = self.configuration, configuration
+        self.faults.configure(configuration.faults)
         self._pools.adopt(configuration.pools)
         moving: dict[str, dict[int, AccessState]] = {}
         for name, opened in (*self._units.items(), *self._former.items()):

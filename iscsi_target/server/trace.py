@@ -120,6 +120,7 @@ class _Moment(Enum):
     OPENED = "opened"
     RECEIVED = "received"
     SENT = "sent"
+    NOTED = "noted"
     CLOSED = "closed"
 
 
@@ -131,6 +132,11 @@ class _Record(NamedTuple):
     missing_bytes: int = 0
     comment: str = ""
     ends: "tuple[Address, Address] | None" = None
+
+    @property
+    def counted_bytes(self) -> int:
+        """What it counts for among all that is queued."""
+        return len(self.payload) + RECORD_OVERHEAD_BYTES if self.payload or self.comment else 0
 
 
 class _Comment(NamedTuple):
@@ -241,6 +247,12 @@ class Trace:
             start = output.length_bytes + ahead
             output.comments.append(_Comment(start, start + length, text))
 
+    def note(self, number: int, text: str) -> None:
+        """Puts a comment where a connection is now, on an empty packet to the peer."""
+        if not self.behind:
+            self._queued_bytes += RECORD_OVERHEAD_BYTES
+            self._queue.put(_Record(_now_us(), _Moment.NOTED, number, comment=text))
+
     def closed(self, number: int) -> None:
         """Notes the end of a connection."""
         for moment in (_Moment.RECEIVED, _Moment.SENT):
@@ -270,7 +282,7 @@ class Trace:
                 packets = _PacketWriter(FileWriter(file, _section()))
                 while (entry := self._queue.get()) is not None:
                     packets.write(entry)
-                    self._written_bytes += (len(entry.payload) + RECORD_OVERHEAD_BYTES) * bool(entry.payload)
+                    self._written_bytes += entry.counted_bytes
                     if self._queue.empty():
                         file.flush()
         except OSError as error:
@@ -279,7 +291,7 @@ class Trace:
 
     def _discard_all(self) -> None:
         while (entry := self._queue.get()) is not None:
-            self._written_bytes += (len(entry.payload) + RECORD_OVERHEAD_BYTES) * bool(entry.payload)
+            self._written_bytes += entry.counted_bytes
 
 
 def _now_us() -> int:
@@ -311,6 +323,8 @@ class _PacketWriter:
                 self._payload(entry, stream.peer, stream.local)
             case _Moment.SENT:
                 self._payload(entry, stream.local, stream.peer)
+            case _Moment.NOTED:
+                self._packet(entry.time_us, (stream.local, stream.peer), TcpFlag.ACK, b"", entry.comment)
             case _Moment.CLOSED:
                 del self._streams[entry.number]
                 self._packet(entry.time_us, (stream.local, stream.peer), TcpFlag.FIN | TcpFlag.ACK)

@@ -93,6 +93,7 @@ class Channel:
         self._reading = False
         self._held = False
         self._congested = False
+        self._reads = self._writes = True  # as `let_flow` has it
         self._ending = False  # close() was called; output still goes out, input is thrown away
         self._open = True
 
@@ -113,7 +114,7 @@ class Channel:
         """
         if self._ending or not self._open:
             return
-        idle = not self._unsent
+        idle = not self._unsent and self._writes
         taken = self._hand_over(buffers) if idle else 0
         if taken and taken == sum(map(len, buffers)):
             self._owner.channel_sent(self.number, buffers)
@@ -128,6 +129,8 @@ class Channel:
             self._flush()
             if self._unsent:
                 self._await_writable()
+        elif not self._writes:
+            self._watch_progress()
         if self._unsent_bytes > HIGH_WATER_BYTES and not self._congested:
             self._congested = True
             self._pause()
@@ -162,7 +165,7 @@ class Channel:
     # Input
 
     def _resume(self) -> None:
-        if not self._reading and not self._held and self._open:
+        if not self._reading and not self._held and self._open and (self._reads or self._ending):
             self._reading = True
             self._poller.watch(self._descriptor, self._readable)
 
@@ -176,6 +179,23 @@ class Channel:
         self._held = False
         if not self._congested:
             self._resume()
+
+    def let_flow(self, *, reads: bool, writes: bool) -> None:
+        """Says whether input is read and output goes out from now on; at first both are so.
+
+        Output that waits too long for that ends the connection, as if the peer did not take it.
+        """
+        self._reads = reads
+        if not reads:
+            self._pause()
+        elif not self._congested:
+            self._resume()
+        if writes and not self._writes:
+            self._writes = True
+            self._go_on_writing()
+        elif not writes:
+            self._writes = False
+            self._loop.remove_writer(self._descriptor)
 
     def _pause(self) -> None:
         if self._reading and not self._ending:
@@ -245,10 +265,19 @@ class Channel:
         self._owner.channel_sent(self.number, sent)
 
     def _await_writable(self) -> None:
-        self._progress_at = self._loop.time()
         self._loop.add_writer(self._descriptor, self._writable)
-        if self._stall_timer is None:
+        self._progress_at = self._loop.time()
+        self._watch_progress()
+
+    def _watch_progress(self) -> None:
+        if self._stall_timer is None and self._unsent:
+            self._progress_at = self._loop.time()
             self._stall_timer = self._loop.call_later(SEND_STALL_S, self._check_stall)
+
+    def _go_on_writing(self) -> None:
+        """Sends what has waited for `let_flow`."""
+        if self._open and self._unsent:
+            self._loop.add_writer(self._descriptor, self._writable)
 
     def _writable(self) -> None:
         before = self._unsent_bytes

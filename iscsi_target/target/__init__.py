@@ -11,7 +11,9 @@ from iscsi_target.target.actions import (
     Close,
     ConnectionTimedOut,
     Event,
+    FaultFired,
     Fill,
+    Flow,
     LoginFailed,
     Operated,
     Order,
@@ -25,6 +27,7 @@ from iscsi_target.target.actions import (
 )
 from iscsi_target.target.alarms import NEVER
 from iscsi_target.target.machine import Target
+from iscsi_target.target.misbehaving import MisbehavingTarget
 from iscsi_target.target.nodes import Portal, TargetNode, Timeouts
 
 __all__ = [
@@ -32,10 +35,13 @@ __all__ = [
     "Action",
     "Announce",
     "Close",
+    "FaultFired",
     "Fill",
+    "Flow",
     "ConnectionTimedOut",
     "Event",
     "LoginFailed",
+    "MisbehavingTarget",
     "Operated",
     "Order",
     "Perform",

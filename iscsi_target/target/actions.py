@@ -81,6 +81,24 @@ class SanitizeNoted(NamedTuple):
     initiator: str
 
 
+class FaultFired(NamedTuple):
+    """A rule made the target misbehave.
+
+    rule    its name
+    text    the rule as it was written
+    pdu     the kind of PDU that it fired for
+    tag     that PDU's initiator task tag, or None
+    times   how often the rule has fired by now
+    """
+
+    connection: int
+    rule: str
+    text: str
+    pdu: str
+    tag: int | None
+    times: int
+
+
 Event = (
     SessionStarted
     | SessionEnded
@@ -89,6 +107,7 @@ Event = (
     | ConnectionTimedOut
     | ReservationNoted
     | SanitizeNoted
+    | FaultFired
 )
 
 # Actions: do it
@@ -117,6 +136,17 @@ class Fill(NamedTuple):
     place: memoryview
 
 
+class Flow(NamedTuple):
+    """From now on the connection is read, and what is sent on it goes out, only as it says; at first both are so.
+
+    When it is not read, nothing more is given to received(). What was to be sent before still goes out.
+    """
+
+    connection: int
+    reads: bool
+    writes: bool
+
+
 class Close(NamedTuple):
     """The connection is to be closed after what was sent on it; the target has forgotten it already."""
 
@@ -140,7 +170,7 @@ class Operated(NamedTuple):
     entry: Entry
 
 
-Action = Send | Fill | Close | Perform | Persist | Announce | Operated
+Action = Send | Fill | Flow | Close | Perform | Persist | Announce | Operated
 
 
 class Order(NamedTuple):

@@ -56,7 +56,7 @@ from iscsi_target.target.management import (
     ManagementDesk,
 )
 from iscsi_target.target.queries import QUERIES
-from iscsi_target.target.rests import Rests
+from iscsi_target.target.rests import GoOn, Rests
 
 # RFC7143 11.4.7.2: the iSCSI conditions as sense data
 CONDITIONS = {
@@ -77,12 +77,14 @@ class Dispatcher:
     epoch_s    what makes seconds since the epoch of `now`
     now        when the input came that is being worked on, by the driver's clock; likewise
     unparking  sessions whose parked commands may find room now; the owner calls `unpark` when there are any
+    spoil      is asked about each command of a connection with a tap: True when it is not to go on now
     """
 
     def __init__(self, actions: list[Action], epoch_s: float) -> None:
         self.active: dict[Nexus, ActiveSession] = {}
         self.now = 0.0
         self.unparking: dict[ActiveSession, None] = {}
+        self.spoil: Callable[[ActiveSession, CommandReceived], bool] = _spoil_nothing
         self._epoch_s = epoch_s
         self._actions = actions
         self._desk = ManagementDesk(self.execute)
@@ -100,6 +102,8 @@ class Dispatcher:
 
     def command(self, active: ActiveSession, event: CommandReceived) -> None:
         """Gives a command to the unit that its LUN names."""
+        if event.connection.tap is not None and self.spoil(active, event):
+            return
         seat = active.seat(event.lun)
         if seat is None:
             self._clear_report(active, event)
@@ -286,7 +290,7 @@ class Dispatcher:
         self.halt(unit for unit in had if unit not in has)
         for unit in has:
             if unit not in had and unit.device.sanitization is not None:
-                self._rests.add(unit, unit, unit.resume, self.now)
+                self._rests.add(unit, partial(self._wake, unit, unit.resume), self.now)
 
     def halt(self, units: Iterable[LogicalUnit]) -> None:
         """Lets units do nothing more by themselves, because their media are to be closed."""
@@ -299,9 +303,23 @@ class Dispatcher:
         return self._rests.next
 
     def elapsed(self) -> None:
-        """Lets the units go on whose rest is over."""
-        for unit, go_on in self._rests.take(self.now):
-            self.execute(unit, go_on())
+        """Lets go on whose rest is over."""
+        for go_on in self._rests.take(self.now):
+            go_on()
+
+    def put_off(self, reason: object, go_on: GoOn, seconds: float) -> None:
+        """Has something done so much later, unless it is given up before.
+
+        reason   for which nothing is put off yet
+        """
+        self._rests.add(reason, go_on, self.now + seconds)
+
+    def give_up(self, reason: object) -> None:
+        """Forgets what was put off for a reason, if it is not done already."""
+        self._rests.drop(reason)
+
+    def _wake(self, unit: LogicalUnit, go_on: Callable[[], Iterable[UnitAction]]) -> None:
+        self.execute(unit, go_on())
 
     # From the driver
 
@@ -334,9 +352,9 @@ class Dispatcher:
                 case Noted(noted, entry):
                     self._noted(unit, noted, entry)
                 case Rest(ticket, seconds):
-                    self._rests.add(ticket, unit, partial(unit.rested, ticket), self.now + seconds)
+                    self.put_off(ticket, partial(self._wake, unit, partial(unit.rested, ticket)), seconds)
                 case Forget(ticket):
-                    self._rests.drop(ticket)
+                    self.give_up(ticket)
                 case Reached(milestone, sanitization, nexus):
                     initiator = "" if nexus is None else nexus.initiator_port.name
                     self._actions.append(Announce(SanitizeNoted(unit.name, milestone, sanitization, initiator)))
@@ -379,6 +397,10 @@ class Dispatcher:
         if ended.tag not in active.failed:
             active.session.discard(ended.tag)
         self.relieved(active)
+
+
+def _spoil_nothing(_active: ActiveSession, _event: CommandReceived) -> bool:
+    return False
 
 
 def _absent(cdb: bytes, luns: tuple[int, ...]) -> Response:

@@ -329,11 +329,14 @@ class Target:
         self._actions.clear()
         return actions
 
-    def _flush(self, connection: Connection) -> None:
+    def _send_queued(self, connection: Connection) -> None:
         full = connection.full
         output, remarks = connection.take_output()
         if output:
             self._actions.append(Send(connection.number, output, remarks, full))
+
+    def _flush(self, connection: Connection) -> None:
+        self._send_queued(connection)
         if connection.closing:
             self._actions.append(Close(connection.number))
             self._drop(connection.number)

@@ -23,6 +23,7 @@ LAYERS = {
     "scsi": 1,
     "iscsi": 1,
     "initiator": 1,
+    "faults": 2,
     "target": 2,
     "storage": 3,
     "config": 3,

@@ -14,7 +14,7 @@ from iscsi_target.scsi.task import Milestone
 from iscsi_target.scsi.timeline import GOOD, Answered, Entry, Explanation, entry_record
 from iscsi_target.server import journal
 from iscsi_target.server.journal import JsonFormatter, TextFormatter, announce, record
-from iscsi_target.target import ProtocolViolated, ReservationNoted, SanitizeNoted, SessionEnded
+from iscsi_target.target import FaultFired, ProtocolViolated, ReservationNoted, SanitizeNoted, SessionEnded
 
 VIOLATED = ProtocolViolated(connection=3, reason="no Login Request")
 NEXUS = Nexus(InitiatorPort("iqn.a", bytes(6)), TargetPort("iqn.b", 1))
@@ -121,3 +121,13 @@ def test_a_sanitize_operation_that_went_on_by_itself_was_asked_for_by_nobody(cap
     caplog.set_level(logging.INFO)
     announce(SanitizeNoted("disk0", Milestone.ENDED, Sanitization(Method.BLOCK_ERASE, 512), ""), "")
     assert caplog.records[0].message == "unit disk0: sanitize by block erase has ended"
+
+
+def test_the_first_fault_of_a_rule_is_told_and_the_others_are_for_who_wants_all(caplog):
+    caplog.set_level(logging.DEBUG)
+    for times in (1, 2):
+        announce(FaultFired(3, "slow", "on in: delay 2s", "nop-out", 7, times), "192.0.2.1:1234")
+    assert [found.levelno for found in caplog.records] == [logging.INFO, logging.DEBUG]
+    assert caplog.records[0].getMessage() == "connection 3: fault slow for nop-out: on in: delay 2s"
+    found = json.loads(JsonFormatter().format(caplog.records[0]))
+    assert (found["event"], found["rule"], found["pdu"], found["times"]) == ("fault_fired", "slow", "nop-out", 1)

@@ -196,3 +196,28 @@ def test_disk_that_fails_ends_the_trace_and_not_the_server(path, monkeypatch, ca
 def test_file_that_cannot_be_written_is_a_mistake(tmp_path):
     with pytest.raises(ConfigError, match="No such file or directory"):
         Trace(tmp_path / "missing" / "trace.pcapng")
+
+
+def test_a_note_is_a_comment_on_an_empty_packet_and_moves_no_number(path):
+    trace = Trace(path)
+    trace.opened(1, LOCAL, PEER)
+    trace.received(1, b"abc")
+    trace.note(1, "fault 1")
+    trace.sent(1, [b"d"])
+    trace.close()
+    with path.open("rb") as file:
+        blocks = [block for block in FileScanner(file) if isinstance(block, EnhancedPacket)]
+    assert [block.options.get_all("opt_comment") for block in blocks[3:]] == [[], ["fault 1"], []]
+    _, note, _ = packets(path)[4]
+    _, sent, payload = packets(path)[5]
+    assert (note.sequence_number, note.acknowledgment_number) == (sent.sequence_number, sent.acknowledgment_number)
+    assert payload == b"d"
+
+
+def test_a_note_is_left_out_while_the_disk_is_behind(path, monkeypatch):
+    monkeypatch.setattr(trace_module, "BEHIND_BYTES", -1)
+    trace = Trace(path)
+    trace.opened(1, LOCAL, PEER)
+    trace.note(1, "fault 1")
+    trace.close()
+    assert len(packets(path)) == 3

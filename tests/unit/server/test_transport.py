@@ -232,3 +232,61 @@ def test_name_of_another_family_is_no_address():
 
 def test_ipv6_address_is_in_brackets():
     assert str(Address("::1", 0)) == "[::1]:0"
+
+
+async def test_output_that_is_stopped_waits_and_then_goes_out_in_order(pair, owner):
+    channel, peer = pair
+    channel.let_flow(reads=True, writes=False)
+    channel.send([b"one"])
+    channel.send([b"two"])
+    await asyncio.sleep(0)
+    assert not owner.sent
+    assert channel.unsent_bytes == 6
+    channel.let_flow(reads=True, writes=True)
+    channel.send([b"three"])
+    assert await read(peer, 11) == b"onetwothree"
+
+
+async def test_output_that_waits_in_the_kernel_s_way_can_be_stopped(pair, owner):
+    channel, peer = pair
+    large = bytes(8 << 20)
+    channel.send([large])
+    channel.let_flow(reads=True, writes=False)
+    before = channel.unsent_bytes
+    assert before
+    peer.recv(1 << 20)
+    await asyncio.sleep(0)
+    assert channel.unsent_bytes == before
+    channel.let_flow(reads=True, writes=True)
+    rest = await read(peer, before)
+    assert len(rest) >= before
+
+
+async def test_input_that_is_stopped_is_read_later(pair, owner):
+    channel, peer = pair
+    channel.let_flow(reads=False, writes=True)
+    peer.send(b"later")
+    channel.release()  # which ends a hold, but not this
+    await asyncio.sleep(0)
+    assert not owner.received
+    channel.let_flow(reads=True, writes=True)
+    await owner.until(lambda: owner.received == b"later")
+
+
+async def test_stopped_output_ends_the_connection_when_it_waits_too_long(pair, owner, monkeypatch):
+    monkeypatch.setattr(transport, "SEND_STALL_S", 0.01)
+    channel, _ = pair
+    channel.let_flow(reads=True, writes=False)
+    channel.send([b"never"])
+    await owner.until(lambda: owner.ended)
+    assert owner.ended == ["lost: the peer read nothing for 0 s"]
+
+
+async def test_a_closed_channel_does_not_wait_for_stopped_output(pair, owner, monkeypatch):
+    monkeypatch.setattr(transport, "LINGER_S", 0.01)
+    channel, _ = pair
+    channel.let_flow(reads=False, writes=False)
+    channel.send([b"never"])
+    channel.close()
+    await owner.until(lambda: owner.ended)
+    assert owner.ended == ["closed"]
