@@ -1,4 +1,4 @@
-"""The command line: `iscsi-target serve`, `check`, `reservations`, `paths` and `media`.
+"""The command line: `iscsi-target serve`, `check`, `reservations`, `paths`, `media` and `pools`.
 
 What a person did wrong ends in one line on standard error and exit status 2, never in a traceback. Each command is a
 module of its own, imported only when it is the one to run.
@@ -99,6 +99,8 @@ def _run(given: argparse.Namespace) -> int:
             return _paths(given)
         if given.command == "media":
             return _media(given)
+        if given.command == "pools":
+            return _pools(given)
         from iscsi_target.cli.serve import Options, run
 
         return run(
@@ -160,6 +162,12 @@ def _media(given: argparse.Namespace) -> int:
     )
 
 
+def _pools(given: argparse.Namespace) -> int:
+    from iscsi_target.cli.pools import Options, run
+
+    return run(Options(given.pool, given.state, given.configuration, given.json))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="iscsi-target",
@@ -199,6 +207,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_media_verbs(media.add_subparsers(dest="verb", required=True, metavar="VERB"))
+    _add_pools(commands)
     return parser
 
 
@@ -303,9 +312,25 @@ def _add_media_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]
             verb.add_argument("file", type=Path, metavar="FILE", help="image, or block device, of the medium")
 
 
+def _add_pools(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    pools = commands.add_parser("pools", help="show how full the pools of a running server are")
+    show = pools.add_subparsers(dest="verb", required=True, metavar="VERB").add_parser(
+        "show",
+        help="print what is in use of each pool",
+        description="Prints what is in use of each pool, and how much of it each unit has allocated.",
+    )
+    show.add_argument("pool", nargs="?", default="", metavar="POOL", help="one of them; default: all")
+    _add_place(show)
+
+
 def _add_unit(verb: argparse.ArgumentParser) -> None:
     """Adds what names a unit of a running server."""
     verb.add_argument("unit", metavar="UNIT", help="name of the unit in the configuration; without any: disk0")
+    _add_place(verb)
+
+
+def _add_place(verb: argparse.ArgumentParser) -> None:
+    """Adds what names a running server."""
     place = verb.add_mutually_exclusive_group()
     place.add_argument("--state", type=Path, metavar="DIR", help="state directory of the server; default as serve's")
     place.add_argument("--config", dest="configuration", type=Path, metavar="CONFIG.toml", help="file that names it")

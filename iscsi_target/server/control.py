@@ -25,6 +25,7 @@ of a unit and KEY a reservation key in hexadecimal as a text:
     {"request": "eject_by_force", "unit": UNIT}     likewise, whoever prevents it
     {"request": "load", "unit": UNIT}               likewise, of when it is in again
     {"request": "insert", "unit": UNIT, "file": PATH}            likewise, of the medium with that absolute path
+    {"request": "pools"}                            {"pools": [POOL, ...]}: how full each is, and by which units
 
 Nobody who connects can hold up the server or make it grow: there is a limit to clients, to the length of a request, to
 the time it takes to come and the answer to be read, and to what waits for one who watches. Who watches may read as
@@ -47,18 +48,16 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from iscsi_target.scsi.device import Device
-from iscsi_target.scsi.nexus import Nexus
-from iscsi_target.scsi.persistent_reserve_in import report_capabilities
 from iscsi_target.scsi.personality import OutAction
 from iscsi_target.scsi.port_groups import ENTERABLE
-from iscsi_target.scsi.reservation_pages import CapabilitiesData
-from iscsi_target.scsi.reservation_record import Record, nexus_record, to_record
+from iscsi_target.scsi.reservation_record import Record
 from iscsi_target.scsi.rules import Rule
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.timeline import Entry, entry_record
 from iscsi_target.server.driver import Driver
 from iscsi_target.server.media_changer import MediaChanger
+from iscsi_target.server.pools import Pools
+from iscsi_target.server.records import groups_record, pool_record, registration_record, reservations_record
 from iscsi_target.server.refused import Refused
 from iscsi_target.server.units import OpenUnit
 from iscsi_target.storage.faults import StorageError, refusal
@@ -80,7 +79,7 @@ ORDERS = {
     "preempt_and_abort": OutAction.PREEMPT_AND_ABORT,
 }
 CHANGES = ("eject", "eject_by_force", "load", "insert")
-REQUESTS = ("units", "reservations", "log", "watch", *ORDERS, "paths", "set_path", "media", *CHANGES)
+REQUESTS = ("units", "pools", "reservations", "log", "watch", *ORDERS, "paths", "set_path", "media", *CHANGES)
 
 _KEY = re.compile(r"(?:0[xX])?([0-9a-fA-F]{1,16})")
 
@@ -91,11 +90,13 @@ class Served(NamedTuple):
     units     the units that are served now, by name; the server changes it
     opening   the names of units that are between closing and opening; likewise
     changer   changes their media
+    pools     of which some of them allocate
     """
 
     units: Mapping[str, OpenUnit]
     opening: Collection[str]
     changer: MediaChanger
+    pools: Pools
 
 
 class Control:
@@ -116,7 +117,7 @@ class Control:
     ) -> None:
         self._directory = directory
         self._driver = driver
-        self._units, self._opening, self._changer = served
+        self._units, self._opening, self._changer, self._pools = served
         self._tasks = tasks
         self._clients: set[asyncio.Task[None]] = set()
         self._descriptor = -1  # of the state directory while the socket is open
@@ -190,11 +191,14 @@ class Control:
         if wanted == "units":
             await client.send({"units": list(self._units)})
             return
+        if wanted == "pools":
+            await client.send({"pools": [pool_record(self._pools, name, self._units) for name in self._pools.by_name]})
+            return
         if wanted not in REQUESTS:
             raise Refused(f"there is no request {wanted!r}", f"ask for one of {', '.join(REQUESTS)}")
         name, opened = self._unit(request)
         if wanted == "reservations":
-            await client.send({"unit": name, **_described(opened)})
+            await client.send({"unit": name, **reservations_record(opened.device)})
         elif wanted == "log":
             await client.send_entries(opened.logical_unit.timeline)
         elif wanted == "watch":
@@ -202,7 +206,7 @@ class Control:
         elif wanted in ("paths", "set_path"):
             if wanted == "set_path":
                 self._set_path(request, name, opened)
-            await client.send({"unit": name, "groups": _groups(opened.device)})
+            await client.send({"unit": name, "groups": groups_record(opened.device)})
         elif wanted == "media":
             await client.send(self._changer.described(name))
         elif wanted in CHANGES:
@@ -269,7 +273,7 @@ class Control:
             "unit": order.unit,
             "status": entry.told.status.name,
             "entry": entry_record(entry),
-            "removed": [_registration(nexus, key) for nexus, key in removed.items()],
+            "removed": [registration_record(nexus, key) for nexus, key in removed.items()],
             "released": had.reservation is not None and has.reservation is None,
         }
 
@@ -429,55 +433,6 @@ def _file(request: Record) -> str:
     if not isinstance(found, str) or not Path(found).is_absolute() or "\0" in found:
         raise Refused(f"{found!r} is no absolute path", "name the file or device of the medium")
     return found
-
-
-def _described(opened: OpenUnit) -> Record:
-    """Returns everything there is to know of a unit's reservations at this moment."""
-    device = opened.device
-    identity, personality, holder = device.identity, device.personality, device.spc2_reservation.holder
-    capabilities = CapabilitiesData.unpack(report_capabilities(device.reservations, personality))
-    return {
-        "identity": {"vendor": identity.vendor, "product": identity.product, "revision": identity.revision},
-        "personality": personality.name,
-        "has_persistent_reservations": bool(personality.in_actions),
-        "capabilities": {name: getattr(capabilities, name) for name in CapabilitiesData.fields},
-        "ports": [
-            {
-                "target": port.name,
-                "portal_group_tag": port.portal_group_tag,
-                "relative_identifier": numbers.relative_identifier,
-            }
-            for port, numbers in device.ports.items()
-        ],
-        "spc2_holder": None if holder is None else nexus_record(holder),
-        "reservations": to_record(device.reservations),
-    }
-
-
-def _groups(device: Device) -> list[Record]:
-    return [
-        {
-            "group": number,
-            "state": str(group.state),
-            "goal": str(group.goal),
-            "preferred": group.preferred,
-            "changed": group.status_code.name.lower(),
-            "ports": [
-                {
-                    "target": port.name,
-                    "portal_group_tag": port.portal_group_tag,
-                    "relative_identifier": identity.relative_identifier,
-                }
-                for port, identity in device.ports.items()
-                if identity.port_group == number
-            ],
-        }
-        for number, group in device.port_groups.items()
-    ]
-
-
-def _registration(nexus: Nexus, key: int) -> Record:
-    return {**(nexus_record(nexus) or {}), "key": f"{key:#x}"}
 
 
 def _unopened(unit: str) -> Refused:

@@ -6,12 +6,21 @@ Units allocate on threads; what changes is told on the event loop, once for all 
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from enum import Enum
 from functools import partial
 
 from iscsi_target.config.values import PoolEntry
 from iscsi_target.storage.pool import PAGE_BYTES, Pool
 
 log = logging.getLogger(__name__)
+
+
+class Fill(Enum):
+    """How full a pool is; the value is what the log says of it."""
+
+    NORMAL = ""
+    SOFT_THRESHOLD_REACHED = "has reached its soft threshold"
+    FULL = "is full, so writes that need room fail"
 
 
 class Pools:
@@ -26,7 +35,7 @@ class Pools:
         self._loop = asyncio.get_running_loop()
         self._entries: dict[str, PoolEntry] = {}
         self._untold: set[str] = set()
-        self._said: dict[str, str] = {}  # what the log says of a pool that is getting full
+        self._said: dict[str, Fill] = {}  # what the log says of a pool that is getting full
 
     def prepare(self, entries: Iterable[PoolEntry]) -> None:
         """Makes the pools that there are not yet; the others stay as they are."""
@@ -43,6 +52,18 @@ class Pools:
         for name, entry in self._entries.items():
             self.by_name[name].resize(entry.size_bytes)
             self._changed(name)
+
+    def soft_threshold(self, name: str) -> int | None:
+        """Returns the percentage in use at which the soft threshold of a pool is reached, or None when it has none."""
+        return self._entries[name].soft_threshold
+
+    def fill(self, name: str) -> Fill:
+        """Returns how full a pool is."""
+        available_bytes, threshold_bytes = self.by_name[name].available_bytes, self.threshold_bytes(name)
+        if available_bytes < PAGE_BYTES:
+            return Fill.FULL
+        reached = threshold_bytes is not None and available_bytes <= threshold_bytes
+        return Fill.SOFT_THRESHOLD_REACHED if reached else Fill.NORMAL
 
     def threshold_bytes(self, name: str) -> int | None:
         """Returns the available bytes at which the soft threshold of a pool is reached, or None when it has none."""
@@ -65,12 +86,10 @@ class Pools:
 
     def _say(self, name: str) -> None:
         """Logs that a pool has come to its soft threshold, or is full; once until that is over."""
-        pool, threshold = self.by_name[name], self.threshold_bytes(name)
-        now = ""
-        if pool.available_bytes < PAGE_BYTES:
-            now = "is full, so writes that need room fail"
-        elif threshold is not None and pool.available_bytes <= threshold:
-            now = f"has reached its soft threshold of {self._entries[name].soft_threshold} %"
-        if now and now != self._said.get(name):
-            log.warning("pool %s %s: %d of %d bytes are in use", name, now, pool.used_bytes, pool.size_bytes)
+        pool, now = self.by_name[name], self.fill(name)
+        if now is not Fill.NORMAL and now is not self._said.get(name):
+            at = f" of {self.soft_threshold(name)} %" if now is Fill.SOFT_THRESHOLD_REACHED else ""
+            log.warning(
+                "pool %s %s%s: %d of %d bytes are in use", name, now.value, at, pool.used_bytes, pool.size_bytes
+            )
         self._said[name] = now

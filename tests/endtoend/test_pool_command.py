@@ -7,6 +7,7 @@
 
 import asyncio
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from os import kill
@@ -97,6 +98,17 @@ def test_a_write_that_finds_no_room_says_so_and_changes_nothing_and_discarding_h
     assert (counts(target, 0), counts(target, 1)) == ((1, 6), (1, 3))
 
 
+def test_the_operator_sees_how_full_a_pool_is(target: ServedTarget, qemu_io: Path) -> None:
+    assert qemu(target, qemu_io, "write 0 5M", unit=1).exit_code == 0
+    root = Path(__file__).parents[2]
+    words: list[str | Path] = [sys.executable, "-m", "iscsi_target", "pools", "show", "--state", target.state]
+    assert run(words, {"PYTHONPATH": str(root)}).splitlines() == [
+        "pool shared: 5242880 of 10485760 bytes (50.0 %) in use, soft threshold at 50 %, reached",
+        "    a: 0 bytes",
+        "    b: 5242880 bytes",
+    ]
+
+
 def test_a_larger_pool_has_room_after_a_reload(target: ServedTarget, file: Path, qemu_io: Path) -> None:
     assert qemu(target, qemu_io, "write 0 10M").exit_code == 0
     assert "No space left on device" in qemu(target, qemu_io, "write 0 1M", unit=1).output
@@ -139,8 +151,6 @@ def test_what_is_in_use_is_known_again_after_a_crash(target: ServedTarget, qemu_
 
 
 def test_the_check_of_a_configuration_finds_a_pool_that_is_not_there(file: Path, tmp_path: Path) -> None:
-    import sys
-
     file.write_text(CONFIGURATION.format(size="10MiB").replace('pool = "shared"', 'pool = "share"', 1))
     root = Path(__file__).parents[2]
     found = attempt([sys.executable, "-m", "iscsi_target", "check", file], {"PYTHONPATH": str(root)})

@@ -154,7 +154,7 @@ async def test_socket_that_cannot_listen_leaves_nothing_open_and_nothing_behind(
     made: list[socket.socket] = []
     monkeypatch.setattr(asyncio, "start_unix_server", fail)
     async with asyncio.TaskGroup() as tasks:
-        control = Control(tmp_path, server._driver, Served({}, (), changer(server)), tasks)
+        control = Control(tmp_path, server._driver, Served({}, (), changer(server), server._pools), tasks)
         open_before = descriptors()
         with pytest.raises(StorageError, match="cannot make the control socket: No buffer space available"):
             await control.open()
@@ -303,7 +303,7 @@ async def test_unit_that_the_machine_does_not_have_yet_is_an_error(server, state
 
 async def test_unit_that_is_closed_and_opened_again_is_said_to_come(server, tmp_path):
     async with asyncio.TaskGroup() as tasks:
-        control = Control(tmp_path, server._driver, Served({}, ("disk0",), changer(server)), tasks)
+        control = Control(tmp_path, server._driver, Served({}, ("disk0",), changer(server), server._pools), tasks)
         await control.open()
         said = await refusal(tmp_path, {"request": "log", "unit": "disk0"})
         other = await refusal(tmp_path, {"request": "log", "unit": "disk9"})
@@ -428,7 +428,7 @@ async def test_client_past_the_limit_is_told_so(server, state, monkeypatch):
 
 
 async def test_bug_cuts_the_client_and_not_the_server(server, state, monkeypatch, caplog):
-    monkeypatch.setattr(control_module, "_described", lambda opened: 1 / 0)
+    monkeypatch.setattr(control_module, "reservations_record", lambda opened: 1 / 0)
     assert await ask(state, {"request": "reservations", "unit": "disk0"}) == []
     assert "ZeroDivisionError" in caplog.text
     assert await ask(state, {"request": "units"}) == [{"units": ["disk0"]}]
