@@ -188,6 +188,7 @@ class LogicalUnit:
 
         Source: SAM5r21 5.1, 8
         """
+        self.thresholds.now_s = max(self.thresholds.now_s, task.received_s)
         try:
             permitted = bool(self.device.faulted) and permits(task, self.device, self._tasks)
             if not self._tasks.order.has_room(task.nexus):

@@ -1,7 +1,8 @@
 """Who is told when the room of a thin unit passes a threshold of its mode page.
 
 An event is the passing, not the state: it comes again only after the count has been on the other side, or the threshold
-was set anew.
+was set anew. A count that goes to and fro is no news each time: of one threshold initiators are told once in five
+minutes, and of what came about meanwhile then, if it is still so.
 """
 
 from iscsi_target.scsi.attention import AttentionCode, with_information
@@ -9,6 +10,8 @@ from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.nexus_table import NexusTable
 from iscsi_target.scsi.threshold_pages import LogicalBlockProvisioningPage
 
+QUIET_S = 300.0  # after a threshold was told, until it may be told again. Source: SBC3r36 4.7.3.7
+NEVER_S = float("-inf")
 AVAILABLE_AT = LogicalBlockProvisioningPage.location("available_enabled").byte
 USED_AT = LogicalBlockProvisioningPage.location("used_enabled").byte
 
@@ -17,34 +20,45 @@ class ThresholdWatch:
     """Tells the nexuses of one unit that has resources when one of them passes its threshold.
 
     device, nexuses   of the unit
+
+    now_s             what time it is, in seconds since the epoch, as far as anybody has said
     """
 
     def __init__(self, device: Device, nexuses: NexusTable) -> None:
         self._device = device
         self._nexuses = nexuses
-        self._reached: frozenset[tuple[int, int]] = frozenset()  # descriptor and count
+        self.now_s = 0.0
+        self._reached: frozenset[tuple[int, int]] = frozenset()  # descriptor and count, of what was told
+        self._told_last: dict[int, tuple[int, float]] = {}  # count and time, by descriptor
 
-    def provisioned(self, *, used_bytes: int, available_bytes: int) -> None:
+    def provisioned(self, *, used_bytes: int, available_bytes: int, now_s: float) -> None:
         """Takes in how much the unit has allocated, and how much it can still allocate; it has resources.
 
         Source: SBC3r36 4.7.3.7
         """
         resources = self._device.statistics.resources
         assert resources is not None
+        self.now_s = now_s
         resources.used, resources.available = resources.sets(used_bytes), resources.sets(available_bytes)
         self.look()
 
     def look(self) -> None:
-        """Establishes a unit attention for every threshold that is reached and was not before.
+        """Establishes a unit attention for every threshold that is reached and was not before, if it may be told.
 
         INFORMATION is where its descriptor stands in the mode page.
         Source: SBC3r36 4.7.3.7, 6.4.7
         """
-        now = frozenset(self._reached_now())
-        for offset, _ in sorted(now - self._reached):
+        reached = frozenset(self._reached_now())
+        told = reached & self._reached
+        for offset, count in sorted(reached - told):
+            last_count, last_s = self._told_last.get(offset, (count, NEVER_S))
+            if count == last_count and self.now_s - last_s < QUIET_S:
+                continue
             code = with_information(AttentionCode.THIN_PROVISIONING_SOFT_THRESHOLD_REACHED, offset)
             self._nexuses.establish(code)
-        self._reached = now
+            self._told_last[offset] = (count, self.now_s)
+            told |= {(offset, count)}
+        self._reached = told
 
     def _reached_now(self) -> list[tuple[int, int]]:
         resources, page = self._device.statistics.resources, self._device.modes.thresholds

@@ -5,6 +5,7 @@ Units allocate on threads; what changes is told on the event loop, once for all 
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable
 from enum import Enum
 from functools import partial
@@ -33,9 +34,15 @@ class Pools:
         self.by_name: dict[str, Pool] = {}
         self._tell = tell
         self._loop = asyncio.get_running_loop()
+        self._epoch_s = time.time() - self._loop.time()
         self._entries: dict[str, PoolEntry] = {}
         self._untold: set[str] = set()
         self._said: dict[str, Fill] = {}  # what the log says of a pool that is getting full
+
+    @property
+    def now_s(self) -> float:
+        """What time it is, in seconds since the epoch; no change of the clock disturbs it."""
+        return self._epoch_s + self._loop.time()
 
     def prepare(self, entries: Iterable[PoolEntry]) -> None:
         """Makes the pools that there are not yet; the others stay as they are."""

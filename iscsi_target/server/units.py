@@ -181,7 +181,9 @@ def tell_room(opened: OpenUnit, pools: Pools) -> None:
         device.modes = before.redefined(LOGICAL_BLOCK_PROVISIONING, default)
         if device.modes.current != before.current:
             opened.logical_unit.nexuses.establish(AttentionCode.MODE_PARAMETERS_CHANGED)
-    opened.logical_unit.thresholds.provisioned(used_bytes=room.used_bytes, available_bytes=room.pool.available_bytes)
+    opened.logical_unit.thresholds.provisioned(
+        used_bytes=room.used_bytes, available_bytes=room.pool.available_bytes, now_s=pools.now_s
+    )
 
 
 def _pooled(unit: Unit, pools: Pools | None, backend: ThinBackend) -> tuple[Backend, PooledStore | None]:

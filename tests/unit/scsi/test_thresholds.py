@@ -12,6 +12,7 @@ from iscsi_target.scsi.sense_data import FixedSense
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.task import Completed, Function, Task
 from iscsi_target.scsi.threshold_pages import LogicalBlockProvisioningPage, ReadWriteErrorRecoveryPage
+from iscsi_target.scsi.thresholds import QUIET_S
 from iscsi_target.wire.layout import Layout
 from tests.unit.scsi.unit_bench import A, B, Bench
 
@@ -31,8 +32,8 @@ def bench() -> Bench:
     return made
 
 
-def use(bench: Bench, *, used: int, available: int) -> None:
-    bench.unit.thresholds.provisioned(used_bytes=used * MIB, available_bytes=available * MIB)
+def use(bench: Bench, *, used: int, available: int, now_s: float = 0.0) -> None:
+    bench.unit.thresholds.provisioned(used_bytes=used * MIB, available_bytes=available * MIB, now_s=now_s)
 
 
 def set_thresholds(bench: Bench, **fields: int) -> None:
@@ -106,8 +107,35 @@ def test_an_event_comes_again_only_after_the_count_was_on_the_other_side(bench):
     use(bench, used=91, available=9)
     assert told(bench) is None
     use(bench, used=80, available=20)
-    use(bench, used=92, available=8)
+    use(bench, used=92, available=8, now_s=QUIET_S)
     assert told(bench) == AVAILABLE_AT
+
+
+@pytest.mark.clause("SBC3r36 4.7.3.7")
+def test_a_count_that_goes_to_and_fro_is_told_once_in_five_minutes(bench):
+    set_thresholds(
+        bench, available_enabled=True, available_threshold_count=10, used_enabled=True, used_threshold_count=1
+    )
+    use(bench, used=0, available=10, now_s=100.0)
+    assert [told(bench), told(bench)] == [AVAILABLE_AT, None]
+    use(bench, used=1, available=10, now_s=101.0)
+    assert [told(bench), told(bench)] == [USED_AT, None]  # the other has minutes of its own
+    for now_s in (200.0, 399.0):
+        use(bench, used=0, available=11, now_s=now_s)
+        use(bench, used=0, available=10, now_s=now_s)
+        assert told(bench) is None
+    bench.now_s = 400.0
+    assert [told(bench), told(bench), told(bench)] == [None, AVAILABLE_AT, None]
+
+
+def test_what_is_over_when_it_might_be_told_is_not_told(bench):
+    set_thresholds(bench, available_enabled=True, available_threshold_count=10)
+    use(bench, used=0, available=10)
+    assert told(bench) == AVAILABLE_AT
+    use(bench, used=0, available=20)
+    use(bench, used=0, available=10, now_s=10.0)
+    use(bench, used=0, available=20, now_s=QUIET_S)
+    assert told(bench) is None
 
 
 def test_a_threshold_that_is_set_when_it_is_reached_already_is_told_at_once(bench):

@@ -105,6 +105,7 @@ class Bench:
         self.actions: list[UnitAction] = []
         self.at_medium: dict[Ticket, Operation] = {}
         self.saving: dict[Ticket, UnitState] = {}
+        self.now_s = 0.0
         self._next = 0
         for nexus in (A, B):
             self.unit.attach(nexus)
@@ -138,7 +139,7 @@ class Bench:
     ) -> Task:
         self._next += 1
         padded = cdb.pack().ljust(16, b"\0")
-        task = Task(nexus, self._next, padded, attribute, expects_data, luns=(0,))
+        task = Task(nexus, self._next, padded, attribute, expects_data, luns=(0,), received_s=self.now_s)
         self.record(self.unit.accept(task))
         return task
 
