@@ -1,4 +1,4 @@
-"""The command line: `iscsi-target serve`, `check`, `reservations`, `paths`, `media` and `pools`.
+"""The command line: `iscsi-target serve`, `check`, `isns`, `reservations`, `paths`, `media` and `pools`.
 
 What a person did wrong ends in one line on standard error and exit status 2, never in a traceback. Each command is a
 module of its own, imported only when it is the one to run.
@@ -22,6 +22,8 @@ examples:
       reports every mistake in a configuration
   iscsi-target serve /etc/iscsi-target.toml --trace session.pcapng
       serves it and lets Wireshark see what goes over the connections
+  iscsi-target isns --listen 0.0.0.0
+      an iSNS server, with which [isns] of a configuration registers targets
   iscsi-target reservations log disk0
       says of every reservation conflict at disk0 who met it, which rule it was, and who holds what since when
 
@@ -101,6 +103,8 @@ def _run(given: argparse.Namespace) -> int:
             return _media(given)
         if given.command == "pools":
             return _pools(given)
+        if given.command == "isns":
+            return _isns(given)
         from iscsi_target.cli.serve import Options, run
 
         return run(
@@ -168,6 +172,12 @@ def _pools(given: argparse.Namespace) -> int:
     return run(Options(given.pool, given.state, given.configuration, given.json))
 
 
+def _isns(given: argparse.Namespace) -> int:
+    from iscsi_target.cli.isns import Options, run
+
+    return run(Options(given.listen, given.registration_period, given.esi_min_interval, given.json, given.verbose))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="iscsi-target",
@@ -185,6 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("configuration", type=Path, metavar="CONFIG.toml", help="see README.md")
     check.add_argument("--state", type=Path, metavar="DIR", help="state directory, instead of the configured one")
+    _add_isns(commands)
     reservations = commands.add_parser(
         "reservations",
         help="show what is reserved at a running server and why, or overrule it",
@@ -290,6 +301,27 @@ def _add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
             verb.add_argument(
                 "--abort", action="store_true", help="abort their commands too, and wait until all are over"
             )
+
+
+def _add_isns(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    isns = commands.add_parser(
+        "isns",
+        help="run a small iSNS server, where targets register and initiators find them",
+        description="Runs a small iSNS server, which keeps nothing over a restart: targets register again.",
+    )
+    isns.add_argument("--listen", default="127.0.0.1", metavar="HOST[:PORT]", help="default 127.0.0.1; port 3205")
+    isns.add_argument(
+        "--registration-period",
+        type=int,
+        default=600,
+        metavar="S",
+        help="how long a registration lasts that asks for no period (600)",
+    )
+    isns.add_argument(
+        "--esi-min-interval", type=int, default=10, metavar="S", help="shortest interval of status inquiries (10)"
+    )
+    isns.add_argument("--json", action="store_true", help="events as JSON objects, one a line, on standard output")
+    isns.add_argument("-v", "--verbose", action="store_true", help="log refused requests too")
 
 
 def _add_path_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -13,10 +13,25 @@ import select
 from queue import SimpleQueue
 from threading import Event, Thread
 
+from iscsi_target.server.journal import JsonFormatter, TextFormatter
+
+STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
 MAX_WAITING_LINES = 4096  # about a megabyte
 MAX_LINES_PER_WRITE = 256
 PAUSE_S = 0.02  # between two writes; nobody who reads notices
 CLOSE_WAIT_S = 2.0  # for a reader that is slow; what one that has stopped did not take is lost
+
+
+def log_to_console(*, json: bool, verbose: bool) -> "Console":
+    """Has log records written: to standard output as JSON, or to standard error for people."""
+    console = Console(STANDARD_OUTPUT if json else STANDARD_ERROR)
+    console.setFormatter(JsonFormatter() if json else TextFormatter())
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[console], force=True)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    # No line says on which thread or in which line of the source it was logged, so nobody is to find it out.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
+    return console
 
 
 class Console(logging.Handler):

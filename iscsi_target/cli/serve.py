@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from iscsi_target.cli.console import Console
+from iscsi_target.cli.console import Console, log_to_console
 from iscsi_target.config.values import (
     MAX_BUSY_POLL_US,
     ConfigError,
@@ -28,7 +28,7 @@ from iscsi_target.config.values import (
     parse_address,
 )
 from iscsi_target.server.descriptors import raise_limit
-from iscsi_target.server.journal import JsonFormatter, TextFormatter, record
+from iscsi_target.server.journal import record
 from iscsi_target.server.server import Server
 from iscsi_target.server.systemd import Notifier, inherited_sockets, watchdog_interval_s
 from iscsi_target.storage.faults import StorageError
@@ -36,7 +36,6 @@ from iscsi_target.storage.host import keep_freed_memory
 
 log = logging.getLogger(__name__)
 
-STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
 KEPT_BYTES = 32 << 20  # of freed memory, for the buffers of the next large transfers
 
 
@@ -60,7 +59,7 @@ def run(options: Options) -> int:
     raise_limit()
     if not any(name.startswith("MALLOC_") for name in os.environ):  # which somebody has set to have it otherwise
         keep_freed_memory(KEPT_BYTES)
-    console = _log_to_console(options)
+    console = log_to_console(json=options.json, verbose=options.verbose)
     try:
         with suppress(KeyboardInterrupt):  # before the signal handlers are in place
             asyncio.run(_Service(options, os.environ, console).run())
@@ -97,17 +96,6 @@ def read_configuration(options: Options) -> Configuration:
     except ValueError as error:
         remedy = "write HOST:PORT, such as 127.0.0.1:3260 or [::1]:3260"
         raise ConfigError("--listen", str(error), remedy=remedy) from error
-
-
-def _log_to_console(options: Options) -> Console:
-    console = Console(STANDARD_OUTPUT if options.json else STANDARD_ERROR)
-    console.setFormatter(JsonFormatter() if options.json else TextFormatter())
-    logging.basicConfig(level=logging.DEBUG if options.verbose else logging.INFO, handlers=[console], force=True)
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
-    # No line says on which thread or in which line of the source it was logged, so nobody is to find it out.
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging._srcfile = None
-    return console
 
 
 class _Service:

@@ -13,6 +13,7 @@ from iscsi_target.client.failures import (
     ClientError,
     CommandFailed,
     NotLoggedIn,
+    QueryRefused,
     Rejected,
     SessionEnded,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "Renumber",
     "ClientError",
     "NotLoggedIn",
+    "QueryRefused",
     "SessionEnded",
     "CommandFailed",
     "Aborted",

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+from iscsi_target.client import isns
 from iscsi_target.client.channel import Channel
 from iscsi_target.client.failures import NotLoggedIn, SessionEnded
 from iscsi_target.client.session import ClientSession
@@ -97,12 +98,16 @@ async def discover(
     chap: Credentials | None = None,
     options: Options = Options(),
 ) -> list[DiscoveredTarget]:
-    """Returns the targets that a portal tells this initiator of.
+    """Returns the targets that a portal, or an iSNS server, tells this initiator of.
 
-    url       of a portal; a target in it does not matter
-    raises    as `connect`
-    Source: RFC7143 4.3, Appendix C
+    url       of a portal, in which a target does not matter; or isns://host[:port] of an iSNS server, which takes
+              nothing of chap and options but the time limit
+    raises    as `connect`; QueryRefused when an iSNS server does not answer
+    Source: RFC7143 4.3, Appendix C; RFC4171 5.6.5.2
     """
+    if isinstance(url, str) and url.startswith(isns.SCHEME):
+        async with asyncio.timeout(options.login_timeout_s):
+            return await isns.find_targets(url, initiator_name)
     place = (parse_url(url) if isinstance(url, str) else url)._replace(target="", lun=0)
     async with connect(place, initiator_name=initiator_name, chap=chap, options=options) as session:
         return await session.send_targets()

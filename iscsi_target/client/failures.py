@@ -20,6 +20,17 @@ class NotLoggedIn(ClientError):
         self.status = status
 
 
+class QueryRefused(ClientError):
+    """Says that an iSNS server does not answer a query.
+
+    status    as in RFC4171 5.4; 0 when it is no answer
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
 class SessionEnded(ClientError):
     """Says that the session is over, so that a request will not be answered."""
 

@@ -75,11 +75,11 @@ def _options(query: str) -> dict[str, str]:
     return options
 
 
-def parse_portal(portal: str) -> tuple[str, int]:
+def parse_portal(portal: str, default_port: int = DEFAULT_PORT) -> tuple[str, int]:
     """Takes "host[:port]" apart, in which an IPv6 address is in brackets; raises ValueError."""
     host, colon, port = portal.rpartition(":")
     if not colon or portal.endswith("]"):
-        host, port = portal, str(DEFAULT_PORT)
+        host, port = portal, str(default_port)
     if host.startswith("[") != host.endswith("]") or (":" in host and not host.startswith("[")):
         raise ValueError(f"{portal!r} is no host and port; an IPv6 address wants brackets")
     host = host.strip("[]")

@@ -6,9 +6,8 @@ from pydantic import BeforeValidator, Field
 
 from iscsi_target.config.address import Address
 from iscsi_target.config.tables import Document, Mistake, Table, Wrong
-from iscsi_target.config.values import MAX_PORT, IsnsEntry, StatusTransport, parse_address
+from iscsi_target.config.values import ISNS_PORT, MAX_PORT, IsnsEntry, StatusTransport, parse_address
 
-ISNS_PORT: Final = 3205  # RFC4171 2.9
 MIN_PERIOD_S: Final = 10
 MAX_PERIOD_S: Final = 30 * 86400
 MAX_ENTITY_BYTES: Final = 255  # RFC4171 6.2.1

@@ -21,6 +21,7 @@ from iscsi_target.scsi.port_groups import PortGroup
 from iscsi_target.target import Timeouts
 
 DEFAULT_PORT = 3260  # RFC7143 14.1
+ISNS_PORT = 3205  # RFC4171 2.9
 DEFAULT_TARGET_NAME = "iqn.2026-11.org.iscsi-target:disk0"
 DEFAULT_UNIT = "disk0"
 DEFAULT_PERSONALITY = "strict"

@@ -1,6 +1,7 @@
-"""A served target and the iSNS server of open-isns.
+"""A served target, an iSNS server, that of open-isns or our own, and the tool of open-isns.
 
-target ──register, ESI, SCN──> isnsd <──query── isnsadm
+target ──register──> isns <──query── isnsadm
+       <──ESI, SCN──
 """
 
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Tool
-from tests.endtoend.open_isns import Isnsadm, IsnsDaemon, wait_until
+from tests.endtoend.isns_servers import Isnsadm, IsnsDaemon, open_isns, our_isns, wait_until
 from tools.served import ServedTarget
 
 A, B = "iqn.2026-11.org.example:a", "iqn.2026-11.org.example:b"
@@ -43,9 +44,9 @@ SECOND = f'[[targets]]\nname = "{B}"\nportal_groups = [2]\nluns = {{ 0 = "disk" 
 ESI_ROUNDS_S = 4.0  # in which isnsd removes a portal that does not answer
 
 
-@pytest.fixture
-def isnsd(tool: Tool, tmp_path: Path) -> Iterator[IsnsDaemon]:
-    with IsnsDaemon(tool("isnsd"), tmp_path) as daemon:
+@pytest.fixture(params=["open-isns", "ours"])
+def isnsd(tool: Tool, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[IsnsDaemon]:
+    with open_isns(tool("isnsd"), tmp_path) if request.param == "open-isns" else our_isns() as daemon:
         yield daemon
 
 
@@ -123,5 +124,5 @@ def test_target_that_somebody_deregisters_comes_back(
     registered.reload(registered.text + SECOND)
     wait_until(lambda: isnsadm.names() == {A, B})
     Isnsadm(tool("isnsadm"), f"127.0.0.1:{isnsd.port}", tmp_path, A)("--deregister", f"iscsi-name={B}")
-    wait_until(lambda: "has removed a target" in (registered.served.state / "serve.out").read_text())
+    wait_until(lambda: "has lost a target" in (registered.served.state / "serve.out").read_text())
     wait_until(lambda: isnsadm.names() == {A, B})

@@ -37,7 +37,9 @@ LAYERS = {
 PURE_LAYERS = 2  # up to here a module computes and nothing else
 # Name services are a layer of their own, machines and all; these of its modules have sockets.
 DISCOVERY_DRIVERS = {
+    "iscsi_target/discovery/isns/delivery.py",
     "iscsi_target/discovery/isns/registrar.py",
+    "iscsi_target/discovery/isns/service.py",
     "iscsi_target/discovery/isns/status_port.py",
 }
 SIBLINGS = ({"scsi", "iscsi"}, {"scsi", "initiator"})
@@ -51,6 +53,7 @@ OUTERMOST_LOOPS = {
     "iscsi_target/storage/medium.py": 2,
     "iscsi_target/server/control.py": 1,
     "iscsi_target/server/server.py": 1,
+    "iscsi_target/discovery/isns/service.py": 1,
     "iscsi_target/discovery/isns/status_port.py": 1,
 }
 ANY_ALLOWED = {"iscsi_target/wire/layout.py"}

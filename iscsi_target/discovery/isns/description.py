@@ -93,12 +93,12 @@ def subscription(name: str) -> Request:
 
 
 def inquiry(name: str, entity: str) -> Request:
-    """Returns a query for our own entity, which keeps the registration alive and shows whether it is there.
+    """Returns a query for the nodes of our own entity, which keeps them registered and shows which are there.
 
     Source: RFC4171 6.2.6
     """
     key = text(Tag.ENTITY_IDENTIFIER, entity)
-    return Request(Function.DEV_ATTR_QRY, name, (key,), (Attribute(Tag.ENTITY_IDENTIFIER),))
+    return Request(Function.DEV_ATTR_QRY, name, (key,), (Attribute(Tag.ENTITY_IDENTIFIER), Attribute(Tag.ISCSI_NAME)))
 
 
 def deregistration(name: str, entity: str) -> Request:

@@ -99,7 +99,7 @@ def group(name: bytes, portal: Sequence[bytes], tag: bytes) -> Object:
 def read_objects(attributes: Iterable[Attribute], beside: Object | None = None) -> list[Object]:
     """Puts attributes together to objects, in the order in which they are sent.
 
-    beside    the object that attributes before the first key belong to
+    beside    the object that attributes before the first key belong to; it is returned only when there are some
     raises    Refused for an attribute that is not known, or belongs to no object
     Source: RFC4171 5.6.5.1
     """
@@ -110,7 +110,8 @@ class _Reading:
     """The state while attributes are put together."""
 
     def __init__(self, beside: Object | None) -> None:
-        self._open = beside  # the object that attributes go to
+        self._beside = beside
+        self._open = Object(beside.kind, dict(beside.values)) if beside is not None else None  # attributes go to it
         self._tag: bytes | None = None  # the portal group tag that holds for what follows in a node or portal
         self._portal: tuple[bytes, ...] = ()  # the address of a portal in a node, until its port comes
 
@@ -124,13 +125,13 @@ class _Reading:
                 if inside:
                     continue
             if attribute.tag == KEYS[kind][0]:
-                if self._open is not None:
+                if self._open not in (None, self._beside):
                     yield self._open
                 self._open, self._tag = Object(kind, {}), None
             if self._open is None or self._open.kind is not kind:
                 raise Refused(Status.MESSAGE_FORMAT_ERROR, f"attribute {attribute.tag} belongs to no {kind.value}")
             self._open.values[attribute.tag] = attribute.value
-        if self._open is not None:
+        if self._open not in (None, self._beside):
             yield self._open
 
     def _inside(self, owner: Object, attribute: Attribute) -> Generator[Object, None, bool]:

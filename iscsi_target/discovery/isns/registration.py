@@ -10,7 +10,7 @@ from collections import deque
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
-from iscsi_target.discovery.isns.attributes import Tag, read_number
+from iscsi_target.discovery.isns.attributes import Tag, read_number, read_text
 from iscsi_target.discovery.isns.description import (
     Description,
     deregistration,
@@ -156,7 +156,7 @@ class Registration:
         return actions
 
     def notified(self, message: Message, now: float) -> list[Action]:
-        """Takes an ESI or SCN of the server; when it has removed a target of ours, that is registered again."""
+        """Takes an ESI or SCN of the server; when it has removed a target of ours, we look for it."""
         if message.function_id == Function.ESI:
             self._heard(now)
         if self._told is None or self._steps or message.function_id != Function.SCN:
@@ -167,8 +167,8 @@ class Registration:
             return []
         if not any(change & Scn.OBJECT_REMOVED and name in self._told.names for name, change in changes):
             return []
-        self._told = None
-        return [Warn("has removed a target, which is registered again"), *self._go_on(now)]
+        self._unsure = True
+        return self._go_on(now)
 
     def elapsed(self, now: float) -> list[Action]:
         """Does what time has come for."""
@@ -234,9 +234,9 @@ class Registration:
                 actions = [Tell("was told that the registration ends")]
             case Function.DEV_ATTR_QRY:
                 self._unsure = False
-                if not successful or not answer.operating:
+                if not _has_all(answer, step.told):
                     self._told = None
-                    actions = [Warn("has forgotten the registration, which is done again")]
+                    actions = [Warn("has lost a target, which is registered again")]
             case _:
                 if not successful:
                     actions = [Tell(f"does not notify: {status_text(answer.status)}")]
@@ -282,3 +282,9 @@ class Registration:
             return []
         self._trouble = trouble
         return [Warn(trouble)]
+
+
+def _has_all(answer: Answer, told: Description | None) -> bool:
+    """Says whether the answer to an inquiry names all targets that were registered."""
+    found = {read_text(value) for tag, value in answer.operating if tag == Tag.ISCSI_NAME}
+    return told is not None and found.issuperset(told.names)

@@ -47,7 +47,8 @@ def test_attributes_before_the_first_key_belong_to_the_object_beside():
     beside = Object(Kind.NODE, {Tag.ISCSI_NAME: A.value})
     [found] = read_objects([text(34, "alias")], beside)
     assert found.values[Tag.ISCSI_ALIAS] == b"alias\0\0\0"
-    assert kinds(E, beside=beside) == [Kind.NODE, Kind.ENTITY]
+    assert kinds(E, beside=beside) == [Kind.ENTITY]
+    assert beside.values == {Tag.ISCSI_NAME: A.value}
 
 
 @pytest.mark.parametrize(

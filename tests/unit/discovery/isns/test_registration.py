@@ -34,7 +34,7 @@ A, B = "iqn.2026-11.org.example:a", "iqn.2026-11.org.example:b"
 WANTED = Description("entity", (NodeEntry(A, "", (1,), "None"),), (PortalEntry("192.0.2.1", 3260, 1, 9000),), 300, 60)
 BOTH = WANTED._replace(nodes=(*WANTED.nodes, NodeEntry(B, "", (1,), "None")))
 ONLY_B = WANTED._replace(nodes=BOTH.nodes[1:])
-FOUND = Answer(Status.SUCCESSFUL, (), (text(Tag.ENTITY_IDENTIFIER, "entity"),))
+FOUND = Answer(Status.SUCCESSFUL, (), (text(Tag.ENTITY_IDENTIFIER, "entity"), text(Tag.ISCSI_NAME, A)))
 DONE = Answer(Status.SUCCESSFUL)
 
 
@@ -151,7 +151,7 @@ def test_target_is_registered_again_when_the_server_has_forgotten_it(registered,
     registered.answers[Function.DEV_ATTR_QRY] = answer
     registered.wait(100)
     assert registered.take() == [Function.DEV_ATTR_QRY, *REGISTERING]
-    assert "forgotten" in registered.warnings()[0]
+    assert "has lost a target" in registered.warnings()[0]
 
 
 def test_server_that_comes_back_is_asked_and_told_again(registered):
@@ -313,7 +313,10 @@ def notify(server, name, change):
 @pytest.mark.clause("RFC4171 5.6.5.8")
 def test_target_that_somebody_has_removed_is_registered_again(registered):
     notify(registered, A, Scn.OBJECT_REMOVED)
-    assert registered.take() == REGISTERING
+    assert registered.take() == [Function.DEV_ATTR_QRY]
+    registered.answers[Function.DEV_ATTR_QRY] = DONE
+    notify(registered, A, Scn.OBJECT_REMOVED)
+    assert registered.take() == [Function.DEV_ATTR_QRY, *REGISTERING]
 
 
 @pytest.mark.parametrize("told", [(B, Scn.OBJECT_REMOVED), (A, Scn.OBJECT_ADDED)])

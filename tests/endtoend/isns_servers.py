@@ -1,9 +1,10 @@
-"""open-isns: its server as a process, and its administrator's tool."""
+"""iSNS servers as processes, that of open-isns and our own, and the administrator's tool of open-isns."""
 
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -41,16 +42,14 @@ def free_port() -> int:
 
 
 class IsnsDaemon:
-    """`isnsd` at a port of 127.0.0.1, with its database in memory; a context manager that ends it.
+    """An iSNS server at a port of 127.0.0.1, with its database in memory; a context manager that ends it.
 
-    program    its path
+    words    the command that starts it at the port
     """
 
-    def __init__(self, program: Path, folder: Path) -> None:
-        self.port = free_port()
-        self._program = program
-        self._file = folder / "isnsd.conf"
-        self._file.write_text(SERVER.format(port=self.port, folder=folder))
+    def __init__(self, words: Sequence[str | Path], port: int) -> None:
+        self.port = port
+        self._words = [str(word) for word in words]
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -62,8 +61,8 @@ class IsnsDaemon:
 
     def start(self) -> None:
         """Starts it and waits until it accepts connections."""
-        words = [str(self._program), "-f", "-4", "-c", str(self._file)]
-        self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        quiet = subprocess.DEVNULL
+        self._process = subprocess.Popen(self._words, stdin=quiet, stdout=quiet, stderr=quiet)
         wait_until(self._accepts)
 
     def kill(self) -> None:
@@ -78,6 +77,21 @@ class IsnsDaemon:
         except ConnectionRefusedError:
             return False
         return True
+
+
+def open_isns(program: Path, folder: Path) -> IsnsDaemon:
+    """Returns the server of open-isns; program is the path of `isnsd`."""
+    port = free_port()
+    file = folder / "isnsd.conf"
+    file.write_text(SERVER.format(port=port, folder=folder))
+    return IsnsDaemon([program, "-f", "-4", "-c", file], port)
+
+
+def our_isns() -> IsnsDaemon:
+    """Returns our own server."""
+    port = free_port()
+    words = ["-m", "iscsi_target", "isns", "--listen", f"127.0.0.1:{port}", "--esi-min-interval", "1"]
+    return IsnsDaemon([sys.executable, *words], port)
 
 
 class Isnsadm:
