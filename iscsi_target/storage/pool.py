@@ -5,14 +5,15 @@ region, so that an overwrite is known to need nothing without asking anybody. It
 of the store again.
 
 Room is taken for all of an operation before any of it is done, so that one that finds none has changed nothing. After
-an operation that failed, or that gave something up, the store is asked what it holds now.
+an operation that failed, or that gave something up, the store is asked what it holds now. Operations may share a page
+at their ends: what is in use is always what the maps have, and a page stays taken while a write to it is under way.
 
-That two operations share a page at their ends is not worth a lock: one may be counted short until the page is looked at
-again, and a file system allocates whole pages in any case.
+A write that needs nothing asks nobody, so one that comes just when another operation gives up the rest of its page may
+have it counted short until it is written again.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple, Protocol
 
 from iscsi_target.scsi.operations import (
@@ -108,6 +109,17 @@ class _Part(NamedTuple):
     last: int
 
 
+class _Claim(NamedTuple):
+    """An operation that is under way.
+
+    parts      the pages that it may change
+    allocates  whether they are taken for it
+    """
+
+    parts: tuple[_Part, ...]
+    allocates: bool
+
+
 class PooledStore:
     """A backend that allocates no more than its pool has room for.
 
@@ -123,6 +135,7 @@ class PooledStore:
         self._attempt = backend.attempt
         self._maps: dict[int, bytearray] = {}  # a byte for each page of a region, 1 when it is allocated
         self._full: set[int] = set()  # regions that are allocated throughout
+        self._claims: list[_Claim] = []  # their regions keep their maps
         self._lock = threading.Lock()  # guards all but reads of the maps
         pool.adjust(self.used_bytes)
 
@@ -163,22 +176,20 @@ class PooledStore:
         """Performs the operation; may block; raises MediumError, NO_SPACE before anything is done."""
         if not writes(operation):
             return self._backend.perform(operation)
-        frees = isinstance(operation, Unmap | Erase)
-        parts = list(_parts(operation))
-        with self._lock:
-            counted = self._counted(parts) if frees else self._taken(parts)
-        if counted is None:
+        claim = _Claim(tuple(_parts(operation)), allocates=not isinstance(operation, Unmap | Erase))
+        if not self._begin(claim):
             if isinstance(operation, Copy):  # which tells how far it came
                 return Copied(0, failed=True)
             raise MediumError(Fault.NO_SPACE, extents(operation)[0][0])
         is_certain = False
         try:
             outcome = self._backend.perform(operation)
-            is_certain = outcome is None and not frees
+            is_certain = outcome is None and claim.allocates
         finally:
-            if not is_certain:
-                with self._lock:
-                    self._recount(parts, counted)
+            with self._lock:
+                self._claims.remove(claim)
+                if not is_certain:
+                    self._recount(claim.parts)
         return outcome
 
     def _has(self, offset_bytes: int, length_bytes: int) -> bool:
@@ -192,41 +203,62 @@ class PooledStore:
         pages = self._maps.get(region)
         return pages is not None and pages.find(0, start // PAGE_BYTES, -(-end // PAGE_BYTES)) < 0
 
-    def _taken(self, parts: list[_Part]) -> int | None:
-        """Takes room for what some parts lack, and returns how many pages they have; None without room."""
-        missing_bytes = (sum(part.last - part.first for part in parts) - self._counted(parts)) * PAGE_BYTES
+    def _begin(self, claim: _Claim) -> bool:
+        """Takes room for what an operation lacks, or returns False when there is not as much."""
+        has_room = False
+        with self._lock:
+            self._claims.append(claim)
+            try:
+                counted = self._counted(claim.parts)
+                has_room = not claim.allocates or self._take(claim.parts, counted)
+            finally:
+                if not has_room:
+                    self._claims.remove(claim)
+        return has_room
+
+    def _take(self, parts: tuple[_Part, ...], counted: int) -> bool:
+        """Takes room for some parts, of which so many pages are counted, or returns False without room."""
+        missing_bytes = (sum(part.last - part.first for part in parts) - counted) * PAGE_BYTES
         self.used_bytes += missing_bytes  # before anybody is told
         if missing_bytes and not self.pool.take(missing_bytes):
             self.used_bytes -= missing_bytes
-            return None
+            return False
         for region, first, last in parts:
             if region not in self._full:
                 pages = self._map(region)
                 pages[first:last] = _ALLOCATED[: last - first]
                 self._keep(region, pages)
-        return sum(part.last - part.first for part in parts)
+        return True
 
-    def _counted(self, parts: list[_Part]) -> int:
-        """Returns how many pages of some parts are allocated."""
+    def _counted(self, parts: Iterable[_Part]) -> int:
+        """Returns how many pages of some parts are allocated, and makes maps of them."""
         found = 0
         for region, first, last in parts:
             found += last - first if region in self._full else self._map(region).count(1, first, last)
         return found
 
-    def _recount(self, parts: list[_Part], counted: int) -> None:
-        """Asks the backend what it has allocated of some parts, of which so many pages are counted as used."""
-        found = 0
+    def _recount(self, parts: Iterable[_Part]) -> None:
+        """Asks the backend what it has allocated of some parts."""
+        difference = 0
         for part in parts:
             region, first, last = part
             now = self._asked(part)
-            found += now.count(1)
+            self._keep_claimed(part, now)
             pages = bytearray(_ALLOCATED) if region in self._full else self._map(region)
+            difference += (now.count(1) - pages.count(1, first, last)) * PAGE_BYTES
             pages[first:last] = now
             self._full.discard(region)
             self._keep(region, pages)
-        difference = (found - counted) * PAGE_BYTES
         self.used_bytes += difference
         self.pool.adjust(difference)
+
+    def _keep_claimed(self, part: _Part, pages: bytearray) -> None:
+        """Marks those of the pages that are taken for operations under way."""
+        for claim in self._claims:
+            for region, first, last in claim.parts if claim.allocates else ():
+                start, stop = max(first, part.first) - part.first, min(last, part.last) - part.first
+                if region == part.region and start < stop:
+                    pages[start:stop] = _ALLOCATED[: stop - start]
 
     def _map(self, region: int) -> bytearray:
         pages = self._maps.get(region)
@@ -242,7 +274,13 @@ class PooledStore:
             return
         self._maps[region] = pages
         if len(self._maps) > MAX_MAPS:
-            del self._maps[next(iter(self._maps))]
+            self._forget_one()
+
+    def _forget_one(self) -> None:
+        claimed = {part.region for claim in self._claims for part in claim.parts}
+        forgotten = next((region for region in self._maps if region not in claimed), None)
+        if forgotten is not None:
+            del self._maps[forgotten]
 
     def _asked(self, part: _Part) -> bytearray:
         """Returns a byte for each of the pages; one that lies beyond the end is not allocated."""

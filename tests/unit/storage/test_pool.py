@@ -6,6 +6,7 @@
 """
 
 import threading
+from contextlib import suppress
 
 import pytest
 
@@ -20,7 +21,9 @@ from iscsi_target.scsi.operations import (
     Fault,
     MediumError,
     Mismatch,
+    Operation,
     OrWrite,
+    Outcome,
     Read,
     Unmap,
     Write,
@@ -251,3 +254,54 @@ def test_who_wants_to_know_is_told_of_every_change(pool):
     store.perform(Unmap(((0, PAGE),)))
     pool.resize(PAGE)
     assert told == [PAGE, 0, 0]
+
+
+class Interrupted(RamStore):
+    """Does something else before and after its next change, as other threads may."""
+
+    before: Operation | None = None
+    after: Operation | None = None
+    store: PooledStore
+
+    def perform(self, operation: Operation) -> Outcome:
+        before, after, self.before, self.after = self.before, self.after, None, None
+        if before is not None:
+            self.store.perform(before)
+        outcome = super().perform(operation)
+        if after is not None:
+            self.store.perform(after)
+        return outcome
+
+
+HALF = PAGE // 2
+FIRST_WRITE, SECOND_WRITE = Write(0, DATA[:HALF]), Write(HALF, DATA[:HALF])
+FIRST_UNMAP, SECOND_UNMAP = Unmap(((0, HALF),)), Unmap(((HALF, HALF),))
+
+
+@pytest.mark.parametrize("most_maps", [pool_module.MAX_MAPS, 0])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    ("prepared", "operation", "meanwhile"),
+    [
+        ([], FIRST_UNMAP, SECOND_WRITE),
+        ([FIRST_WRITE], FIRST_UNMAP, SECOND_WRITE),
+        ([FIRST_WRITE], SECOND_WRITE, FIRST_UNMAP),
+        ([FIRST_WRITE, SECOND_WRITE], FIRST_UNMAP, SECOND_UNMAP),
+        ([FIRST_WRITE], FIRST_UNMAP, Write(REGION_BYTES, DATA)),
+        ([], OrWrite(0, bytes(HALF)), SECOND_WRITE),
+        ([FIRST_WRITE], FIRST_UNMAP, Write(PAGE, DATA * PAGES)),  # for which there is no room
+    ],
+)
+def test_what_is_in_use_is_what_is_allocated_when_operations_share_pages(
+    prepared, operation, meanwhile, when, most_maps
+):
+    pool, backend = Pool(PAGES * PAGE), Interrupted(SIZE)
+    store = backend.store = PooledStore(backend, pool)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool_module, "MAX_MAPS", most_maps)
+        for first in prepared:
+            store.perform(first)
+        setattr(backend, when, meanwhile)
+        with suppress(MediumError):
+            store.perform(operation)
+    assert pool.used_bytes == store.used_bytes == PooledStore(backend, Pool(0)).used_bytes
