@@ -19,7 +19,6 @@ from iscsi_target.scsi.personality import Quirk
 from iscsi_target.scsi.port_groups import QUALIFIERS, AccessState, Reachable
 from iscsi_target.scsi.primary import sense_data
 from iscsi_target.scsi.rules import Rule
-from iscsi_target.scsi.sanitization import Sanitization
 from iscsi_target.scsi.status import (
     LogicalUnitNotAccessible,
     MediumNotPresent,
@@ -67,7 +66,8 @@ def examine(nexus: Nexus, command: Command, cdb: Layout, device: Device, nexuses
     if path is not None and not path.state.is_active:
         _check_path(path.state, command, device)
     if device.sanitization is not None:
-        _check_sanitizing(device.sanitization, command, cdb)
+        if not command.passes(cdb, device.sanitization):
+            raise device.sanitization.refusal
     elif command.medium_access and not device.loaded:
         raise MediumNotPresent
     elif command.medium_access and device.stopped:
@@ -86,15 +86,6 @@ def _check_path(state: AccessState, command: Command, device: Device) -> None:
     reads = state is AccessState.STANDBY and device.features.standby_reads and Access.WRITE_EXCLUSIVE in command.access
     if GRANTS[state] not in command.row.reachable and not reads:
         raise LogicalUnitNotAccessible(QUALIFIERS[state])
-
-
-def _check_sanitizing(under_way: Sanitization, command: Command, cdb: Layout) -> None:
-    """Refuses what is not processed while the medium is being sanitized, or after that has failed.
-
-    Source: SBC3r36 4.11.2, 4.11.3, SBC4r22 4.11.2
-    """
-    if not command.row.sanitizing(cdb) and not (under_way.failed and command.row.mends(under_way)):
-        raise under_way.refusal
 
 
 def _precedes_conflict(code: int, device: Device) -> bool:

@@ -12,7 +12,7 @@ from iscsi_target.scsi.access import Access
 from iscsi_target.scsi.cdb import Control
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.port_groups import Reachable
-from iscsi_target.scsi.sanitization import Sanitization
+from iscsi_target.scsi.sanitization import Method, Sanitization
 from iscsi_target.scsi.shortcut import Shortcut
 from iscsi_target.scsi.status import InvalidFieldInCdb, ReservedBitInCdb
 from iscsi_target.scsi.task import Call, Reply
@@ -112,6 +112,21 @@ class Command:
     def medium_access(self) -> bool:
         """True when the command needs a loaded and started medium."""
         return self.row.medium_access
+
+    def passes(self, cdb: Layout, under_way: Sanitization) -> bool:
+        """Returns True for a command that is processed while the medium is sanitized or formatted, or after a failure.
+
+        While it is formatted only what no unit attention pre-empts is: INQUIRY, REPORT LUNS and REQUEST SENSE. After a
+        format that has failed, everything is that does not need the medium.
+        Source: SBC3r36 4.11.2, 4.11.3, 5.3.1, SBC4r22 4.11.2
+        """
+        if under_way.failed and self.row.mends(under_way):
+            return True
+        if under_way.method is not Method.FORMAT:
+            return self.row.sanitizing(cdb)
+        if under_way.failed:
+            return not self.medium_access or self.row.sanitizing(cdb)
+        return not self.attention
 
     def unpack(self, cdb: bytes) -> Layout:
         """Returns the fields of a CDB.

@@ -149,7 +149,6 @@ TABLE: tuple[Command, ...] = (
             medium_access=True,
             unsupported=("fmtpinfo",),
             exclusive=True,
-            head_of_queue=True,
             mends=mended_by_format,
             unsized=True,
         ),

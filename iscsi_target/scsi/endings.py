@@ -31,6 +31,7 @@ from iscsi_target.scsi.open_task import (
 )
 from iscsi_target.scsi.open_tasks import OpenTasks
 from iscsi_target.scsi.reservation_request import Transition
+from iscsi_target.scsi.sanitization import Sanitization
 from iscsi_target.scsi.status import CheckCondition, MediumNotPresent, SanitizeInProgress, Status, StatusError
 from iscsi_target.scsi.task import Aborted, Completed, Done, Forget, Task, UnitAction, Work
 
@@ -164,7 +165,7 @@ class Endings:
             for nexus in hushed:
                 self._nexuses.establish_for(nexus, AttentionCode.COMMANDS_CLEARED_BY_ANOTHER_INITIATOR)
 
-    def make_way(self, sanitizing: OpenTask) -> None:
+    def make_way(self, sanitizing: OpenTask, begun: Sanitization) -> None:
         """Ends every command that is not processed while the medium is sanitized, but the one that began that.
 
         What has done its work is left to its end: a PERSISTENT RESERVE OUT that only waits for others, and what an ACA
@@ -172,7 +173,7 @@ class Endings:
         Source: SBC3r36 4.11.2, SBC4r22 4.11.2
         """
         for other in self._tasks.all():
-            is_left = isinstance(other.phase, Fencing | Held | Over) or other.command.row.sanitizing(other.cdb)
+            is_left = isinstance(other.phase, Fencing | Held | Over) or other.command.passes(other.cdb, begun)
             if other is not sanitizing and other.fate is Fate.ITS_OWN and not is_left:
                 self._abort(other, Fate.SANITIZED)
 

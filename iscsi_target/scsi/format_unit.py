@@ -2,7 +2,8 @@
 
 It is carried out as a sanitize operation is (see `sanitization`): what is to be done is in the state file before
 anything is overwritten, and goes on through resets and restarts, with FORMAT IN PROGRESS meanwhile. One that the medium
-fails leaves MEDIUM FORMAT CORRUPTED until it is done again. A thin unit that gets no pattern gives its blocks back.
+fails ends with FORMAT COMMAND FAILED, and what needs the medium with MEDIUM FORMAT CORRUPTED until it is done again. A
+thin unit that gets no pattern gives its blocks back.
 
 There are no defects, so lists of them must be empty and how to treat them means nothing. The CDB does not say how long
 the parameter list is: what the initiator has for it is taken, as far as it can have a meaning.
@@ -80,7 +81,7 @@ class LongHeader(Layout):
 
 
 class PatternDescriptor(Layout):
-    """What stands before the initialization pattern; IP MODIFIER is obsolete.
+    """What stands before the initialization pattern; IP MODIFIER is obsolete, and taken for reserved.
 
     Source: SBC3r36 5.3.2.3
     """
@@ -93,7 +94,7 @@ class PatternDescriptor(Layout):
 
 
 Header = ShortHeader | LongHeader
-OPTIONS = ("dpry", "dcrt", "stpf")  # that FOV says are meant. Source: SBC3r36 5.3.2.2
+OPTIONS = ("dpry", "dcrt", "stpf", "ip")  # that FOV says are meant. Source: SBC3r36 5.3.2.2
 
 
 def wanted_by_format_unit(device: Device, cdb: FormatUnit) -> int:
@@ -108,11 +109,10 @@ def format_unit(device: Device, cdb: FormatUnit, call: Call) -> Save:
 
     raises   WriteProtected; InvalidFieldInCdb for a defect list without a parameter list, or of a form that there is
              not; ParameterListLengthError for a list that ends too early; InvalidFieldInParameterList for protection,
-             defects, or a pattern that is none
+             defects, options that FOV does not say are meant, or a pattern that is none or is to reach what no LBA does
     Source: SBC3r36 5.3
     """
-    if device.sanitization is None or device.features.read_only:
-        check_writable(device)  # SWP does not count after a failure: MODE SELECT, which ends it, is not processed then
+    check_writable(device)
     for name in ("longlist", "cmplst", "defect_list_format"):
         if getattr(cdb, name) and not cdb.fmtdata:
             raise InvalidFieldInCdb(FormatUnit, name)
@@ -155,6 +155,11 @@ def _pattern(device: Device, parameters: bytes, at: int) -> bytes:
     if len(parameters) < PatternDescriptor.size:
         raise ParameterListLengthError
     descriptor = PatternDescriptor.unpack(parameters)
+    wrong = PatternDescriptor.reserved_bit(parameters)
+    if descriptor.si:
+        wrong = PatternDescriptor.location("si")
+    if wrong is not None:
+        raise InvalidFieldInParameterList(at + wrong.byte, wrong.bit)
     length, block_bytes = descriptor.initialization_pattern_length, device.geometry.block_length_bytes
     kind = descriptor.initialization_pattern_type
     if kind not in (DEFAULT_PATTERN, REPEATED_PATTERN):

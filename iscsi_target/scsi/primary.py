@@ -38,9 +38,11 @@ def test_unit_ready(device: Device, cdb: TestUnitReady, call: Call) -> Done:
 
     A stopped unit with a removable medium is called ready here, though it answers 2/04/02 to everything that
     needs the medium: libiscsi 1.19.0 (StartStopUnit.NoLoej) takes anything but GOOD after START=0 for an eject.
-    raises   MediumNotPresent, NotReadyInitialisingRequired
+    raises   MediumNotPresent, NotReadyInitialisingRequired; MediumFormatCorrupted after a format that has failed
     Source: SPC4r37 6.47
     """
+    if device.sanitization is not None:
+        raise device.sanitization.refusal
     if not device.loaded:
         raise MediumNotPresent
     if device.stopped and not device.features.removable:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from iscsi_target.scsi.operations import Erase, WriteSame
 from iscsi_target.scsi.status import (
     CheckCondition,
+    FormatCommandFailed,
     FormatInProgress,
     MediumFormatCorrupted,
     SanitizeCommandFailed,
@@ -159,6 +160,14 @@ class Sanitization(NamedTuple):
         if self.method is Method.FORMAT:
             return MediumFormatCorrupted() if self.failed else FormatInProgress(self.progress)
         return SanitizeCommandFailed() if self.failed else SanitizeInProgress(self.progress)
+
+    @property
+    def failure(self) -> CheckCondition:
+        """What the command that began it is told when it has failed.
+
+        Source: SBC3r36 4.11.3, 5.3.1
+        """
+        return FormatCommandFailed() if self.method is Method.FORMAT else SanitizeCommandFailed()
 
 
 METHODS = tuple(method for method in Method if method is not Method.FORMAT)  # those of SANITIZE

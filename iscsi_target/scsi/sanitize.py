@@ -145,10 +145,11 @@ def _check_permitted(device: Device, cdb: Sanitize) -> None:
     Source: SBC3r36 4.11.1, 5.24.1
     """
     failed = device.sanitization
+    if failed is not None and failed.method is Method.FORMAT:
+        failed = None  # it has nothing to do with that
     if failed is None or device.features.read_only:
         check_writable(device)
-    restricted = failed is not None and not failed.unrestricted and failed.method is not Method.FORMAT
-    if restricted and cdb.ause:
+    if failed is not None and not failed.unrestricted and cdb.ause:
         raise InvalidFieldInCdb(Sanitize, "ause")
 
 

@@ -40,7 +40,7 @@ class SanitizeOperations:
         self._device.sanitization = begin.sanitization
         self._sanitizer.begin()
         self._outbox.append(Reached(Milestone.BEGUN, begin.sanitization, entry.task.nexus))
-        self._endings.make_way(entry)
+        self._endings.make_way(entry, begin.sanitization)
         self._tasks.stand_back(entry)
         if entry.fate is not Fate.ITS_OWN:
             self._endings.end_aborted(entry)
@@ -79,7 +79,7 @@ class SanitizeOperations:
             if now is None:
                 self._endings.complete(entry, Done())
             else:
-                self._endings.fail(entry, now.refusal)
+                self._endings.fail(entry, now.failure)
 
     def refit(self) -> None:
         """Takes in that the unit has got another capacity."""

@@ -356,8 +356,18 @@ class FormatInProgress(CheckCondition):
         super().__init__(Sense(SenseKey.NOT_READY, 0x0404, progress=progress))
 
 
+class FormatCommandFailed(CheckCondition):
+    """The command could not format the medium: 3/31/01.
+
+    Source: SBC3r36 5.3.1
+    """
+
+    def __init__(self) -> None:
+        super().__init__(Sense(SenseKey.MEDIUM_ERROR, 0x3101))
+
+
 class MediumFormatCorrupted(CheckCondition):
-    """The medium could not be formatted: 3/31/00.
+    """A format before could not be carried out: 3/31/00.
 
     Source: SBC3r36 5.3.1
     """

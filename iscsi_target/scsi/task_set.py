@@ -165,9 +165,13 @@ class TaskSets:
         return enabled
 
     def stand_back(self, task: Task) -> list[Task]:
-        """Lets a task at the head of the queue hold up nobody although it is open; returns as `leave`."""
-        among, _ = self._places[task]
+        """Lets an enabled task hold up nobody although it is open; returns as `leave`."""
+        among, stretch = self._places[task]
         among.heads.discard(task)
+        if stretch is not None:
+            assert task not in stretch.dormant
+            stretch.open -= 1
+            self._places[task] = (among, None)
         return among.enable()
 
 

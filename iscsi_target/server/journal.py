@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 
+from iscsi_target.scsi.sanitization import Method
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.task import Milestone
 from iscsi_target.scsi.timeline import entry_record
@@ -60,7 +61,9 @@ def _text(event: Event) -> str:
         return f"unit {event.unit}: {event.entry}"
     if isinstance(event, SanitizeNoted):
         by = f", asked for by {event.initiator}" if event.initiator else ""
-        return f"unit {event.unit}: sanitize by {event.sanitization.method} {event.milestone.value}{by}"
+        method = event.sanitization.method
+        what = str(method) if method is Method.FORMAT else f"sanitize by {method}"
+        return f"unit {event.unit}: {what} {event.milestone.value}{by}"
     if isinstance(event, FaultFired):
         return f"connection {event.connection}: fault {event.rule} for {event.pdu}: {event.text}"
     return ""

@@ -26,7 +26,8 @@ STEPS = 8
 FORMER = b"former data".ljust(BLOCK, b"!")
 PATTERN = bytes(range(256)) * 2
 SEEDS = range(60)
-IN_PROGRESS, FORMATTING, FAILED, CORRUPTED = b"\x04\x1b", b"\x04\x04", b"\x31\x03", b"\x31\x00"
+IN_PROGRESS, FORMATTING = b"\x04\x1b", b"\x04\x04"
+FAILED, FORMAT_FAILED, CORRUPTED = b"\x31\x03", b"\x31\x01", b"\x31\x00"
 
 
 class CrashingMemory(Memory):
@@ -159,7 +160,7 @@ def overwriting(passes: int, *, invert: bool) -> tuple[Sanitize, bytes]:
 
 def formatting() -> tuple[FormatUnit, bytes]:
     descriptor = PatternDescriptor(initialization_pattern_type=1, initialization_pattern_length=BLOCK)
-    return FormatUnit(fmtdata=True), ShortHeader(ip=True, immed=True).pack() + descriptor.pack() + PATTERN
+    return FormatUnit(fmtdata=True), ShortHeader(fov=True, ip=True, immed=True).pack() + descriptor.pack() + PATTERN
 
 
 KINDS: dict[str, tuple[tuple[Layout, bytes], bytes]] = {
@@ -250,7 +251,7 @@ def test_a_failure_survives_every_life_until_it_is_mended(seed: int, cdb: Layout
         world.go_on()
     world.go_on(MediumError(Fault.WRITE_FAILED, 0))
     assert world.ended is not None
-    assert world.ended.sense[12:14] == told
+    assert world.ended.sense[12:14] == (told if told == FAILED else FORMAT_FAILED)
     for _ in range(3):
         world.die()
         world.live()

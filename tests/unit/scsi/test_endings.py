@@ -19,11 +19,14 @@ from iscsi_target.scsi.nexus_table import NexusTable
 from iscsi_target.scsi.open_task import FENCING, READY, Fate, Fence, OpenTask, Performing, Waiting
 from iscsi_target.scsi.open_tasks import OpenTasks
 from iscsi_target.scsi.operations import Read
+from iscsi_target.scsi.sanitization import Method, Sanitization
 from iscsi_target.scsi.status import InvalidOperationCode, Status
 from iscsi_target.scsi.task import Aborted, Completed, Done, Task, UnitAction, Work
 from iscsi_target.scsi.task_set import Turn
 from iscsi_target.wire.layout import Layout
 from tests.unit.scsi.unit_bench import A, B, make_device
+
+ERASE = Sanitization(Method.BLOCK_ERASE, 512)
 
 
 class Ward:
@@ -138,7 +141,7 @@ def test_all_make_way_but_what_is_processed_meanwhile_and_what_only_waits(ward: 
         ward.at_medium(B),
     )
     waits.phase = FENCING
-    ward.endings.make_way(own)
+    ward.endings.make_way(own, ERASE)
     [ended] = ward.outbox
     assert isinstance(ended, Completed)
     assert (ended.task, ended.sense[2], ended.sense[12:14], ended.sense[15:18]) == (
@@ -156,5 +159,5 @@ def test_a_task_that_is_being_aborted_keeps_its_fate(ward: Ward):
     ward.device.modes = ward.device.modes.select(ControlPage(ps=False, tas=True).pack(), 0)
     own, aborted = ward.open(A), ward.at_medium(B)
     ward.endings.abort_all([aborted], A, tell_others=False)
-    ward.endings.make_way(own)
+    ward.endings.make_way(own, ERASE)
     assert aborted.fate is Fate.TASK_ABORTED

@@ -2,8 +2,10 @@
 
 import pytest
 
+from iscsi_target.scsi import commands
 from iscsi_target.scsi.block_cdb import Read10
 from iscsi_target.scsi.cdb import Inquiry
+from iscsi_target.scsi.command import Command
 from iscsi_target.scsi.format_unit import (
     FormatUnit,
     LongHeader,
@@ -12,21 +14,22 @@ from iscsi_target.scsi.format_unit import (
     format_unit,
     wanted_by_format_unit,
 )
+from iscsi_target.scsi.mode_pages import ControlPage
 from iscsi_target.scsi.operations import Fault, MediumError
 from iscsi_target.scsi.sanitization import METHODS, Method
-from iscsi_target.scsi.sanitize import EXIT_FAILURE_MODE, Sanitize
+from iscsi_target.scsi.sanitize import EXIT_FAILURE_MODE, Sanitize, always
 from iscsi_target.scsi.status import Status
-from iscsi_target.scsi.task import Call, Task
+from iscsi_target.scsi.task import Call, Completed, Function, Task, TaskAttribute
 from tests.unit.scsi import command_bench
 from tests.unit.scsi.command_bench import INVALID_FIELD_IN_CDB, INVALID_FIELD_IN_LIST, LIST_LENGTH_ERROR, refusal
 from tests.unit.scsi.unit_bench import BLOCK, BLOCKS, READY, A, B, Bench
 
 LENGTH = BLOCK * BLOCKS
-IN_PROGRESS, CORRUPTED = (2, 0x0404), (3, 0x3100)
+IN_PROGRESS, CORRUPTED, FAILED = (2, 0x0404), (3, 0x3100), (3, 0x3101)
 BROKEN = MediumError(Fault.WRITE_FAILED, 0)
 
 
-def patterned(pattern: bytes, header: bytes = ShortHeader(ip=True).pack(), kind: int = 1) -> bytes:
+def patterned(pattern: bytes, header: bytes = ShortHeader(fov=True, ip=True).pack(), kind: int = 1) -> bytes:
     """Returns a parameter list with an initialization pattern."""
     descriptor = PatternDescriptor(initialization_pattern_type=kind, initialization_pattern_length=len(pattern))
     return header + descriptor.pack() + pattern
@@ -37,6 +40,12 @@ def bench() -> Bench:
     made = Bench()
     made.memory.content[:] = b"u" * LENGTH
     return made
+
+
+def codes_of(row: Command) -> dict[str, int]:
+    """Returns the fields of a CDB that make it one of a row."""
+    codes = {"operation_code": row.operation_code}
+    return codes if row.service_action is None else codes | {"service_action": row.service_action}
 
 
 def begin(bench: Bench, data: bytes = b"", *, longlist: bool = False) -> Task:
@@ -53,8 +62,6 @@ def begin(bench: Bench, data: bytes = b"", *, longlist: bool = False) -> Task:
 @pytest.mark.clause("SBC3r36 4.33")
 def test_every_block_is_zeros_and_the_command_ends_with_that(bench: Bench):
     task = begin(bench)
-    assert bench.sense(bench.send(B, READY)) == IN_PROGRESS
-    assert bench.status(bench.send(B, Inquiry(allocation_length=36))) is Status.GOOD
     assert bench.outcome(task) is None
     bench.end()
     assert bench.status(task) is Status.GOOD
@@ -65,7 +72,7 @@ def test_every_block_is_zeros_and_the_command_ends_with_that(bench: Bench):
 @pytest.mark.clause("SBC3r36 5.3.2.3")
 @pytest.mark.parametrize("longlist", [False, True])
 def test_a_pattern_fills_every_block_from_its_beginning(bench: Bench, longlist: bool):
-    header = LongHeader(ip=True).pack() if longlist else ShortHeader(ip=True).pack()
+    header = LongHeader(fov=True, ip=True).pack() if longlist else ShortHeader(fov=True, ip=True).pack()
     begin(bench, patterned(b"abc", header), longlist=longlist)
     bench.end()
     assert bench.memory.content == (b"abc" * BLOCK)[:BLOCK] * BLOCKS
@@ -78,6 +85,67 @@ def test_immed_ends_the_command_when_it_is_stored(bench: Bench):
     assert bench.sense(bench.send(A, Read10(transfer_length=1))) == IN_PROGRESS
     bench.end()
     assert bench.status(bench.send(A, READY)) is Status.GOOD
+
+
+@pytest.mark.clause("SBC3r36 5.3.1")
+def test_only_three_commands_are_processed_meanwhile_and_the_others_are_told_how_far_it_is(bench: Bench):
+    begin(bench)
+    bench.perform()
+    for row in commands.TABLE:
+        if row.available(bench.device):
+            task = bench.send(B, row.layout().replace(**codes_of(row)))
+            processed = row.name in ("INQUIRY", "REPORT LUNS", "REQUEST SENSE")
+            told = bench.outcome(task)
+            assert isinstance(told, Completed)
+            assert told.sense[12:14] == (b"" if processed else b"\x04\x04"), row.name
+            assert told.sense[15:18] == (b"" if processed else b"\x80\x20\0"), row.name
+
+
+@pytest.mark.clause("SBC3r36 5.3.1")
+def test_after_a_failure_only_what_needs_the_medium_is_refused(bench: Bench):
+    begin(bench)
+    bench.perform(error=BROKEN)
+    bench.persist()
+    failed, refused = bench.device.sanitization, set()
+    assert failed is not None
+    there = [row for row in commands.TABLE if row.available(bench.device) and not row.row.mends(failed)]
+    for row in there:
+        told = bench.outcome(bench.send(B, row.layout().replace(**codes_of(row))))
+        if isinstance(told, Completed) and told.sense[12:14] == b"\x31\0":
+            refused.add(row.name)
+    needing = {row.name for row in there if row.medium_access and row.row.sanitizing is not always}
+    assert refused == needing | {"TEST UNIT READY"}
+    assert {"READ(10)", "WRITE(16)", "UNMAP", "SYNCHRONIZE CACHE(10)"} <= refused
+
+
+@pytest.mark.clause("SPC4r37 7.5.8")
+def test_software_write_protection_can_be_taken_back_after_a_failure(bench: Bench):
+    begin(bench)
+    bench.perform(error=BROKEN)
+    bench.persist()
+    for swp, told in ((True, (7, 0x2702)), (False, None)):
+        assert bench.status(bench.select(A, ControlPage(ps=False, swp=swp).pack())) is Status.GOOD
+        for cdb in (FormatUnit(), Sanitize(service_action=Method.BLOCK_ERASE)):
+            task = bench.send(A, cdb)
+            assert (bench.sense(task) if swp else bench.outcome(task)) == told
+            bench.manage(Function.ABORT_TASK_SET, A)
+
+
+@pytest.mark.clause("SAM5r21 8.6")
+def test_it_keeps_its_place_among_the_tasks(bench: Bench):
+    before = bench.read(B, 0)
+    task = bench.send(A, FormatUnit(), TaskAttribute.ORDERED)
+    waiting = bench.read(A, 1)
+    assert not bench.saving
+    bench.perform()
+    assert bench.status(before) is Status.GOOD
+    bench.persist()
+    assert bench.sense(waiting) == IN_PROGRESS
+    assert bench.status(bench.send(A, Inquiry(allocation_length=36))) is Status.GOOD, "it holds up nobody"
+    assert bench.status(bench.send(B, Inquiry(allocation_length=36), TaskAttribute.ORDERED)) is Status.GOOD
+    bench.end()
+    assert bench.status(task) is Status.GOOD
+    assert not bench.unit.open_tasks
 
 
 @pytest.mark.clause("SBC3r36 5.3.1")
@@ -96,7 +164,7 @@ def test_a_format_that_fails_leaves_a_corrupted_one_until_it_is_done_again(bench
     task = begin(bench)
     bench.perform(error=BROKEN)
     bench.persist()
-    assert bench.sense(task) == CORRUPTED
+    assert bench.sense(task) == FAILED
     assert bench.sense(bench.send(A, READY)) == CORRUPTED
     assert bench.status(bench.send(A, Sanitize(service_action=EXIT_FAILURE_MODE))) is Status.GOOD
     assert bench.sense(bench.send(A, READY)) == CORRUPTED, "that was no SANITIZE"
@@ -173,6 +241,7 @@ def test_options_about_defects_are_taken_as_there_are_none(cdb: FormatUnit, head
         patterned(b"x", kind=0),
         patterned(b"x", kind=2),
         patterned(bytes(BLOCK + 1)),
+        patterned(b"x", ShortHeader(ip=True).pack()),
     ],
 )
 def test_what_the_list_cannot_ask_for(data: bytes):
@@ -180,10 +249,31 @@ def test_what_the_list_cannot_ask_for(data: bytes):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", bytes(3), ShortHeader(ip=True).pack(), patterned(b"abcd")[:-1], patterned(b"")[:6]]
+    "data", [b"", bytes(3), ShortHeader(fov=True, ip=True).pack(), patterned(b"abcd")[:-1], patterned(b"")[:6]]
 )
 def test_a_list_that_ends_too_early(data: bytes):
     assert refusal(command_bench.device(), FormatUnit(fmtdata=True), offered=data) == LIST_LENGTH_ERROR
+
+
+@pytest.mark.clause("SBC3r36 5.3.2.2")
+@pytest.mark.clause("SBC3r36 5.3.2.3")
+@pytest.mark.parametrize(
+    "data, pointer",
+    [
+        (ShortHeader(ip=True).pack(), "8b 0001"),
+        (patterned(b"x")[:4] + b"\x20" + patterned(b"x")[5:], "8d 0004"),
+        (patterned(b"x")[:4] + b"\x80" + patterned(b"x")[5:], "8f 0004"),
+        (patterned(b"x")[:4] + b"\x01" + patterned(b"x")[5:], "88 0004"),
+        (patterned(b"x", kind=2), "80 0005"),
+    ],
+)
+def test_the_field_pointer_names_what_is_wrong(bench: Bench, data: bytes, pointer: str):
+    task = bench.send(A, FormatUnit(fmtdata=True), expects_data=True)
+    bench.give(task, data)
+    assert bench.sense(task) == INVALID_FIELD_IN_LIST
+    told = bench.outcome(task)
+    assert isinstance(told, Completed)
+    assert told.sense[15:18] == bytes.fromhex(pointer)
 
 
 def test_long_headers_have_no_protection_either():

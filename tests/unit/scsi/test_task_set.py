@@ -49,6 +49,18 @@ def test_a_task_that_stands_back_is_open_and_holds_up_nobody():
     assert tasks.open_tasks(A) == 0
 
 
+def test_a_task_in_the_queue_may_hold_up_nobody_though_it_is_open():
+    tasks = TaskSets()
+    first, ordered, waiting = task(), task(ORDERED), task(nexus=B)
+    tasks.enter(first), tasks.enter(ordered), tasks.enter(waiting)
+    assert tasks.leave(first) == [ordered]
+    assert tasks.stand_back(ordered) == [waiting]
+    assert tasks.leave(waiting) == []
+    assert tasks.enter(task(ORDERED))
+    assert tasks.leave(ordered) == []
+    assert tasks.open_tasks(A) == 1
+
+
 @pytest.mark.clause("SAM5r21 8.6.3")
 @pytest.mark.clause("SAM5r21 8.5")
 def test_ordered_task_waits_for_all_older_tasks():

@@ -121,6 +121,8 @@ def test_a_sanitize_operation_that_went_on_by_itself_was_asked_for_by_nobody(cap
     caplog.set_level(logging.INFO)
     announce(SanitizeNoted("disk0", Milestone.ENDED, Sanitization(Method.BLOCK_ERASE, 512), ""), "")
     assert caplog.records[0].message == "unit disk0: sanitize by block erase has ended"
+    announce(SanitizeNoted("disk0", Milestone.ENDED, Sanitization(Method.FORMAT, 512), ""), "")
+    assert caplog.records[1].message == "unit disk0: format has ended"
 
 
 def test_the_first_fault_of_a_rule_is_told_and_the_others_are_for_who_wants_all(caplog):
