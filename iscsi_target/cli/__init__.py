@@ -1,4 +1,4 @@
-"""The command line: `iscsi-target serve`, `check`, `isns`, `reservations`, `paths`, `media` and `pools`.
+"""The command line: `iscsi-target serve`, `check`, `isns`, `reservations`, `paths`, `media`, `pools` and `faults`.
 
 What a person did wrong ends in one line on standard error and exit status 2, never in a traceback. Each command is a
 module of its own, imported only when it is the one to run.
@@ -9,6 +9,8 @@ import gc
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from iscsi_target.faults.guide import GUIDE
 
 EXIT_MISTAKE = 2  # what was asked for cannot be done as it stands
 
@@ -69,6 +71,28 @@ exit status: as of `iscsi-target reservations`
 """
 
 
+FAULTS_EXAMPLES = """\
+examples:
+  iscsi-target faults add 'on in where portal_group=2: drop'
+      a path that fails without a word: multipath has to find out by itself, and to come back after remove or clear
+  iscsi-target faults add --name crc 'on data-in where opcode=READ(16), every=100: corrupt data-digest'
+      a CRC error now and then, for the author of an initiator
+  iscsi-target faults add 'on scsi-command where opcode=WRITE(10), nth=3, times=2: answer busy'
+      the third and fourth WRITE(10) end with BUSY
+  iscsi-target faults list
+      the rules, and how often each has matched and fired
+  iscsi-target faults remove crc
+      removes a rule; what it has kept back goes on
+
+The server must run; it is asked by the socket `control` in its state directory.
+
+exit status:
+  0    done; of watch: interrupted
+  2    nothing was done, or the server ended, and its rules with it; a line on standard error says why
+  130  interrupted
+"""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command that the arguments name and returns the exit status.
 
@@ -105,6 +129,8 @@ def _run(given: argparse.Namespace) -> int:
             return _pools(given)
         if given.command == "isns":
             return _isns(given)
+        if given.command == "faults":
+            return _faults(given)
         from iscsi_target.cli.serve import Options, run
 
         return run(
@@ -178,6 +204,22 @@ def _isns(given: argparse.Namespace) -> int:
     return run(Options(given.listen, given.registration_period, given.esi_min_interval, given.json, given.verbose))
 
 
+def _faults(given: argparse.Namespace) -> int:
+    from iscsi_target.cli.faults import Options, run
+
+    return run(
+        Options(
+            verb=given.verb,
+            rule=getattr(given, "rule", ""),
+            name=getattr(given, "name", ""),
+            names=tuple(getattr(given, "names", ())),
+            state=given.state,
+            configuration=given.configuration,
+            json=given.json,
+        )
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="iscsi-target",
@@ -219,6 +261,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_media_verbs(media.add_subparsers(dest="verb", required=True, metavar="VERB"))
     _add_pools(commands)
+    _add_faults(commands)
     return parser
 
 
@@ -251,6 +294,15 @@ MEDIA_VERBS = {
         "put another medium in",
         "Puts another medium into a unit whose medium is ejected. It stays until the server ends.",
     ),
+}
+
+
+FAULT_VERBS = {
+    "list": ("print the rules and their counts", "Prints the rules, and how often each has matched and fired."),
+    "add": ("add a rule", "Adds a rule after the others and prints its name."),
+    "remove": ("remove rules", "Removes rules; what they have kept back goes on."),
+    "clear": ("remove all rules", "Removes all rules; what they have kept back goes on."),
+    "watch": ("print whenever a rule fires", "Prints whenever a rule fires, until interrupted."),
 }
 
 
@@ -353,6 +405,28 @@ def _add_pools(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     show.add_argument("pool", nargs="?", default="", metavar="POOL", help="one of them; default: all")
     _add_place(show)
+
+
+def _add_faults(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    faults = commands.add_parser(
+        "faults",
+        help="let a running server misbehave on order",
+        description="Shows and changes the rules by which a running server misbehaves.",
+        epilog=FAULTS_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = faults.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, (short, long) in FAULT_VERBS.items():
+        verb = verbs.add_parser(
+            name, help=short, description=long, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        if name == "add":
+            verb.add_argument("rule", metavar="RULE", help="one line, in quotes")
+            verb.add_argument("--name", default="", metavar="NAME", help="instead of a number")
+            verb.epilog = GUIDE
+        if name == "remove":
+            verb.add_argument("names", nargs="+", metavar="NAME", help="as `list` shows it")
+        _add_place(verb)
 
 
 def _add_unit(verb: argparse.ArgumentParser) -> None:

@@ -26,10 +26,14 @@ of a unit and KEY a reservation key in hexadecimal as a text:
     {"request": "load", "unit": UNIT}               likewise, of when it is in again
     {"request": "insert", "unit": UNIT, "file": PATH}            likewise, of the medium with that absolute path
     {"request": "pools"}                            {"pools": [POOL, ...]}: how full each is, and by which units
+    {"request": "faults"}                           the rules by which the target misbehaves, with their counts
+    {"request": "add_fault", "rule": RULE, "name": NAME}         {"added": NAME}; without a name it gets a number
+    {"request": "remove_faults", "names": [NAME, ...]}           the rules that are left
+    {"request": "clear_faults"}                     likewise: none
+    {"request": "watch_faults"}                     as "watch", of every rule that fires
 
-Nobody who connects can hold up the server or make it grow: there is a limit to clients, to the length of a request, to
-the time it takes to come and the answer to be read, and to what waits for one who watches. Who watches may read as
-slowly as he likes: a pager stops at every page.
+Nobody who connects can hold up the server or make it grow: there is a limit to clients here, and there are those of
+`control_wire`. Who watches may read as slowly as he likes: a pager stops at every page.
 
 A bug here must not take the initiators down, so the task of a client catches `Exception`, as the driver's tasks do.
 """
@@ -37,13 +41,11 @@ A bug here must not take the initiators down, so the task of a client catches `E
 import asyncio
 import contextlib
 import errno
-import json
 import logging
 import os
 import re
 import socket
 import stat
-from collections import deque
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -54,24 +56,22 @@ from iscsi_target.scsi.reservation_record import Record
 from iscsi_target.scsi.rules import Rule
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.timeline import Entry, entry_record
+from iscsi_target.server import fault_desk
+from iscsi_target.server.control_wire import MAX_REQUEST_BYTES, Client, Feed, error_line
 from iscsi_target.server.driver import Driver
+from iscsi_target.server.faults import Faults
 from iscsi_target.server.media_changer import MediaChanger
 from iscsi_target.server.pools import Pools
 from iscsi_target.server.records import groups_record, pool_record, registration_record, reservations_record
 from iscsi_target.server.refused import Refused
 from iscsi_target.server.units import OpenUnit
 from iscsi_target.storage.faults import StorageError, refusal
-from iscsi_target.target import Order, ReservationNoted
+from iscsi_target.target import FaultFired, Order, ReservationNoted
 
 log = logging.getLogger(__name__)
 
 SOCKET_NAME = "control"
 MAX_CLIENTS = 16  # at one time; some that watch, and an operator
-MAX_REQUEST_BYTES = 4096  # of the line of a request
-REQUEST_S = 10.0  # for a request to come
-STALL_S = 10.0  # for a client to read what waits for it, unless it watches
-MAX_WAITING_ENTRIES = 1024  # for one who watches; about a megabyte
-ENTRIES_PER_WRITE = 32  # of a log; between two writes the initiators have their turn
 
 ORDERS = {
     "clear": OutAction.CLEAR,
@@ -79,7 +79,8 @@ ORDERS = {
     "preempt_and_abort": OutAction.PREEMPT_AND_ABORT,
 }
 CHANGES = ("eject", "eject_by_force", "load", "insert")
-REQUESTS = ("units", "pools", "reservations", "log", "watch", *ORDERS, "paths", "set_path", "media", *CHANGES)
+OF_UNITS = ("reservations", "log", "watch", *ORDERS, "paths", "set_path", "media", *CHANGES)
+REQUESTS = ("units", "pools", *OF_UNITS, *fault_desk.REQUESTS, "watch_faults")
 
 _KEY = re.compile(r"(?:0[xX])?([0-9a-fA-F]{1,16})")
 
@@ -91,12 +92,14 @@ class Served(NamedTuple):
     opening   the names of units that are between closing and opening; likewise
     changer   changes their media
     pools     of which some of them allocate
+    faults    the rules by which the target misbehaves
     """
 
     units: Mapping[str, OpenUnit]
     opening: Collection[str]
     changer: MediaChanger
     pools: Pools
+    faults: Faults
 
 
 class Control:
@@ -117,7 +120,7 @@ class Control:
     ) -> None:
         self._directory = directory
         self._driver = driver
-        self._units, self._opening, self._changer, self._pools = served
+        self._units, self._opening, self._changer, self._pools, self._faults = served
         self._tasks = tasks
         self._clients: set[asyncio.Task[None]] = set()
         self._descriptor = -1  # of the state directory while the socket is open
@@ -161,14 +164,14 @@ class Control:
             writer.transport.abort()
         elif len(self._clients) >= MAX_CLIENTS:
             refused = Refused(f"{MAX_CLIENTS} clients are connected", "end one of them, or wait for its order")
-            writer.write(_line(_error(refused)))
+            writer.write(error_line(refused))
             writer.close()
         else:
-            client = self._tasks.create_task(self._serve(_Client(reader, writer)))
+            client = self._tasks.create_task(self._serve(Client(reader, writer)))
             self._clients.add(client)
             client.add_done_callback(self._clients.discard)
 
-    async def _serve(self, client: "_Client") -> None:
+    async def _serve(self, client: Client) -> None:
         try:
             await self._answer(client)
         except OSError as error:  # it is gone, or reads nothing
@@ -178,21 +181,27 @@ class Control:
         finally:
             client.cut()
 
-    async def _answer(self, client: "_Client") -> None:
+    async def _answer(self, client: Client) -> None:
         try:
             request = await client.request()
             if request is not None:
                 await self._carry_out(client, request)
         except Refused as refused:
-            await client.send(_error(refused))
+            await client.refuse(refused)
 
-    async def _carry_out(self, client: "_Client", request: Record) -> None:
+    async def _carry_out(self, client: Client, request: Record) -> None:
         wanted = request.get("request")
         if wanted == "units":
             await client.send({"units": list(self._units)})
             return
         if wanted == "pools":
             await client.send({"pools": [pool_record(self._pools, name, self._units) for name in self._pools.by_name]})
+            return
+        if wanted == "watch_faults":
+            await self._watch_faults(client)
+            return
+        if wanted in fault_desk.REQUESTS:
+            await client.send(fault_desk.carry_out(self._faults, str(wanted), request))
             return
         if wanted not in REQUESTS:
             raise Refused(f"there is no request {wanted!r}", f"ask for one of {', '.join(REQUESTS)}")
@@ -232,17 +241,21 @@ class Control:
             raise Refused(f"there is no unit {name!r}" if name is not None else "no unit is named", f"units: {served}")
         return name, self._units[name]
 
-    async def _watch(self, client: "_Client", unit: str) -> None:
-        feed = _Feed(unit)
+    async def _watch(self, client: Client, unit: str) -> None:
+        feed = Feed[ReservationNoted](lambda event: event.unit == unit, lambda event: entry_record(event.entry))
         self._driver.observers.add(feed.noted)
         try:
-            await client.send({"watching": unit})
-            async with asyncio.TaskGroup() as tasks:
-                sending = tasks.create_task(client.send_feed(feed))
-                await client.leave()
-                sending.cancel()
+            await client.watch(unit, feed)
         finally:
             self._driver.observers.discard(feed.noted)
+
+    async def _watch_faults(self, client: Client) -> None:
+        feed = Feed[FaultFired](lambda event: True, FaultFired._asdict)
+        self._faults.observers.add(feed.noted)
+        try:
+            await client.watch("faults", feed)
+        finally:
+            self._faults.observers.discard(feed.noted)
 
     def _set_path(self, request: Record, name: str, opened: OpenUnit) -> None:
         if name not in self._driver.media:  # the machine gets it next
@@ -276,103 +289,6 @@ class Control:
             "removed": [registration_record(nexus, key) for nexus, key in removed.items()],
             "released": had.reservation is not None and has.reservation is None,
         }
-
-
-class _Feed:
-    """New entries of one unit on their way to a client, and how many had no room."""
-
-    def __init__(self, unit: str) -> None:
-        self._unit = unit
-        self._waiting: deque[Entry | int] = deque()  # a number: so many are left out here
-        self._changed = asyncio.Event()
-
-    def noted(self, event: ReservationNoted) -> None:
-        """Takes in what happened to any unit."""
-        if event.unit != self._unit:
-            return
-        last = self._waiting[-1] if self._waiting else None
-        if len(self._waiting) < MAX_WAITING_ENTRIES:
-            self._waiting.append(event.entry)
-        elif isinstance(last, int):
-            self._waiting[-1] = last + 1
-        else:
-            self._waiting.append(1)
-        self._changed.set()
-
-    async def next(self) -> Record:
-        """Returns what is to be told next when there is something."""
-        while not self._waiting:
-            self._changed.clear()
-            await self._changed.wait()
-        first = self._waiting.popleft()
-        return {"left_out": first} if isinstance(first, int) else entry_record(first)
-
-
-class _Client:
-    """One connection."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-        writer.transport.set_write_buffer_limits(high=0)  # so that drain returns when the kernel has all
-
-    async def request(self) -> Record | None:
-        """Returns the request, None when the client leaves without any.
-
-        raises    Refused, OSError
-        """
-        try:
-            async with asyncio.timeout(REQUEST_S):
-                line = await self._reader.readuntil(b"\n")
-        except asyncio.IncompleteReadError:
-            return None
-        except asyncio.LimitOverrunError:
-            raise Refused(f"the request has more than {MAX_REQUEST_BYTES} bytes", "send a shorter one") from None
-        try:
-            request = json.loads(line)
-        except (ValueError, RecursionError):
-            request = None
-        if not isinstance(request, dict):
-            raise Refused("the request is not a JSON object", 'send a line such as {"request": "units"}')
-        return request
-
-    async def send(self, *records: Record) -> None:
-        """Sends records and returns when the client has fetched them, or the kernel has them for it.
-
-        raises    OSError when the client is gone, TimeoutError, which is one, when it does not read
-        """
-        async with asyncio.timeout(STALL_S):
-            await self._send(*records)
-
-    async def send_entries(self, entries: list[Entry]) -> None:
-        """Sends entries and how many they are."""
-        for start in range(0, len(entries), ENTRIES_PER_WRITE):
-            await self.send(*map(entry_record, entries[start : start + ENTRIES_PER_WRITE]))
-            await asyncio.sleep(0)
-        await self.send({"entries": len(entries)})
-
-    async def send_feed(self, feed: _Feed) -> None:
-        """Sends what a feed has until the client is gone; waits for it as long as it reads nothing."""
-        try:
-            while True:
-                await self._send(await feed.next())
-        except OSError as error:
-            log.debug("control client cut: %s", error)
-
-    async def leave(self) -> None:
-        """Returns when the client closes its side, or says anything, which it has no reason to."""
-        try:
-            await self._reader.read(1)
-        except OSError as error:
-            log.debug("control client lost: %s", error)
-
-    async def _send(self, *records: Record) -> None:
-        self._writer.write(b"".join(map(_line, records)))
-        await self._writer.drain()
-
-    def cut(self) -> None:
-        """Ends the connection at once; what was sent still reaches the client."""
-        self._writer.transport.abort()
 
 
 def _bind(directory: Path) -> tuple[int, socket.socket]:
@@ -409,14 +325,6 @@ def _remove_stale(descriptor: int) -> None:
         return
     if stat.S_ISSOCK(found.st_mode):
         os.unlink(SOCKET_NAME, dir_fd=descriptor)
-
-
-def _line(record: Record) -> bytes:
-    return json.dumps(record).encode() + b"\n"
-
-
-def _error(refused: Refused) -> Record:
-    return {"error": refused.what, "remedy": refused.remedy}
 
 
 def _key(request: Record) -> int:

@@ -185,7 +185,7 @@ class Server:
         control = Control(
             self.configuration.state,
             self._driver,
-            Served(self._units, self._opening, changer, self._pools),
+            Served(self._units, self._opening, changer, self._pools, self.faults),
             tasks,
         )
         self._cleanup.callback(control.close)

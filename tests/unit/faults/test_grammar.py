@@ -3,7 +3,8 @@
 import pytest
 
 from iscsi_target.faults.actions import Delay, Drop
-from iscsi_target.faults.grammar import GUIDE, MAX_RULE_CHARACTERS, parse
+from iscsi_target.faults.grammar import MAX_RULE_CHARACTERS, parse
+from iscsi_target.faults.guide import GUIDE
 from iscsi_target.faults.kinds import KINDS
 from iscsi_target.faults.reading import RuleError
 from iscsi_target.faults.rules import (

@@ -20,13 +20,15 @@ from iscsi_target.scsi.personality import ReservationType
 from iscsi_target.scsi.reservation_record import to_record
 from iscsi_target.scsi.reservations import Cause, Reservation, Reservations, Spc2Reservation
 from iscsi_target.scsi.rules import Rule
-from iscsi_target.scsi.timeline import GOOD, Entry, Explanation, entry_record
+from iscsi_target.scsi.timeline import GOOD, Entry, Explanation
 from iscsi_target.server import control as control_module
-from iscsi_target.server.control import SOCKET_NAME, Control, Served, _Feed
+from iscsi_target.server import control_wire
+from iscsi_target.server.control import SOCKET_NAME, Control, Served
+from iscsi_target.server.control_wire import MAX_REQUEST_BYTES, MAX_WAITING_ENTRIES, Client
 from iscsi_target.server.media_changer import MediaChanger
 from iscsi_target.server.server import Server
 from iscsi_target.storage.faults import StorageError
-from iscsi_target.target import ReservationNoted
+from iscsi_target.target import FaultFired, ReservationNoted
 
 PORT = TargetPort("iqn.2026-11.org.iscsi-target:disk0", 1)
 A, B = (Nexus(InitiatorPort(f"iqn.2026-01.org.example:{name}", bytes(6)), PORT) for name in "ab")
@@ -49,7 +51,9 @@ async def server(state):
         yield running
 
 
-class Client:
+class Asking:
+    """A client's end of a connection."""
+
     def __init__(self, reader, writer):
         self.reader = reader
         self.writer = writer
@@ -68,7 +72,7 @@ class Client:
 async def connected(state):
     descriptor = os.open(state, os.O_PATH)
     try:
-        client = Client(*await asyncio.open_unix_connection(f"/proc/self/fd/{descriptor}/{SOCKET_NAME}"))
+        client = Asking(*await asyncio.open_unix_connection(f"/proc/self/fd/{descriptor}/{SOCKET_NAME}"))
     finally:
         os.close(descriptor)
     try:
@@ -154,7 +158,9 @@ async def test_socket_that_cannot_listen_leaves_nothing_open_and_nothing_behind(
     made: list[socket.socket] = []
     monkeypatch.setattr(asyncio, "start_unix_server", fail)
     async with asyncio.TaskGroup() as tasks:
-        control = Control(tmp_path, server._driver, Served({}, (), changer(server), server._pools), tasks)
+        control = Control(
+            tmp_path, server._driver, Served({}, (), changer(server), server._pools, server.faults), tasks
+        )
         open_before = descriptors()
         with pytest.raises(StorageError, match="cannot make the control socket: No buffer space available"):
             await control.open()
@@ -191,7 +197,7 @@ async def test_holder_of_an_spc2_reservation_is_told(server, state):
 
 
 async def test_log_ends_with_the_count_of_its_entries(server, state, monkeypatch):
-    monkeypatch.setattr(control_module, "ENTRIES_PER_WRITE", 2)
+    monkeypatch.setattr(control_wire, "ENTRIES_PER_WRITE", 2)
     for _ in range(3):
         await ask(state, CLEAR)
     *entries, end = await ask(state, {"request": "log", "unit": "disk0"})
@@ -303,7 +309,9 @@ async def test_unit_that_the_machine_does_not_have_yet_is_an_error(server, state
 
 async def test_unit_that_is_closed_and_opened_again_is_said_to_come(server, tmp_path):
     async with asyncio.TaskGroup() as tasks:
-        control = Control(tmp_path, server._driver, Served({}, ("disk0",), changer(server), server._pools), tasks)
+        control = Control(
+            tmp_path, server._driver, Served({}, ("disk0",), changer(server), server._pools, server.faults), tasks
+        )
         await control.open()
         said = await refusal(tmp_path, {"request": "log", "unit": "disk0"})
         other = await refusal(tmp_path, {"request": "log", "unit": "disk9"})
@@ -340,7 +348,7 @@ async def test_nonsense_is_answered_with_an_error(server, state, line):
 
 async def test_request_that_is_too_long_is_refused(server, state):
     async with connected(state) as client:
-        client.writer.write(b"x" * 3 * control_module.MAX_REQUEST_BYTES)
+        client.writer.write(b"x" * 3 * MAX_REQUEST_BYTES)
         assert "has more than 4096 bytes" in (await client.next())["error"]
 
 
@@ -352,7 +360,7 @@ async def test_client_that_leaves_without_a_request_is_forgotten(server, state):
 
 
 async def test_silent_client_is_cut(server, state, monkeypatch):
-    monkeypatch.setattr(control_module, "REQUEST_S", 0.01)
+    monkeypatch.setattr(control_wire, "REQUEST_S", 0.01)
     async with connected(state) as client:
         assert await client.next() is None
 
@@ -361,18 +369,18 @@ async def test_silent_client_is_cut(server, state, monkeypatch):
 def cut(monkeypatch):
     """An event: the server has cut a client."""
     happened = asyncio.Event()
-    abort = control_module._Client.cut
+    abort = Client.cut
 
     def note(client):
         happened.set()
         abort(client)
 
-    monkeypatch.setattr(control_module._Client, "cut", note)
+    monkeypatch.setattr(Client, "cut", note)
     return happened
 
 
 async def test_client_that_does_not_read_is_cut(server, state, monkeypatch, cut):
-    monkeypatch.setattr(control_module, "STALL_S", 0.01)
+    monkeypatch.setattr(control_wire, "STALL_S", 0.01)
     entry = noted(1).entry
     timeline = type("Unit", (), {"timeline": [entry] * 2048})
     monkeypatch.setitem(server._units, "disk0", server._units["disk0"]._replace(logical_unit=timeline))
@@ -387,13 +395,13 @@ async def test_client_that_does_not_read_is_cut(server, state, monkeypatch, cut)
 @asynccontextmanager
 async def stalled(server, state, monkeypatch):
     """One who watches and reads nothing for as long as the server would wait for anybody else."""
-    monkeypatch.setattr(control_module, "STALL_S", 0)
+    monkeypatch.setattr(control_wire, "STALL_S", 0)
     async with connected(state) as watching:
         watching.say(WATCH)
         await watching.next()
         watching.writer.transport.pause_reading()
         [observer] = server._driver.observers
-        for number in range(control_module.MAX_WAITING_ENTRIES):  # more than the kernel takes
+        for number in range(MAX_WAITING_ENTRIES):  # more than the kernel takes
             observer(noted(number))
         assert await ask(state, {"request": "units"}) == [{"units": ["disk0"]}]
         assert observer.__self__._waiting
@@ -403,8 +411,8 @@ async def stalled(server, state, monkeypatch):
 async def test_one_who_watches_may_read_as_slowly_as_he_likes(server, state, monkeypatch, cut):
     async with stalled(server, state, monkeypatch) as watching:
         watching.writer.transport.resume_reading()
-        numbers = [(await watching.next())["number"] for _ in range(control_module.MAX_WAITING_ENTRIES)]
-        assert numbers == list(range(control_module.MAX_WAITING_ENTRIES))
+        numbers = [(await watching.next())["number"] for _ in range(MAX_WAITING_ENTRIES)]
+        assert numbers == list(range(MAX_WAITING_ENTRIES))
         assert len(server._driver.observers) == 1
 
 
@@ -434,30 +442,8 @@ async def test_bug_cuts_the_client_and_not_the_server(server, state, monkeypatch
     assert await ask(state, {"request": "units"}) == [{"units": ["disk0"]}]
 
 
-# What waits for one who watches
-
-
 def noted(number, unit="disk0"):
     return ReservationNoted(None, 0, unit, Entry(number, 0.0, A, "WRITE(10)", GOOD, Explanation(Rule.CLEARED, 0)))
-
-
-async def test_what_a_slow_watcher_has_no_room_for_is_counted_where_it_is_missing(monkeypatch):
-    monkeypatch.setattr(control_module, "MAX_WAITING_ENTRIES", 2)
-    feed = _Feed("disk0")
-    for number in (1, 2, 3, 4):
-        feed.noted(noted(number))
-    assert await feed.next() == entry_record(noted(1).entry)
-    assert await feed.next() == entry_record(noted(2).entry)
-    feed.noted(noted(5))
-    assert await feed.next() == {"left_out": 2}
-    assert await feed.next() == entry_record(noted(5).entry)
-
-
-async def test_watcher_is_not_told_of_other_units():
-    feed = _Feed("disk0")
-    feed.noted(noted(1, "disk1"))
-    feed.noted(noted(2))
-    assert await feed.next() == entry_record(noted(2).entry)
 
 
 # Media
@@ -484,3 +470,30 @@ async def test_media_are_changed_by_requests(state, tmp_path):
             assert "is no absolute path" in await refusal(state, {"request": "insert", **unit, **wrong})
         [found] = await ask(state, {"request": "insert", **unit, "file": str(other)})
         assert (found["medium"], found["size_bytes"]) == (str(other.resolve()), 4096)
+
+
+# Faults
+
+
+async def test_faults_are_added_counted_and_removed_by_requests(server, state):
+    rule = "on scsi-command where nth=2: answer busy"
+    assert await ask(state, {"request": "add_fault", "rule": rule, "name": "second"}) == [{"added": "second"}]
+    assert await ask(state, {"request": "add_fault", "rule": "on in where nth=99: drop"}) == [{"added": "1"}]
+    [found] = await ask(state, {"request": "faults"})
+    assert found["faults"][0] == {"name": "second", "rule": rule, "matched": 0, "fired": 0}
+    [left] = await ask(state, {"request": "remove_faults", "names": ["second"]})
+    assert [fault["name"] for fault in left["faults"]] == ["1"]
+    assert await ask(state, {"request": "clear_faults"}) == [{"faults": []}]
+
+
+async def test_one_who_watches_faults_is_told_of_each_that_fires(server, state):
+    async with connected(state) as watching:
+        watching.say({"request": "watch_faults"})
+        assert await watching.next() == {"watching": "faults"}
+        fired = FaultFired(3, "1", "on in: drop", "nop-out", 7, 1)
+        [observer] = server.faults.observers
+        observer(fired)
+        assert await watching.next() == fired._asdict()
+        watching.writer.write_eof()
+        assert await watching.next() is None
+    assert not server.faults.observers
