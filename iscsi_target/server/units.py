@@ -108,7 +108,7 @@ def open_unit(
         state.forget_medium(unit.name)
         created.append(unit)
 
-    backend, room = _pooled(unit, home.pools, open_backend(unit, state.directory, creating))
+    backend, room = _pooled(unit, home.pools, open_backend(unit, state.directory / f"{unit.name}.undo", creating))
     place = os.path.realpath(unit.path) if unit.path is not None else ""
     if created or former is None or (former.configured.backing, former.place) != (unit.backing, place):
         former = None  # nothing of it holds on
@@ -151,7 +151,9 @@ def open_medium(opened: OpenUnit, path: Path, home: Home) -> NewMedium:
     unit = opened.configured._replace(backing=backing, path=path, size_bytes=None)
     if unit.pool is not None and backing is Backing.DEVICE:
         raise ConfigError(where, f"{path} is a device, which cannot be in a pool", remedy="take a file")
-    backend, room = _pooled(unit, home.pools, open_backend(unit, home.state.directory, _nothing))
+    # What an atomic write left unfinished is undone when this medium is put in again, whatever the unit has till then.
+    undo = home.state.directory / f"{unit.name}.inserted-undo"
+    backend, room = _pooled(unit, home.pools, open_backend(unit, undo, _nothing))
     try:
         geometry = _geometry(unit, backend.size_bytes)
     except ConfigError:
@@ -208,8 +210,10 @@ def _pooled(unit: Unit, pools: Pools | None, backend: ThinBackend) -> tuple[Back
     return room, room
 
 
-def open_backend(unit: Unit, directory: Path, creating: Callable[[], None]) -> ThinBackend:
+def open_backend(unit: Unit, undo: Path, creating: Callable[[], None]) -> ThinBackend:
     """Opens what a unit keeps its blocks in; raises StorageError.
+
+    undo   the file that atomic writes need
 
     A file that does not exist is a new unit, which inherits no reservations of an earlier one of its name and no
     sanitize operation; `creating` is called before the file is there. RAM is always new, and keeps them: with it a
@@ -225,8 +229,9 @@ def open_backend(unit: Unit, directory: Path, creating: Callable[[], None]) -> T
     from iscsi_target.storage.undo import UndoFile
 
     assert unit.path is not None
-    undo = UndoFile(directory / f"{unit.name}.undo")
-    return FileStore.open(unit.path, size_bytes=unit.size_bytes, read_only=unit.read_only, creating=creating, undo=undo)
+    return FileStore.open(
+        unit.path, size_bytes=unit.size_bytes, read_only=unit.read_only, creating=creating, undo=UndoFile(undo)
+    )
 
 
 def _kept(former: OpenUnit, saved: UnitState, state: StateFile) -> Reservations:

@@ -11,7 +11,7 @@ from iscsi_target.config.address import Address
 from iscsi_target.config.values import Backing, Configuration, PoolEntry, PortalGroup, TargetEntry, Unit
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.block_cdb import PreventAllowMediumRemoval, Read10, ReadCapacity10, StartStopUnit, Write10
-from iscsi_target.scsi.operations import Fault, Flush, MediumError
+from iscsi_target.scsi.operations import Fault, Flush, MediumError, Write
 from iscsi_target.scsi.pages import ReadCapacity10Data
 from iscsi_target.scsi.sanitization import Method, Sanitization
 from iscsi_target.server.media_changer import MediaChanger
@@ -19,6 +19,7 @@ from iscsi_target.server.refused import Refused
 from iscsi_target.server.server import Server
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.file import FileStore
+from iscsi_target.storage.undo import FileIdentity, Undo
 from tests.endtoend.wire_initiator import session
 from tests.initiator import READY
 
@@ -228,3 +229,25 @@ async def test_medium_that_cannot_be_flushed_is_out_and_that_is_told(server, cha
 async def test_unit_that_is_between_closing_and_opening_is_refused(server, changer):
     with pytest.raises(Refused, match="is about to be opened"):
         await changer.load("none")
+
+
+async def test_atomic_write_to_an_inserted_medium_is_undone_when_it_is_inserted_after_a_crash(configuration, other):
+    """The crash is that the record and half of the write stay."""
+    async with Server(configuration) as server:
+        await insert_first(server, other)
+        store = server._units["cd"].medium._backend
+        assert isinstance(store, FileStore)
+        assert store._undo is not None
+        store._undo.keep(Undo(FileIdentity.of(store._descriptor), 0, other.read_bytes()[:512]))
+        store.perform(Write(0, b"torn".ljust(512)))
+    async with Server(configuration) as server:
+        await insert_first(server, other)
+        async with session(server.url("cd")) as initiator:
+            await initiator.ready()
+            assert (await initiator.execute(READ, read_bytes=512)).data_in == b"other".ljust(512, b"!")
+
+
+async def insert_first(server, path):
+    changer = MediaChanger(server._home, server._driver, server._units, server._changing)
+    await changer.eject("cd", force=False)
+    await changer.insert("cd", str(path))
