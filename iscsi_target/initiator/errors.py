@@ -4,7 +4,7 @@ At ErrorRecoveryLevel 0 nothing else can be done about it. It is the `ProtocolEr
 that there is one place that catches them all: the connection.
 """
 
-from iscsi_target.iscsi.errors import LoginRefused, ProtocolError, RejectReason
+from iscsi_target.iscsi.errors import LoginRefused, LoginStatus, ProtocolError, RejectReason
 
 
 def violation(text: str) -> ProtocolError:
@@ -24,5 +24,7 @@ class LoginRejected(LoginRefused):
     """
 
     def __init__(self, status_class: int, status_detail: int, target_address: str) -> None:
-        super().__init__(status_class, status_detail, f"login status {status_class:02x}{status_detail:02x}h")
+        code = status_class * 0x100 + status_detail
+        name = f", {LoginStatus(code).name}" if code in set(LoginStatus) else ""
+        super().__init__(status_class, status_detail, f"login status {code:04x}h{name}")
         self.target_address = target_address

@@ -104,7 +104,7 @@ class MediaChanger:
             try:
                 new = await loop.run_in_executor(self._home.executor, open_medium, opened, Path(file), self._home)
             except (StorageError, ConfigError) as error:
-                raise Refused(error.what, error.remedy) from error
+                raise Refused(f"{error.where}: {error.what}", error.remedy) from error
             await self._exchange(name, new)
             return self.described(name)
 

@@ -147,6 +147,8 @@ def open_medium(opened: OpenUnit, path: Path, home: Home) -> NewMedium:
     where, place = f"unit {opened.configured.name}", os.path.realpath(path)
     if place == opened.place:
         raise ConfigError(where, f"{path} is its medium already", remedy="load it")
+    if not path.exists():
+        raise ConfigError(where, f"there is no {path}", remedy="name an image or a device that is there")
     backing = Backing.DEVICE if path.is_block_device() else Backing.FILE
     unit = opened.configured._replace(backing=backing, path=path, size_bytes=None)
     if unit.pool is not None and backing is Backing.DEVICE:

@@ -10,5 +10,6 @@ def test_violation_is_the_error_that_framing_and_text_raise():
     assert error.text == "nonsense"
 
 
-def test_rejected_login_tells_its_status_in_hexadecimal():
-    assert LoginRejected(2, 0xA, "").reason == "login status 020ah"
+def test_rejected_login_tells_its_status_and_what_it_means():
+    assert LoginRejected(2, 0xA, "").reason == "login status 020ah, SESSION_DOES_NOT_EXIST"
+    assert LoginRejected(3, 0x7F, "").reason == "login status 037fh"

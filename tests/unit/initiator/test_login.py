@@ -115,7 +115,7 @@ def test_long_text_is_sent_in_several_pdus_of_which_only_the_last_asks_to_leave_
 def test_refused_login_tells_the_status():
     desk = Desk()
     [event] = desk.reply(response(desk, status_class=2, status_detail=3))
-    assert event == LoginFailed(0, 0x0203, "login status 0203h", "")
+    assert event == LoginFailed(0, 0x0203, "login status 0203h, TARGET_NOT_FOUND", "")
     assert desk.connection.closing
 
 
@@ -125,10 +125,10 @@ def test_redirected_login_tells_where_the_target_is():
     [event] = desk.reply(
         response(desk, status_class=1, status_detail=1), encode([("TargetAddress", "10.0.0.2:3261,2")])
     )
-    assert event == LoginFailed(0, 0x0101, "login status 0101h", "10.0.0.2:3261,2")
+    assert event == LoginFailed(0, 0x0101, "login status 0101h, TARGET_MOVED_TEMPORARILY", "10.0.0.2:3261,2")
     desk = Desk()
     [event] = desk.reply(response(desk, status_class=1, status_detail=2), b"nonsense")
-    assert event == LoginFailed(0, 0x0102, "login status 0102h", "")
+    assert event == LoginFailed(0, 0x0102, "login status 0102h, TARGET_MOVED_PERMANENTLY", "")
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ async def test_what_makes_no_sense_is_refused_with_a_remedy(changer, other, tmp_
     await refused(changer.insert("cd", str(other)), "unit cd has a medium")
     await changer.eject("cd", force=False)
     await refused(changer.eject("cd", force=False), "unit cd has no medium; `iscsi-target media load cd`")
-    await refused(changer.insert("cd", str(tmp_path / "none.img")), "there is no such image; correct the path")
+    await refused(changer.insert("cd", str(tmp_path / "none.img")), f"there is no {tmp_path}/none.img; name an image")
     await refused(changer.insert("cd", str(tmp_path)), "neither a regular file nor a block device")
     (tmp_path / "small").write_bytes(b"x")
     await refused(changer.insert("cd", str(tmp_path / "small")), "1 bytes are not one block")
