@@ -76,7 +76,7 @@ class PortalGroup(NamedTuple):
     tag         0..65535
     listen      what is bound; port 0 lets the kernel choose
     advertise   what SendTargets answers instead, for NAT, containers and guests; empty: the addresses listened at
-    Source: RFC7143 4.1.1
+    Source: RFC7143 4.4.1
     """
 
     tag: int

@@ -24,7 +24,7 @@ MAX_CDB_BYTES: Final = 260  # SPC4r37 4.2.3
 LUN_BYTES: Final = 8
 MAX_ATTRIBUTES: Final = 0b111  # of a field of three bits
 MAX_TRANSFER_BYTES: Final = 0xFFFF_FFFF  # Expected Data Transfer Length has 32 bits
-SIMPLE: Final = 1  # RFC7143 11.3.1.1
+SIMPLE: Final = 1  # RFC7143 11.3.1
 COMPLETED_AT_TARGET: Final = 0  # RFC7143 11.4.3
 
 

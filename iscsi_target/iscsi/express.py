@@ -21,7 +21,7 @@ from iscsi_target.iscsi.session import Session
 from iscsi_target.wire.pattern import filler, matcher
 from iscsi_target.wire.serial import MODULUS
 
-SIMPLE = 1  # RFC7143 11.3.1.1
+SIMPLE = 1  # RFC7143 11.3.1
 ALIGNED = 4  # bytes that a data segment is padded to
 
 Answer = Callable[[bytes, int, Buffer], Buffer | None]

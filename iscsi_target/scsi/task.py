@@ -24,7 +24,7 @@ from iscsi_target.scsi.timeline import Entry
 class TaskAttribute(IntEnum):
     """How a task is ordered among others; the values are those of the SCSI Command PDU.
 
-    Source: SAM5r21 8.6, RFC7143 11.3.1.1
+    Source: SAM5r21 8.6, RFC7143 11.3.1
     """
 
     UNTAGGED = 0

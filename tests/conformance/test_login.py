@@ -105,8 +105,9 @@ def test_target_is_not_found_through_a_portal_group_that_it_is_not_in():
     assert b.logged_in
 
 
-@pytest.mark.clause("RFC7143 3.4.1")
+@pytest.mark.clause("RFC7143 4.4.1")
 @pytest.mark.clause("SAM5r21 3.1.52")
+@pytest.mark.clause("RFC7143 4.4.2")
 def test_one_initiator_port_has_a_session_with_each_target_port(lab: Lab):
     a, b = lab.connect("a", 1), lab.connect("a", 2)
     a.login()

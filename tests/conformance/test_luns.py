@@ -53,6 +53,7 @@ def test_other_commands_to_an_unmapped_lun_are_refused(a: Host):
 
 
 @pytest.mark.clause("SAM5r21 4.7.1")
+@pytest.mark.clause("SAM5r21 4.7.2")
 @pytest.mark.parametrize("lun", [b"\x00\x00\x00\x01" + bytes(4), b"\xc1" + bytes(7), b"\x01" + bytes(7)])
 def test_lun_of_another_form_leads_nowhere(a: Host, lun: bytes):
     assert a.outcome(a.raw_command(READY.pack(), lun)).sense == UNIT_NOT_SUPPORTED

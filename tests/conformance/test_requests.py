@@ -185,6 +185,7 @@ def test_reject_carries_the_whole_header_and_no_tag():
     assert transcript.take(ProtocolViolated)
 
 
+@pytest.mark.clause("RFC7143 11.2.1.2")
 @pytest.mark.case("FFP-16.3.7")
 @pytest.mark.clause("RFC7143 11.17.1")
 @pytest.mark.parametrize("opcode", [0x07, 0x0F, 0x1C, 0x1E, 0x20, 0x3F])

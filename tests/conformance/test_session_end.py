@@ -100,7 +100,7 @@ def test_discovery_session_logs_out(lab: Lab):
     assert lab.clean
 
 
-@pytest.mark.clause("RFC7143 7.1.4.1")
+@pytest.mark.clause("RFC7143 7.1.4.4")
 def test_lost_connection_ends_the_session_when_its_operations_are_back(lab: Lab, a: Host):
     a.ask_to_write(5)
     lab.slow = True
@@ -114,7 +114,7 @@ def test_lost_connection_ends_the_session_when_its_operations_are_back(lab: Lab,
     assert len(lab.performed) == 1
 
 
-@pytest.mark.clause("RFC7143 7.1.4.1")
+@pytest.mark.clause("RFC7143 7.1.4.4")
 def test_connection_lost_in_the_middle_of_a_pdu_leaves_nothing(lab: Lab, a: Host):
     a.feed(a.pack(NopOut(initiator_task_tag=1), bytes(100))[:90])
     a.cut()

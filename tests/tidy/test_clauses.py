@@ -1,7 +1,7 @@
-"""Every clause of SAM, SPC and SBC that the SCSI side cites has a test that is marked with it, or with a part of it.
+"""Every clause of iSCSI and SCSI that the package cites has a test that is marked with it, or with a part of it.
 
-What is cited stands in the rows of the command table and in the `Source:` of docstrings, those of mode, log and VPD
-pages among them; `tools/matrix` prints which test it is.
+What is cited stands in the rows of the command table and in the `Source:` of docstrings: those of PDUs, keys, mode, log
+and VPD pages among them. `tools/matrix` prints which test it is.
 """
 
 import ast
@@ -14,8 +14,8 @@ from iscsi_target.scsi.commands import TABLE
 from tests.tidy.marks import marks
 
 ROOT = Path(__file__).parent.parent.parent
-CITED = re.compile(r"(?:([A-Z]+\d+r?\d+) )?(\d+(?:\.\d+)+)")
-OF_SCSI = ("SAM", "SPC", "SBC")
+CITED = re.compile(r"(?:([A-Z]+\d+(?:r\d+)?) )?(\d+(?:\.\d+)*)")
+STANDARDS = ("RFC7143", "RFC7144", "SAM", "SPC", "SBC")
 
 
 def cited(source: str) -> Iterator[str]:
@@ -25,7 +25,7 @@ def cited(source: str) -> Iterator[str]:
         found = CITED.match(part)
         if found:
             standard = found[1] or standard
-            if standard.startswith(OF_SCSI):
+            if standard.startswith(STANDARDS):
                 yield f"{standard} {found[2]}"
 
 
@@ -57,18 +57,20 @@ def test_every_row_of_the_command_table_cites_a_clause_that_a_test_proves():
 def test_every_clause_that_a_docstring_cites_is_proved_by_a_test():
     missing = [
         f"{where} cites {clause}"
-        for path in sorted((ROOT / "iscsi_target" / "scsi").rglob("*.py"))
-        for clause, where in citations(path.read_text(), path.name)
+        for path in sorted((ROOT / "iscsi_target").rglob("*.py"))
+        for clause, where in citations(path.read_text(), path.relative_to(ROOT).as_posix())
         if not is_proved(clause)
     ]
     assert not missing, "mark the test that proves it with the clause, or write it:\n" + "\n".join(missing)
 
 
 def test_what_is_cited_is_found():
-    assert list(cited("SAM5r21 5.1, 8, SPC4r37 7.5.8 (TAS), 6.7.2\n table 185, RFC7143 13.13")) == [
+    assert list(cited("SAM5r21 5.1, 8, RFC791 3.1, SPC4r37 7.5.8 (TAS), 6.7.2\n table 185, RFC7143 13.13")) == [
         "SAM5r21 5.1",
+        "SAM5r21 8",
         "SPC4r37 7.5.8",
         "SPC4r37 6.7.2",
+        "RFC7143 13.13",
     ]
     text = 'def f():\n    """Does.\n\n    Source: SBC3r36 5.24\n    """\n'
     assert list(citations(text, "m.py")) == [("SBC3r36 5.24", "m.py:f")]

@@ -158,7 +158,7 @@ def test_ffp_18_1_1_a_wrong_header_digest_ends_the_connection_as_no_field_can_be
 
 
 @pytest.mark.case("ERT-1.2")
-@pytest.mark.clause("RFC7143 7.1.4.1")
+@pytest.mark.clause("RFC7143 7.1.4.4")
 def test_ert_1_2_after_a_digest_error_the_command_is_done_once_in_a_session_that_begins_anew(lab: Lab):
     a = lab.session(offers=DIGESTS)
     a.feed(spoilt(a.pack(command(a), ONES), 48))

@@ -112,7 +112,7 @@ def test_ffi_3_3_one_command_at_a_time_goes_through_a_window_of_one():
 
 @pytest.mark.case("FFI-4.1")
 @pytest.mark.case("FFI-7.1")
-@pytest.mark.clause("RFC7143 7.1.4.1")
+@pytest.mark.clause("RFC7143 7.1.4.4")
 def test_ffi_4_1_at_error_recovery_level_0_nothing_is_sent_again_and_what_was_open_is_told(desk: Desk):
     tags = tuple(send(desk) for _ in range(WINDOW + 1))  # one of them waits for the window
     desk.sent()
@@ -123,6 +123,7 @@ def test_ffi_4_1_at_error_recovery_level_0_nothing_is_sent_again_and_what_was_op
     assert not desk.session.requests
 
 
+@pytest.mark.clause("RFC7143 7.1.5")
 @pytest.mark.case("FFI-5.1")
 @pytest.mark.clause("RFC7143 7.9")
 def test_ffi_5_1_a_stat_sn_that_is_missing_ends_the_connection_at_error_recovery_level_0(desk: Desk):

@@ -32,7 +32,7 @@ def segments(host: Host, blocks: int) -> list[int]:
 
 
 @pytest.mark.case("FFP-8.1")
-@pytest.mark.clause("RFC7143 11.8.5")
+@pytest.mark.clause("RFC7143 11.8.4")
 def test_ffp_8_1_outstanding_r2ts_have_transfer_tags_of_their_own(lab: Lab):
     a = lab.session(offers=[("MaxBurstLength", "512"), ("MaxOutstandingR2T", "2")])
     tags = [a.ask_to_write(lba, blocks=2) for lba in (0, 2)]

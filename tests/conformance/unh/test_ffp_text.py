@@ -139,7 +139,7 @@ def test_ffp_17_7_2_a_value_that_cannot_be_is_refused_and_the_old_one_holds(a: H
 
 
 @pytest.mark.case("FFP-17.7.3")
-@pytest.mark.clause("RFC7143 7.10")
+@pytest.mark.clause("RFC7143 7.12")
 def test_ffp_17_7_3_text_that_is_none_is_rejected_and_another_exchange_may_begin(a: Host):
     say(a, encode([SHORT]), final=False)
     say(a, b"no pair at all\0", answer(a)[0].target_transfer_tag)
@@ -158,6 +158,7 @@ def test_ffp_17_8_1_a_part_of_a_text_is_answered_without_any(a: Host):
     assert header.target_transfer_tag != NO_TAG
 
 
+@pytest.mark.clause("RFC7143 7.13")
 @pytest.mark.case("FFP-17.8.2")
 @pytest.mark.clause("RFC7143 11.10.2")
 def test_ffp_17_8_2_a_request_cannot_be_a_part_and_say_all(a: Host):

@@ -70,6 +70,7 @@ def refused(lab: Lab, *offers: Pair) -> int:
     return a.login_status()
 
 
+@pytest.mark.clause("RFC7143 6.3.3")
 @pytest.mark.case("LOGIN-1.1")
 @pytest.mark.clause("RFC7143 6.3.1")
 def test_login_1_1_the_stages_lead_to_the_full_feature_phase(lab: Lab):
@@ -82,8 +83,9 @@ def test_login_1_1_the_stages_lead_to_the_full_feature_phase(lab: Lab):
     assert a.logged_in
 
 
+@pytest.mark.clause("RFC7143 11.12.1")
 @pytest.mark.case("LOGIN-3.1")
-@pytest.mark.clause("RFC7143 11.13.4")
+@pytest.mark.clause("RFC7143 11.13.6")
 def test_login_3_1_a_stage_is_not_left_before_the_initiator_asks_for_it(lab: Lab):
     a = lab.connect()
     for pairs in (names(a), []):
@@ -260,6 +262,7 @@ def test_login_10_1_the_smaller_number_of_connections_holds(lab: Lab, offered: s
     assert settled(lab, ("MaxConnections", offered))["MaxConnections"] == result
 
 
+@pytest.mark.clause("RFC7143 13.4")
 @pytest.mark.case("LOGIN-11.1")
 @pytest.mark.clause("RFC7143 13.5")
 @pytest.mark.parametrize("missing", [0, 1], ids=["InitiatorName", "TargetName"])

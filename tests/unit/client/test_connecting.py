@@ -69,6 +69,7 @@ async def test_package_offers_both_functions(server):
         iscsi_target.nothing  # noqa: B018  # it is the access that fails
 
 
+@pytest.mark.clause("RFC7143 11.12.5")
 async def test_sessions_do_not_replace_each_other_unless_they_are_told_to(server):
     url = server.url("disk0")
     async with connect(url) as first, connect(url) as second:
@@ -169,6 +170,7 @@ async def test_target_that_closes_during_the_login_is_told():
 
 
 @pytest.mark.clause("RFC7143 11.13.5")
+@pytest.mark.clause("RFC7143 13.8")
 async def test_redirection_is_followed(server):
     port = server.portals[0].port
     moved = refusal(0x0101, f"TargetAddress=127.0.0.1:{port},1\0".encode())

@@ -60,6 +60,7 @@ def test_longest_cdb_and_a_read_length_are_as_long_as_framing_lets_pass():
 
 
 @pytest.mark.clause("RFC7143 11.2.2")
+@pytest.mark.clause("RFC7143 11.2.2.2")
 @pytest.mark.parametrize(
     "segment",
     [

@@ -126,6 +126,7 @@ def test_login_takes_8192_bytes_and_no_more():
     lost(PduReader(), whole(frame(NopOut(), bytes(8193)))[:48])
 
 
+@pytest.mark.clause("RFC7143 7.7")
 def test_more_additional_headers_than_any_command_needs_end_the_stream():
     assert list(reader().feed(whole(frame(ScsiCommand(), b"", bytes(4 * MAX_AHS_WORDS)))))
     lost(reader(), whole(frame(ScsiCommand(), b"", bytes(4 * MAX_AHS_WORDS + 4)))[:48])

@@ -222,6 +222,7 @@ def test_session_type_cannot_change_later():
 
 
 @pytest.mark.clause("RFC7143 13.9")
+@pytest.mark.clause("RFC7143 13.6")
 def test_portal_group_tag_is_in_the_first_answer_of_a_normal_session_only():
     initiator = Initiator()
     first = answers(initiator.send(SECURITY, [*TO_DISK, ("AuthMethod", "None")], OPERATIONAL))

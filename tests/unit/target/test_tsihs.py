@@ -6,6 +6,7 @@ from iscsi_target.target import tsihs
 from iscsi_target.target.tsihs import Tsihs
 
 
+@pytest.mark.clause("RFC7143 11.12.6")
 def test_handle_is_never_zero_and_never_one_that_is_in_use(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tsihs, "MAX_TSIH", 3)
     handles = Tsihs()
