@@ -11,6 +11,7 @@ from iscsi_target.scsi.operations import Verify
 from iscsi_target.scsi.status import (
     InvalidFieldInCdb,
     InvalidFieldInParameterList,
+    LogicalUnitFailedSelfTest,
     MediumNotPresent,
     NotReadyInitialisingRequired,
     ParameterListLengthError,
@@ -106,7 +107,7 @@ def _test(device: Device) -> Work:
     if device.stopped:
         raise NotReadyInitialisingRequired
     block_bytes, _, blocks = device.geometry
-    return Work(Verify((blocks - 1) * block_bytes, block_bytes))
+    return Work(Verify((blocks - 1) * block_bytes, block_bytes), failure=LogicalUnitFailedSelfTest)
 
 
 def _check_page(cdb: SendDiagnostic, parameters: bytes) -> None:

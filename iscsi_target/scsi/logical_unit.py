@@ -424,6 +424,8 @@ class LogicalUnit:
     def _finish(self, _: OpenTask, work: Work, result: Outcome | MediumError) -> Done:
         if isinstance(result, MediumError):
             work.abandon()
+            if work.failure is not None:
+                raise work.failure()
             raise condition(result, self.device.geometry.block_length_bytes)
         return work.finish(result)
 

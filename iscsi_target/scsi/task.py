@@ -136,12 +136,14 @@ class Work(NamedTuple):
 
     attention   as in Done, for what has changed already: it is established before the operation
     abandon     is called instead of finish when the command is aborted, or the medium cannot answer
+    failure     makes what the command ends with when the medium cannot answer; None leaves that to what has failed
     """
 
     operation: Operation
     finish: Callable[[Outcome], Done] = _done
     attention: int | None = None
     abandon: Callable[[], None] = _nothing
+    failure: Callable[[], StatusError] | None = None
 
 
 class Change(NamedTuple):

@@ -43,11 +43,12 @@ def test_the_self_test_reads_the_end_of_the_medium(offline: dict[str, bool]):
 
 
 @pytest.mark.clause("SPC4r37 6.42")
-def test_a_self_test_fails_with_what_fails_in_it():
+@pytest.mark.parametrize("fault", [Fault.TRUNCATED, Fault.READ_FAILED, Fault.GONE])
+def test_a_self_test_that_cannot_read_has_failed(fault: Fault):
     bench = Bench()
     test = bench.send(A, SELF_TEST)
-    bench.perform(error=MediumError(Fault.TRUNCATED))
-    assert bench.sense(test) == (4, 0x4400)
+    bench.perform(error=MediumError(fault))
+    assert bench.sense(test) == (4, 0x3E03)
 
 
 def test_a_unit_that_is_not_ready_is_not_tested():
