@@ -9,17 +9,29 @@ Source: SPC4r37 6.28, 6.42, 7.2
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.operations import Verify
 from iscsi_target.scsi.status import (
+    CheckCondition,
     InvalidFieldInCdb,
     InvalidFieldInParameterList,
-    LogicalUnitFailedSelfTest,
     MediumNotPresent,
     NotReadyInitialisingRequired,
     ParameterListLengthError,
+    Sense,
+    SenseKey,
 )
 from iscsi_target.scsi.task import Call, Done, Work
 from iscsi_target.wire.layout import B3, B7, U8, U16, Bit, Layout
 
 SUPPORTED_PAGES = 0x00
+
+
+class LogicalUnitFailedSelfTest(CheckCondition):
+    """The self-test found something that fails: 4/3E/03.
+
+    Source: SPC4r37 6.42
+    """
+
+    def __init__(self) -> None:
+        super().__init__(Sense(SenseKey.HARDWARE_ERROR, 0x3E03))
 
 
 class SendDiagnostic(Layout):

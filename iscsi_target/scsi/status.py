@@ -477,16 +477,6 @@ class InternalTargetFailure(CheckCondition):
         super().__init__(Sense(SenseKey.HARDWARE_ERROR, 0x4400))
 
 
-class LogicalUnitFailedSelfTest(CheckCondition):
-    """The self-test found something that fails: 4/3E/03.
-
-    Source: SPC4r37 6.42
-    """
-
-    def __init__(self) -> None:
-        super().__init__(Sense(SenseKey.HARDWARE_ERROR, 0x3E03))
-
-
 class Miscompare(CheckCondition):
     """The medium differs from the Data-Out: E/1D/00 with the offset of the first difference as INFORMATION.
 

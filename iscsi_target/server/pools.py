@@ -11,6 +11,7 @@ from enum import Enum
 from functools import partial
 
 from iscsi_target.config.values import PoolEntry
+from iscsi_target.scsi.thresholds import NEVER_S, QUIET_S
 from iscsi_target.storage.pool import PAGE_BYTES, Pool
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,8 @@ class Pools:
         self._epoch_s = time.time() - self._loop.time()
         self._entries: dict[str, PoolEntry] = {}
         self._untold: set[str] = set()
-        self._said: dict[str, Fill] = {}  # what the log says of a pool that is getting full
+        self._was: dict[str, Fill] = {}
+        self._said_s: dict[tuple[str, Fill], float] = {}  # when the log said that a pool is so full
 
     @property
     def now_s(self) -> float:
@@ -56,6 +58,7 @@ class Pools:
         """Takes the sizes and thresholds of pools that are prepared; those that are not named are given up."""
         self._entries = {entry.name: entry for entry in entries}
         self.by_name = {name: self.by_name[name] for name in self._entries}
+        self._said_s.clear()
         for name, entry in self._entries.items():
             self.by_name[name].resize(entry.size_bytes)
             self._changed(name)
@@ -92,11 +95,14 @@ class Pools:
             self._tell(name)
 
     def _say(self, name: str) -> None:
-        """Logs that a pool has come to its soft threshold, or is full; once until that is over."""
+        """Logs that a pool has come to its soft threshold, or is full; once until that is over, and in QUIET_S."""
         pool, now = self.by_name[name], self.fill(name)
-        if now is not Fill.NORMAL and now is not self._said.get(name):
+        was, self._was[name] = self._was.get(name), now
+        if now is Fill.NORMAL or now is was:
+            return
+        if self.now_s - self._said_s.get((name, now), NEVER_S) >= QUIET_S:
+            self._said_s[name, now] = self.now_s
             at = f" of {self.soft_threshold(name)} %" if now is Fill.SOFT_THRESHOLD_REACHED else ""
             log.warning(
                 "pool %s %s%s: %d of %d bytes are in use", name, now.value, at, pool.used_bytes, pool.size_bytes
             )
-        self._said[name] = now

@@ -297,6 +297,7 @@ class Server:
                 bound = await self._bind(configuration)
             except BaseException:
                 await self._close_units(opened)
+                self._pools.adopt(self.configuration.pools)
                 raise
             self._units.update(opened)
             self._listeners.update(bound)

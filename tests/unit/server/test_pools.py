@@ -15,7 +15,9 @@ from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.block_cdb import Unmap, Write16
 from iscsi_target.scsi.cdb import LogSense
 from iscsi_target.scsi.pages import UnmapBlockDescriptor, UnmapHeader
+from iscsi_target.server.pools import Fill
 from iscsi_target.server.server import Server
+from iscsi_target.storage.faults import StorageError
 from tests.endtoend.wire_initiator import Initiator, Outcome, session
 from tests.initiator import READY
 
@@ -163,3 +165,25 @@ async def test_what_is_used_is_found_again_after_a_restart(configuration):
             await b.ready()
             assert (await write(b, first_mib, 3))[:3] == GOOD
             assert await counts(b) == expected
+
+
+async def test_a_pool_that_is_full_again_and_again_does_not_fill_the_log(configuration, caplog):
+    given = of_pools(configuration, PoolEntry("shared", MIB, 80))
+    async with Server(given) as server, session(server.url("a")) as a:
+        await a.ready()
+        for _ in range(3):
+            assert (await write(a, 0))[:3] == GOOD
+            await a.ready()
+            assert server._pools.fill("shared") is Fill.FULL
+            assert (await unmap(a, 0, 1))[:3] == GOOD
+            assert server._pools.fill("shared") is Fill.NORMAL
+    assert caplog.text.count("pool shared is full") == 1
+
+
+async def test_a_pool_of_a_configuration_that_is_not_taken_is_not_there(configuration, tmp_path):
+    async with Server(configuration) as server:
+        missing = Unit("c", Backing.FILE, tmp_path / "none.img", None)
+        more = of_pools(configuration, *configuration.pools, PoolEntry("new", MIB))
+        with pytest.raises(StorageError):
+            await server.reload(more._replace(units=(*more.units, missing)))
+        assert list(server._pools.by_name) == ["shared"]
