@@ -138,6 +138,7 @@ def _configuration(document: Document, state: Path | None) -> Configuration:
         target_port_groups=port_groups.target_port_groups(document),
         pools=_pools(document),
         isns=name_services.isns(document),
+        slp=name_services.slp(document),
         faults=rules,
     )
     mistakes.extend(_session_mistakes(session))

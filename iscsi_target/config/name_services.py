@@ -1,4 +1,4 @@
-"""Reads `[isns]`: the name service that tells initiators of the targets."""
+"""Reads `[isns]` and `[slp]`: the name services that tell initiators of the targets."""
 
 from typing import Annotated, Final, Literal
 
@@ -6,12 +6,23 @@ from pydantic import BeforeValidator, Field
 
 from iscsi_target.config.address import Address
 from iscsi_target.config.tables import Document, Mistake, Table, Wrong
-from iscsi_target.config.values import ISNS_PORT, MAX_PORT, IsnsEntry, StatusTransport, parse_address
+from iscsi_target.config.values import (
+    ISNS_PORT,
+    MAX_PORT,
+    SLP_PORT,
+    IsnsEntry,
+    SlpEntry,
+    StatusTransport,
+    parse_address,
+)
 
 MIN_PERIOD_S: Final = 10
 MAX_PERIOD_S: Final = 30 * 86400
 MAX_ENTITY_BYTES: Final = 255  # RFC4171 6.2.1
 MIN_ENTITY_BYTES: Final = 3
+MAX_SCOPES: Final = 16  # so that a list of them fits every message
+MAX_SCOPE_LENGTH: Final = 32
+SCOPE_RESERVED: Final = set("(),\\!<=>~;*+")  # RFC2608 6.4.1
 
 
 def _server(found: object) -> object:
@@ -62,3 +73,45 @@ def isns(document: Document) -> IsnsEntry | None:
         status_transport=StatusTransport(table.status_transport),
         status_port=table.status_port,
     )
+
+
+def _slp_address(found: object) -> object:
+    if not isinstance(found, str):
+        raise Wrong("is not a text", 'write "0.0.0.0" or "192.0.2.1:427"')
+    try:
+        return parse_address(found, SLP_PORT)
+    except ValueError as error:
+        raise Wrong(str(error), 'write "192.0.2.1" or "[2001:db8::1]:427"') from error
+
+
+def _scope(found: object) -> object:
+    if isinstance(found, str) and (not found.strip() or set(found) & SCOPE_RESERVED or not found.isprintable()):
+        raise Wrong(f"{found!r} is not a scope", "use letters, digits, spaces, hyphens and dots")
+    if isinstance(found, str) and len(found) > MAX_SCOPE_LENGTH:
+        raise Wrong(f"has more than {MAX_SCOPE_LENGTH} characters", "shorten it")
+    return found
+
+
+SlpAddress = Annotated[Address, BeforeValidator(_slp_address)]
+Scope = Annotated[str, BeforeValidator(_scope)]
+
+
+class SlpTable(Table):
+    """`[slp]`."""
+
+    listen: list[SlpAddress] = Field(default=list(SlpEntry().listen), min_length=1)
+    scopes: list[Scope] = Field(default=list(SlpEntry().scopes), min_length=1)
+    lifetime: int = Field(default=SlpEntry().lifetime_s, ge=1, le=65535)
+    multicast: bool = True
+
+
+def slp(document: Document) -> SlpEntry | None:
+    """Returns how targets are advertised by SLP, and None without `[slp]` or when that is wrong."""
+    table = document.optional(SlpTable, "slp")
+    if table is None:
+        return None
+    if len(set(table.listen)) < len(table.listen):
+        document.mistakes.append(Mistake(("slp", "listen"), "names an address twice", "drop one of them"))
+    if len(table.scopes) > MAX_SCOPES:
+        document.mistakes.append(Mistake(("slp", "scopes"), f"has more than {MAX_SCOPES} scopes", "drop some of them"))
+    return SlpEntry(tuple(table.listen), tuple(table.scopes), table.lifetime, table.multicast)

@@ -271,6 +271,7 @@ KEYS: Mapping[str, str] = {
     "discovery": "write [discovery]",
     "session": "write [session]",
     "isns": "write [isns]",
+    "slp": "write [slp]",
     "faults": "write [[faults]]",
     "busy_poll_us": f"write busy_poll_us = 50, or another number from 0 (off) to {MAX_BUSY_POLL_US}",
 }

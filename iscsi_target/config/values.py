@@ -22,6 +22,7 @@ from iscsi_target.target import Timeouts
 
 DEFAULT_PORT = 3260  # RFC7143 14.1
 ISNS_PORT = 3205  # RFC4171 2.9
+SLP_PORT = 427  # RFC2608 6.1
 DEFAULT_TARGET_NAME = "iqn.2026-11.org.iscsi-target:disk0"
 DEFAULT_UNIT = "disk0"
 DEFAULT_PERSONALITY = "strict"
@@ -211,6 +212,22 @@ class FaultEntry(NamedTuple):
     name: str = ""
 
 
+class SlpEntry(NamedTuple):
+    """How targets are advertised by SLP.
+
+    listen        where requests are taken, by UDP and TCP
+    scopes        in which they are advertised
+    lifetime_s    how long an asker may keep a URL, 1..65535
+    multicast     whether requests to all agents are answered
+    Source: RFC2608 6.1, 6.4.1
+    """
+
+    listen: tuple[Address, ...] = (Address("0.0.0.0", SLP_PORT),)
+    scopes: tuple[str, ...] = ("DEFAULT",)
+    lifetime_s: int = 10800
+    multicast: bool = True
+
+
 class Configuration(NamedTuple):
     """Everything that a server is told.
 
@@ -219,7 +236,7 @@ class Configuration(NamedTuple):
     preferences   the target's own values of the negotiable keys
     busy_poll_us  how long to ask for more input before sleeping, 0..MAX_BUSY_POLL_US
     target_port_groups   none: access is symmetric; else every portal group is in one of them
-    isns          where the targets are registered, or None
+    isns, slp     where the targets are registered, and how they are advertised, or None
     """
 
     state: Path
@@ -233,6 +250,7 @@ class Configuration(NamedTuple):
     target_port_groups: tuple[TargetPortGroup, ...] = ()
     pools: tuple[PoolEntry, ...] = ()
     isns: IsnsEntry | None = None
+    slp: SlpEntry | None = None
     faults: tuple[FaultEntry, ...] = ()
 
     def listening_at(self, *addresses: Address) -> "Configuration":

@@ -5,7 +5,7 @@ holds nothing up.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from iscsi_target.config.address import Address
@@ -13,6 +13,7 @@ from iscsi_target.config.values import Configuration, TargetEntry
 
 if TYPE_CHECKING:  # loaded only when there is a name service
     from iscsi_target.discovery.isns.registrar import Offer, Registrar
+    from iscsi_target.discovery.slp.responder import Responder
 
 Portals = Mapping[int, Sequence[Address]]  # portal group tag -> the addresses that initiators are told
 
@@ -26,9 +27,29 @@ class Advertising:
     def __init__(self, tasks: asyncio.TaskGroup) -> None:
         self._tasks = tasks
         self._registrar: Registrar | None = None
+        self._responder: Responder | None = None
+
+    async def prepare(self, configuration: Configuration) -> None:
+        """Opens what a configuration wants opened beside what is open.
+
+        raises    ConfigError when that cannot be; nothing has changed then
+        """
+        if configuration.slp is None:
+            return
+        if self._responder is None:
+            from iscsi_target.discovery.slp.responder import Responder
+
+            self._responder = Responder(self._tasks)
+        await self._responder.prepare(configuration.slp)
+
+    def abandon(self, configuration: Configuration) -> None:
+        """Closes what was prepared beside what a configuration wants."""
+        if self._responder is not None:
+            self._responder.keep(() if configuration.slp is None else configuration.slp.listen)
 
     async def adopt(self, configuration: Configuration, portals: Portals) -> None:
-        """Advertises what a configuration has from now on; what is not in it any more is withdrawn."""
+        """Advertises what a prepared configuration has from now on; what is not in it any more is withdrawn."""
+        self._answer(configuration, portals)
         entry = configuration.isns
         if self._registrar is not None and self._registrar.entry != entry:
             await self._registrar.close()
@@ -41,8 +62,20 @@ class Advertising:
             self._registrar = Registrar(entry, self._tasks)
         self._registrar.want(_offer(configuration.targets, portals))
 
+    def _answer(self, configuration: Configuration, portals: Portals) -> None:
+        if self._responder is None:
+            return
+        if configuration.slp is None:
+            self._responder.close()
+            return
+        from iscsi_target.discovery.slp.services import services_of
+
+        self._responder.adopt(configuration.slp, services_of(configuration.targets, _tagged(portals)))
+
     async def close(self) -> None:
         """Withdraws everything."""
+        if self._responder is not None:
+            self._responder.close()
         registrar, self._registrar = self._registrar, None
         if registrar is not None:
             await registrar.close()
@@ -56,4 +89,9 @@ def _offer(targets: Sequence[TargetEntry], portals: Portals) -> "Offer":
         NodeEntry(entry.name, entry.alias, entry.portal_groups, "CHAP" if entry.authentication.required else "None")
         for entry in targets
     )
-    return Offer(nodes, tuple((address, tag) for tag, addresses in portals.items() for address in addresses))
+    return Offer(nodes, tuple(_tagged(portals)))
+
+
+def _tagged(portals: Portals) -> Iterator[tuple[Address, int]]:
+    """Yields each address with the tag of its portal group."""
+    return ((address, tag) for tag, addresses in portals.items() for address in addresses)

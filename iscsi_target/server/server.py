@@ -177,6 +177,7 @@ class Server:
             listener.start()
         self._advertising = Advertising(tasks)
         self._cleanup.push_async_callback(self._advertising.close)
+        await self._advertising.prepare(self.configuration)
         await self._advertising.adopt(self.configuration, self._told_addresses(self.configuration))
 
     async def _open_control(self, tasks: asyncio.TaskGroup) -> None:
@@ -294,8 +295,10 @@ class Server:
             try:
                 await self._open_units(configuration, fresh, opened)
                 await self._grow(configuration)
+                await self._advertising.prepare(configuration)
                 bound = await self._bind(configuration)
             except BaseException:
+                self._advertising.abandon(self.configuration)
                 await self._close_units(opened)
                 self._pools.adopt(self.configuration.pools)
                 raise

@@ -41,6 +41,7 @@ DISCOVERY_DRIVERS = {
     "iscsi_target/discovery/isns/registrar.py",
     "iscsi_target/discovery/isns/service.py",
     "iscsi_target/discovery/isns/status_port.py",
+    "iscsi_target/discovery/slp/responder.py",
 }
 SIBLINGS = ({"scsi", "iscsi"}, {"scsi", "initiator"})
 IMPURE_MODULES = {"asyncio", "socket", "time", "random", "secrets", "os", "logging", "threading"}
@@ -55,6 +56,7 @@ OUTERMOST_LOOPS = {
     "iscsi_target/server/server.py": 1,
     "iscsi_target/discovery/isns/service.py": 1,
     "iscsi_target/discovery/isns/status_port.py": 1,
+    "iscsi_target/discovery/slp/responder.py": 1,
 }
 ANY_ALLOWED = {"iscsi_target/wire/layout.py"}
 

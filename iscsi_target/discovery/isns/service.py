@@ -62,6 +62,7 @@ class Service:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._server.close()
         self._reading.cancel()
+        self._datagrams.close()
         for delivery in self._deliveries:
             delivery.cancel()
         for connection in tuple(self.connections):
@@ -85,19 +86,19 @@ class Service:
 
     async def _read(self) -> None:
         """Answers requests that come as datagrams."""
-        try:
-            while True:
-                try:
-                    datagram, sender = await self._datagrams.recv()
-                    answer = self._answered(datagram)
-                    if 0 < len(answer) <= MAX_DATAGRAM_BYTES:
-                        await self._datagrams.send(answer, sender)
-                except OSError as error:
-                    log.debug("an answer did not arrive: %s", error)
-                except Exception:
-                    log.exception("internal error; a datagram is not answered")
-        finally:
-            self._datagrams.close()
+        while True:
+            try:
+                datagram, sender = await self._datagrams.recv()
+                answer = self._answered(datagram)
+                if 0 < len(answer) <= MAX_DATAGRAM_BYTES:
+                    await self._datagrams.send(answer, sender)
+            except asyncio_dgram.TransportClosed:
+                log.error("%s by UDP is lost: restart the server", self.address)
+                return
+            except OSError as error:
+                log.debug("an answer did not arrive: %s", error)
+            except Exception:
+                log.exception("internal error; a datagram is not answered")
 
     def _answered(self, datagram: bytes) -> bytes:
         try:

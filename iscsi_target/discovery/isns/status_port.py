@@ -41,32 +41,33 @@ class UdpStatusPort:
         self.port = 0
         self._listener = listener
         self._tasks = tasks
-        self._close: Callable[[], object] = lambda: None
+        self._close: list[Callable[[], object]] = []
 
     async def open(self, host: str, port: int) -> None:
         """Binds; raises OSError."""
         stream = await asyncio_dgram.bind((host, port))
         self.port = stream.sockname[1]
         reading = self._tasks.create_task(self._read(stream))
-        self._close = reading.cancel
+        self._close = [reading.cancel, stream.close]
 
     def close(self) -> None:
         """Takes nothing any more."""
-        self._close()
+        for close in self._close:
+            close()
 
     async def _read(self, stream: asyncio_dgram.aio.DatagramServer) -> None:
-        try:
-            while True:
-                try:
-                    datagram, sender = await stream.recv()
-                    if acknowledgement := _take(self._listener, sender, datagram):
-                        await stream.send(acknowledgement, sender)
-                except OSError as error:
-                    log.debug("an acknowledgement did not arrive: %s", error)
-                except Exception:
-                    log.exception("internal error; a datagram of the iSNS server is not taken")
-        finally:
-            stream.close()
+        while True:
+            try:
+                datagram, sender = await stream.recv()
+                if acknowledgement := _take(self._listener, sender, datagram):
+                    await stream.send(acknowledgement, sender)
+            except asyncio_dgram.TransportClosed:
+                log.error("the iSNS status port %d is lost: restart the server", self.port)
+                return
+            except OSError as error:
+                log.debug("an acknowledgement did not arrive: %s", error)
+            except Exception:
+                log.exception("internal error; a datagram of the iSNS server is not taken")
 
 
 def _take(listener: Listener, sender: object, datagram: bytes) -> bytes:

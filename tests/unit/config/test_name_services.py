@@ -1,4 +1,4 @@
-"""`[isns]` in a configuration file."""
+"""`[isns]` and `[slp]` in a configuration file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from iscsi_target.config.address import Address
 from iscsi_target.config.checks import Judged, judge
-from iscsi_target.config.values import IsnsEntry, StatusTransport
+from iscsi_target.config.values import IsnsEntry, SlpEntry, StatusTransport
 
 BEFORE = """\
 [units.disk0]
@@ -35,10 +35,11 @@ def find(tmp_path: Path) -> Find:
     return found
 
 
-def test_without_the_table_there_is_no_server(find: Find):
+def test_without_the_tables_there_is_no_name_service(find: Find):
     found = find("").configuration
     assert found is not None
     assert found.isns is None
+    assert found.slp is None
 
 
 @pytest.mark.parametrize(
@@ -81,5 +82,44 @@ def test_table_becomes_an_entry(find: Find, text: str, entry: IsnsEntry):
 )
 def test_mistake_is_told_with_line_key_and_remedy(find: Find, text: str, expected: str):
     [mistake] = find(f"[isns]\n{text}\n").mistakes
+    assert expected in mistake
+    assert "config.toml:" in mistake
+
+
+@pytest.mark.parametrize(
+    ("text", "entry"),
+    [
+        ("", SlpEntry()),
+        (
+            'listen = ["127.0.0.1:4427", "[::1]"]\nscopes = ["lab", "Room 1"]\nlifetime = 60\nmulticast = false',
+            SlpEntry((Address("127.0.0.1", 4427), Address("::1", 427)), ("lab", "Room 1"), 60, multicast=False),
+        ),
+    ],
+)
+def test_slp_table_becomes_an_entry(find: Find, text: str, entry: SlpEntry):
+    found = find(f"[slp]\n{text}\n")
+    assert found.mistakes == ()
+    assert found.configuration is not None
+    assert found.configuration.slp == entry
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("listen = [1]", 'slp.listen[0] is not a text; write "0.0.0.0" or'),
+        ('listen = ["::1"]', "is an IPv6 address without brackets; write "),
+        ('listen = ["a", "a:427"]', "slp.listen names an address twice; drop one of them"),
+        ("listen = []", "slp.listen is empty"),
+        ('scopes = ["a,b"]', "slp.scopes[0] 'a,b' is not a scope; use letters, digits, spaces, hyphens and dots"),
+        ('scopes = [" "]', "is not a scope"),
+        (f'scopes = ["{"a" * 33}"]', "has more than 32 characters; shorten it"),
+        (f"scopes = {[str(number) for number in range(17)]}", "slp.scopes has more than 16 scopes; drop some"),
+        ("lifetime = 0", "slp.lifetime is less than 1; write 1 or more"),
+        ("lifetime = 70000", "slp.lifetime is more than 65535; write 65535 or less"),
+        ("scope = []", "slp.scope is unknown; did you mean scopes?"),
+    ],
+)
+def test_mistake_of_slp_is_told_with_line_key_and_remedy(find: Find, text: str, expected: str):
+    [mistake] = find(f"[slp]\n{text}\n").mistakes
     assert expected in mistake
     assert "config.toml:" in mistake
