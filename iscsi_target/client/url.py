@@ -83,9 +83,17 @@ def parse_portal(portal: str, default_port: int = DEFAULT_PORT) -> tuple[str, in
     if host.startswith("[") != host.endswith("]") or (":" in host and not host.startswith("[")):
         raise ValueError(f"{portal!r} is no host and port; an IPv6 address wants brackets")
     host = host.strip("[]")
-    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 1 << 16:
+    if not _is_host(host) or not port.isascii() or not port.isdigit() or not 0 < int(port) < 1 << 16:
         raise ValueError(f"{portal!r} is no host and port")
     return host, int(port)
+
+
+def _is_host(host: str) -> bool:
+    """Says whether a host may be looked up at all."""
+    try:
+        return bool(host.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def _unit(path: list[str]) -> tuple[str, int]:

@@ -197,8 +197,9 @@ async def test_redirections_in_a_circle_end():
     assert len(logins) == MAX_REDIRECTIONS + 1
 
 
-async def test_redirection_to_nowhere_is_told():
-    async with fake_target(refusal(0x0102, b"TargetAddress=:x\0")) as at:
+@pytest.mark.parametrize("address", [b":x", b"a..b", b"a" * 64])
+async def test_redirection_to_nowhere_is_told(address: bytes):
+    async with fake_target(refusal(0x0102, b"TargetAddress=" + address + b"\0")) as at:
         with pytest.raises(NotLoggedIn, match="no address"):
             async with connect(f"iscsi://{at}/{NODE}/0"):
                 pass

@@ -57,6 +57,8 @@ def test_name_of_the_target_is_decoded_and_normalised():
         f"iscsi://10.0.0.1/{NODE}/0/1",
         "iscsi://10.0.0.1/disks/0",
         f"iscsi://:3260/{NODE}/0",
+        f"iscsi://a..b/{NODE}/0",
+        f"iscsi://{'a' * 64}/{NODE}/0",
         f"iscsi://10.0.0.1:0/{NODE}/0",
         f"iscsi://10.0.0.1:65536/{NODE}/0",
         f"iscsi://alice%a-secret@10.0.0.1:x/{NODE}/0",
