@@ -1,4 +1,5 @@
-"""The command line: `iscsi-target serve`, `check`, `isns`, `reservations`, `paths`, `media`, `pools` and `faults`.
+"""The command line: `iscsi-target serve`, `check`, `isns`, `reservations`, `paths`, `media`, `pools`, `faults` and
+`profiles`.
 
 What a person did wrong ends in one line on standard error and exit status 2, never in a traceback. Each command is a
 module of its own, imported only when it is the one to run.
@@ -127,6 +128,10 @@ def _run(given: argparse.Namespace) -> int:
             return _media(given)
         if given.command == "pools":
             return _pools(given)
+        if given.command == "profiles":
+            from iscsi_target.cli.profiles import run as print_profiles
+
+            return print_profiles()
         if given.command == "isns":
             return _isns(given)
         if given.command == "faults":
@@ -262,6 +267,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_media_verbs(media.add_subparsers(dest="verb", required=True, metavar="VERB"))
     _add_pools(commands)
     _add_faults(commands)
+    commands.add_parser(
+        "profiles",
+        help="print the initiator profiles",
+        description="Prints the profiles that a target can have for initiators, and the reason for each choice.",
+    )
     return parser
 
 

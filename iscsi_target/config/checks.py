@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from iscsi_target.config import faults, name_services, port_groups
+from iscsi_target.config import faults, name_services, port_groups, profiles
 from iscsi_target.config.address import Address
 from iscsi_target.config.lines import dotted, line_of
 from iscsi_target.config.secrets import Secrets
@@ -155,6 +155,7 @@ def _configuration(document: Document, state: Path | None) -> Configuration:
     mistakes.extend(port_groups.mistakes(document, configuration.target_port_groups, tags))
     for index, table in targets.items():
         mistakes.extend(_target_mistakes(("targets", index), table, document.names("units"), tags))
+        mistakes.extend(profiles.mistakes(("targets", index), table))
     mistakes.extend(_repeated_targets(targets))
     if not any(mistake.key[0] == "targets" for mistake in mistakes) and not targets:
         remedy = 'add [[targets]] with name = "iqn...." and luns = { 0 = "disk0" }'
@@ -400,6 +401,7 @@ def _target(index: int, table: TargetTable, secrets: Secrets) -> TargetEntry:
         portal_groups=tuple(table.portal_groups),
         authentication=secrets.authentication(table, ("targets", index)),
         initiators=None if table.initiators is None else frozenset(table.initiators),
+        chosen=profiles.chosen(table),
     )
 
 

@@ -8,7 +8,7 @@ judges what only shows when they are seen together. Values come out as `config` 
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeVar
 
@@ -23,6 +23,7 @@ from iscsi_target.config.values import (
     parse_address,
 )
 from iscsi_target.scsi.personalities import PERSONALITIES
+from iscsi_target.scsi.profiles import DEFAULT_PROFILE, PROFILES
 from iscsi_target.wire.names import InadmissibleValue, iscsi_name
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ REMEDIES: Mapping[str, str] = {
     "rule": 'write rule = "on scsi-command where opcode=WRITE(10), nth=3: delay 2s"',
     "pool": 'write pool = "pool0", and define [pools.pool0]',
     "personality": f"write one of {', '.join(PERSONALITIES)}",
+    "profile": f"write one of {', '.join(PROFILES)}; see `iscsi-target profiles`",
+    "profiles": 'write profiles = { "iqn.1998-01.com.vmware:*" = "esxi" }',
 }
 
 # pydantic's type of an error -> what is wrong, and what to do when REMEDIES knows nothing better
@@ -151,11 +154,18 @@ def _naa(found: object) -> object:
 
 
 def _personality(found: object) -> object:
-    if not isinstance(found, str) or found in PERSONALITIES:
+    return _one_of(found, PERSONALITIES, "personality")
+
+
+def _profile(found: object) -> object:
+    return _one_of(found, PROFILES, "profile")
+
+
+def _one_of(found: object, known: Collection[str], what: str) -> object:
+    if not isinstance(found, str) or found in known:
         return found
-    close = difflib.get_close_matches(found.lower(), PERSONALITIES, n=1)
-    remedy = f"did you mean {close[0]}?" if close else REMEDIES["personality"]
-    raise Wrong(f"{found!r} is no personality", remedy)
+    close = difflib.get_close_matches(found.lower(), known, n=1)
+    raise Wrong(f"{found!r} is no {what}", f"did you mean {close[0]}?" if close else REMEDIES[what])
 
 
 Size = Annotated[int, BeforeValidator(_size), Field(gt=0, le=MAX_SIZE_BYTES)]
@@ -163,6 +173,7 @@ PathText = Annotated[str, BeforeValidator(_path), Field(min_length=1)]
 PortalAddress = Annotated[Address, BeforeValidator(_address)]
 IscsiName = Annotated[str, BeforeValidator(_iscsi_name)]
 PersonalityName = Annotated[str, BeforeValidator(_personality)]
+ProfileName = Annotated[str, BeforeValidator(_profile)]
 Naa = Annotated[bytes, BeforeValidator(_naa)]
 SegmentLength = Annotated[int, BeforeValidator(_size), Field(ge=MIN_SEGMENT_BYTES, le=MAX_SEGMENT_BYTES)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
@@ -238,6 +249,10 @@ class TargetTable(AuthenticationTable):
     portal_groups: list[int] = Field(default=[DEFAULT_PORTAL_GROUP], min_length=1)
     luns: dict[str, str] = {}
     initiators: list[IscsiName] | None = None
+    profile: ProfileName = DEFAULT_PROFILE
+    profiles: dict[str, ProfileName] = {}
+    abort_of_finished_task: Literal["does-not-exist", "complete"] | None = None
+    wrong_direction: Literal["tolerated", "refused"] | None = None
 
 
 class SessionTable(Table):

@@ -18,6 +18,7 @@ from iscsi_target.faults.rules import Rule
 from iscsi_target.iscsi.chap import Authentication
 from iscsi_target.iscsi.parameters import SAM_5_LEVEL, Preferences
 from iscsi_target.scsi.port_groups import PortGroup
+from iscsi_target.scsi.profiles import Chosen
 from iscsi_target.target import Timeouts
 
 DEFAULT_PORT = 3260  # RFC7143 14.1
@@ -150,6 +151,7 @@ class TargetEntry(NamedTuple):
     portal_groups    tags of the portal groups through which it is reached
     authentication   what an initiator must prove; no accounts: nothing
     initiators       the names that may log in; None: every name
+    chosen           how initiators are treated where they disagree
     Source: RFC7143 4.4.1
     """
 
@@ -159,6 +161,7 @@ class TargetEntry(NamedTuple):
     portal_groups: tuple[int, ...] = (DEFAULT_PORTAL_GROUP,)
     authentication: Authentication = Authentication()
     initiators: frozenset[str] | None = None
+    chosen: Chosen = Chosen()
 
 
 class TargetPortGroup(NamedTuple):

@@ -64,7 +64,8 @@ def examine(nexus: Nexus, command: Command, cdb: Layout, device: Device, nexuses
         raise device.personality.refusal(Rule.INFORMATION_LOST)
     path = device.path(nexus) if device.port_groups else None
     if path is not None and not path.state.is_active:
-        _check_path(path.state, command, device)
+        choices = nexuses.standing(nexus).choices
+        _check_path(path.state, command, standby_reads=device.features.standby_reads or choices.standby_reads)
     if device.sanitization is not None:
         if not command.passes(cdb, device.sanitization):
             raise device.sanitization.refusal
@@ -77,13 +78,14 @@ def examine(nexus: Nexus, command: Command, cdb: Layout, device: Device, nexuses
     return None
 
 
-def _check_path(state: AccessState, command: Command, device: Device) -> None:
+def _check_path(state: AccessState, command: Command, *, standby_reads: bool) -> None:
     """Refuses what is not processed through a target port group that is not active.
 
-    With `standby_reads` what is granted to everybody under a Write Exclusive reservation is: it changes nothing.
+    standby_reads   True lets pass in standby what is granted to everybody under a Write Exclusive reservation, as it
+                    changes nothing
     Source: SPC4r37 5.15.2.4
     """
-    reads = state is AccessState.STANDBY and device.features.standby_reads and Access.WRITE_EXCLUSIVE in command.access
+    reads = state is AccessState.STANDBY and standby_reads and Access.WRITE_EXCLUSIVE in command.access
     if GRANTS[state] not in command.row.reachable and not reads:
         raise LogicalUnitNotAccessible(QUALIFIERS[state])
 

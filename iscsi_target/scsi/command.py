@@ -94,6 +94,11 @@ class Command:
         return self.row.name
 
     @property
+    def takes_data(self) -> bool:
+        """True when there are CDBs that want Data-Out."""
+        return self.data_out is not _no_data
+
+    @property
     def access(self) -> Access:
         """The access of a CDB that does the most."""
         return self.row.access

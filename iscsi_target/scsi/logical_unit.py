@@ -54,9 +54,11 @@ from iscsi_target.scsi.open_tasks import OpenTasks
 from iscsi_target.scsi.operations import BLOCKS, Attempt, Buffer, MediumError, Outcome, attempt_nothing
 from iscsi_target.scsi.path_changes import PathChange, PathChanges
 from iscsi_target.scsi.port_groups import AccessState
+from iscsi_target.scsi.profiles import STANDARD, Choices, WrongDirection
 from iscsi_target.scsi.sanitize_operations import SanitizeOperations
 from iscsi_target.scsi.sanitizer import Sanitizer
 from iscsi_target.scsi.status import (
+    InvalidFieldInCdb,
     InvalidTaskAttribute,
     ParameterListLengthError,
     StatusError,
@@ -130,12 +132,13 @@ class LogicalUnit:
 
     # Nexuses and attentions
 
-    def attach(self, nexus: Nexus) -> None:
+    def attach(self, nexus: Nexus, choices: Choices = STANDARD.choices) -> None:
         """Takes in a nexus whose session came up.
 
+        choices   how its initiator is treated where initiators disagree
         Source: SAM5r21 6.3.1, 6.3.4
         """
-        self.nexuses.attach(nexus)
+        self.nexuses.attach(nexus, choices)
 
     def lane(self, nexus: Nexus) -> Lane:
         """Returns the short way for the commands of an attached nexus; not to be used when it is detached."""
@@ -282,6 +285,8 @@ class LogicalUnit:
                 raise InvalidTaskAttribute
             command = find_available(task.cdb, self.device)
             cdb = command.unpack(task.cdb)
+            if task.expects_data and not command.takes_data:
+                self._mind_direction(task, command)
             wanted = command.data_out(self.device, cdb)
             if command.row.unsized and task.expected_length is not None:
                 wanted = min(wanted, task.expected_length)
@@ -301,6 +306,11 @@ class LogicalUnit:
         phase = COLLECTING if collects else READY
         entry = OpenTask(task, command, cdb, wanted, phase, data_out, permitted)
         self._tasks.enter(entry, self.device.task_set_owner(task.nexus))
+
+    def _mind_direction(self, task: Task, command: Command) -> None:
+        """Refuses a command that comes with Data-Out which it never takes, if that is chosen for its initiator."""
+        if self.nexuses.standing(task.nexus).choices.wrong_direction is WrongDirection.REFUSED:
+            raise InvalidFieldInCdb(command.layout, "operation_code")
 
     # From the start of a task to its end
 

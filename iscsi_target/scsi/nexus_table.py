@@ -10,6 +10,7 @@ from iscsi_target.scsi.attention import PREVIOUS_STATUS, AttentionCode, Attentio
 from iscsi_target.scsi.command import Command
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.nexus import Nexus
+from iscsi_target.scsi.profiles import STANDARD, Choices
 from iscsi_target.scsi.shortcut import Shortcut
 from iscsi_target.scsi.status import Status
 
@@ -27,12 +28,14 @@ class Standing:
     admitted     first byte of the CDB -> the shortcut
     epoch        the epoch in which they were admitted
     owner        whose task set the tasks of the nexus enter in that epoch, as `TaskSets.enter` wants it
+    choices      how its initiator is treated where initiators disagree; of no effect on what has a shortcut
     """
 
-    __slots__ = ("admitted", "attentions", "epoch", "owner")
+    __slots__ = ("admitted", "attentions", "choices", "epoch", "owner")
 
-    def __init__(self, attentions: Attentions) -> None:
+    def __init__(self, attentions: Attentions, choices: Choices) -> None:
         self.attentions = attentions
+        self.choices = choices
         self.admitted: dict[bytes, Shortcut] = {}
         self.epoch: object = None
         self.owner: Nexus | None = None
@@ -62,7 +65,7 @@ class NexusTable:
     def __len__(self) -> int:
         return len(self._attached)
 
-    def attach(self, nexus: Nexus) -> None:
+    def attach(self, nexus: Nexus, choices: Choices = STANDARD.choices) -> None:
         """Takes in a nexus: it learns of the power on the first time, and later that it was lost in between.
 
         Source: SAM5r21 6.3.1, 6.3.4
@@ -72,7 +75,7 @@ class NexusTable:
         if nexus in self._remembered:
             del self._remembered[nexus]
             code = AttentionCode.I_T_NEXUS_LOSS_OCCURRED
-        self._attached[nexus] = Standing(Attentions((code,)))
+        self._attached[nexus] = Standing(Attentions((code,)), choices)
 
     def detach(self, nexus: Nexus) -> None:
         """Lets a nexus go and its attentions with it.

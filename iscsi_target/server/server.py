@@ -447,6 +447,7 @@ def _nodes(configuration: Configuration, units: Container[str]) -> list[TargetNo
             luns={lun: unit for lun, unit in entry.luns.items() if unit in units},
             authentication=entry.authentication,
             initiators=entry.initiators,
+            chosen=entry.chosen,
         )
         for entry in configuration.targets
     ]

@@ -13,6 +13,7 @@ from iscsi_target.scsi.lane import Lane
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.lun import unpack_lun
 from iscsi_target.scsi.nexus import Nexus
+from iscsi_target.scsi.profiles import Choices
 from iscsi_target.scsi.task import Task
 from iscsi_target.target.actions import SessionSummary
 from iscsi_target.target.nodes import TargetNode
@@ -54,6 +55,11 @@ class ActiveSession:
         self.ending = False
         self.afterwards: dict[Connection, Callable[[], None]] = {}
 
+    @property
+    def choices(self) -> Choices:
+        """How the initiator is treated where initiators disagree."""
+        return self.node.chosen.of(self.nexus.initiator_port.name)
+
     def seat(self, field: bytes) -> Seat | None:
         """Returns the place of the nexus at the unit that the LUN field of a command means, or None.
 
@@ -88,7 +94,7 @@ class ActiveSession:
         for name in self.node.luns.values():
             if name in units and name not in self.attached and units[name] not in self.leaving:
                 self.attached[name] = units[name]
-                units[name].attach(self.nexus)
+                units[name].attach(self.nexus, self.choices)
         self._attached_others()
 
     def detach(self) -> None:
@@ -110,6 +116,8 @@ class ActiveSession:
         kept = {name: unit for name, unit in kept.items() if name in node.luns.values()}
         leaving = [unit for name, unit in self.attached.items() if name not in kept]
         self.node = node
+        for unit in kept.values():
+            unit.nexuses.standing(self.nexus).choices = self.choices
         self.attached = dict(kept)
         self.leaving |= dict.fromkeys(leaving)
         self.attach(units)

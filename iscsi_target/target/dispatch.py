@@ -24,6 +24,7 @@ from iscsi_target.scsi.cdb import PersistentReserveOut, ReportLuns
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.operations import MediumError, Outcome
+from iscsi_target.scsi.profiles import AbortOfFinished
 from iscsi_target.scsi.reservation_pages import BasicParameterList
 from iscsi_target.scsi.status import CheckCondition, Sense, SenseKey, Status, StatusError
 from iscsi_target.scsi.task import (
@@ -63,6 +64,10 @@ CONDITIONS = {
     Condition.UNEXPECTED_UNSOLICITED_DATA: Sense(SenseKey.ABORTED_COMMAND, 0x0C0C),
     Condition.INCORRECT_AMOUNT_OF_DATA: Sense(SenseKey.ABORTED_COMMAND, 0x0C0D),
     Condition.PROTOCOL_SERVICE_CRC_ERROR: Sense(SenseKey.ABORTED_COMMAND, 0x4705),
+}
+ABSENT_TASK = {  # Source: RFC7143 11.6.1, SAM5r21 7.2
+    AbortOfFinished.DOES_NOT_EXIST: ManagementResponse.TASK_DOES_NOT_EXIST,
+    AbortOfFinished.COMPLETE: ManagementResponse.FUNCTION_COMPLETE,
 }
 SIMPLE = TaskAttribute.SIMPLE
 ATTRIBUTES = tuple(TaskAttribute)  # by their values; a session lets no other one through
@@ -265,7 +270,7 @@ class Dispatcher:
         response = ManagementResponse.FUNCTION_COMPLETE
         # RFC7143 11.6.1: a command that is not in its turn yet counts as received and aborted.
         if not found and not active.session.skip(event.ref_cmd_sn, event.cmd_sn):
-            response = ManagementResponse.TASK_DOES_NOT_EXIST
+            response = ABSENT_TASK[active.choices.abort_of_finished_task]
         active.session.respond_management(event.cid, event.tag, response=response)
         if event.function == TaskManagement.TARGET_COLD_RESET:
             for other in self.active.values():

@@ -8,6 +8,7 @@ from iscsi_target.iscsi.chap import Authentication
 from iscsi_target.iscsi.connection import Connection
 from iscsi_target.iscsi.login import LoginTarget
 from iscsi_target.iscsi.text import Pair
+from iscsi_target.scsi.profiles import Chosen
 
 ALL_TARGETS = "All"
 
@@ -46,6 +47,7 @@ class TargetNode(NamedTuple):
     portal_group_tags    the portal groups it is reachable through
     luns                 LUN 0..16383 -> name of the unit
     initiators           the names that may log in, normalised; None lets every initiator in
+    chosen               how initiators are treated where they disagree
     Source: RFC7143 4.4.1
     """
 
@@ -55,6 +57,7 @@ class TargetNode(NamedTuple):
     luns: Mapping[int, str] = MappingProxyType({})
     authentication: Authentication = Authentication()
     initiators: frozenset[str] | None = None
+    chosen: Chosen = Chosen()
 
     @property
     def login_target(self) -> LoginTarget:

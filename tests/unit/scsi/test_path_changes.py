@@ -14,6 +14,7 @@ from iscsi_target.scsi.commands import TABLE
 from iscsi_target.scsi.device import PortIdentity
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.port_groups import AccessState, PortGroup, Reachable, StatusCode
+from iscsi_target.scsi.profiles import PROFILES
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.target_port_groups import ReportTargetPortGroups, SetDescriptor, SetTargetPortGroups
 from iscsi_target.scsi.task import Aborted, Completed, Forget, Function, Rest, Task, TaskAttribute
@@ -125,6 +126,17 @@ def test_reads_through_standby_are_a_setting():
     bench.end()
     assert bench.status(read) is Status.GOOD
     assert bench.sense(bench.write(A, 0)) == (2, 0x040B)
+
+
+def test_reads_through_standby_can_be_for_some_initiators_only():
+    bench = PathBench(PortGroup(STANDBY), PortGroup(STANDBY))
+    bench.unit.nexuses.standing(A).choices = PROFILES["windows"].choices
+    assert bench.status(bench.send(A, READY)) is Status.GOOD
+    assert bench.sense(bench.write(A, 0)) == (2, 0x040B)
+    assert bench.sense(bench.send(B, READY)) == (2, 0x040B)
+    bench.record(bench.unit.regroup({1: UNAVAILABLE}))
+    bench.attention(A)
+    assert bench.sense(bench.send(A, READY)) == (2, 0x040C)
 
 
 @pytest.mark.clause("SPC4r37 5.15.2.7")

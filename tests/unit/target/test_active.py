@@ -7,6 +7,7 @@ from iscsi_target.iscsi.session import Session
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.lun import pack_lun
+from iscsi_target.scsi.profiles import PROFILES, Choices, Chosen
 from iscsi_target.target.active import ActiveSession
 from iscsi_target.target.nodes import TargetNode
 from tests.unit.scsi.unit_bench import A, make_device
@@ -121,3 +122,12 @@ def test_seat_is_the_same_for_every_command_until_the_units_change(
     assert again.unit is seat.unit
     active.detach()
     assert active.seat(field) is None
+
+
+def test_units_know_how_the_initiator_is_to_be_treated(active: ActiveSession, units: dict[str, LogicalUnit]):
+    assert units["disk0"].nexuses.standing(A).choices == Choices()
+    choices = PROFILES["esxi"].choices
+    other = node(lun0="disk0", lun2="disk2")._replace(chosen=Chosen(patterns={A.initiator_port.name: choices}))
+    active.remap(other, units)
+    assert active.choices is choices
+    assert [units[name].nexuses.standing(A).choices for name in ("disk0", "disk2")] == [choices] * 2

@@ -6,7 +6,7 @@ from iscsi_target.iscsi.header import Opcode
 from iscsi_target.iscsi.responses import ReadyToTransfer, ScsiResponse
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
 from iscsi_target.scsi.attention import AttentionCode
-from iscsi_target.scsi.block_cdb import Write10
+from iscsi_target.scsi.block_cdb import Read10, Write10
 from iscsi_target.scsi.cdb import ModeSelect10, PersistentReserveOut, ReportLuns
 from iscsi_target.scsi.device import PortIdentity
 from iscsi_target.scsi.logical_unit import LogicalUnit
@@ -15,12 +15,14 @@ from iscsi_target.scsi.operations import Fault, MediumError
 from iscsi_target.scsi.pages import ModeHeader10
 from iscsi_target.scsi.personality import OutAction, ReservationType
 from iscsi_target.scsi.port_groups import AccessState, PortGroup
+from iscsi_target.scsi.profiles import PROFILES, Chosen
 from iscsi_target.scsi.reservation_pages import BasicParameterList
 from iscsi_target.scsi.rules import Rule
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.timeline import Entry
 from iscsi_target.target import Order, ReservationNoted, Target
 from iscsi_target.target.alarms import NEVER
+from iscsi_target.wire.layout import Layout
 from tests.initiator import READY, Host, Lab, disk_node
 from tests.unit.scsi.unit_bench import BLOCK, make_device
 
@@ -395,3 +397,33 @@ def test_what_is_aborted_while_it_is_held_back_is_not_kept_until_its_time_is_ove
         assert a.managed(a.manage(TaskManagement.ABORT_TASK_SET)) == DONE
     assert lab.target._dispatcher.deadline == NEVER
     assert len(lab.target._dispatcher._rests) == 0
+
+
+# What initiators disagree about
+
+
+def as_profile(lab: Lab, name: str) -> None:
+    """Gives the target a profile for all initiators, sessions that are there included."""
+    lab.reconfigure(disk_node(portal_group_tags=(1, 2), chosen=Chosen(PROFILES[name].choices)))
+
+
+@pytest.mark.clause("RFC7143 11.6.1")
+def test_an_abort_of_a_finished_task_may_be_called_complete(lab: Lab, a: Host):
+    tag = a.write(0, ONES)
+    assert a.outcome(tag).status == Status.GOOD
+    assert a.managed(a.abort(tag)) == ManagementResponse.TASK_DOES_NOT_EXIST
+    as_profile(lab, "esxi")
+    assert a.managed(a.abort(tag)) == DONE
+    as_profile(lab, "standard")
+    assert a.managed(a.abort(tag)) == ManagementResponse.TASK_DOES_NOT_EXIST
+
+
+@pytest.mark.parametrize("cdb", [Read10(lba=0, transfer_length=1), READY])
+def test_data_out_that_a_command_never_takes_is_ignored_or_refused(lab: Lab, a: Host, cdb: Layout):
+    for data in (ONES, b""):
+        assert a.outcome(a.command(cdb, write=ONES, data=data)).status == Status.GOOD
+    as_profile(lab, "exacting")
+    for data in (ONES, b""):
+        assert a.outcome(a.command(cdb, write=ONES, data=data)).sense == (5, 0x2400)
+    assert a.outcome(a.write(0, ONES)).status == Status.GOOD
+    assert a.outcome(a.read(0)).data == ONES
