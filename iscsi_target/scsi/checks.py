@@ -74,7 +74,9 @@ def examine(nexus: Nexus, command: Command, cdb: Layout, device: Device, nexuses
     elif command.medium_access and device.stopped:
         raise NotReadyInitialisingRequired
     if command.shortcut is not None and not device.faulted and (path is None or path.is_quick):
-        nexuses.admit(nexus, command, device)
+        cancels_tokens = device.tokens.live and Access.WRITE_EXCLUSIVE not in command.access
+        if not cancels_tokens:
+            nexuses.admit(nexus, command, device)
     return None
 
 

@@ -14,8 +14,7 @@ from iscsi_target.scsi import cdb as spc
 from iscsi_target.scsi.access import Access
 from iscsi_target.scsi.buffer_commands import ReadBuffer, WriteBuffer, read_buffer, wanted_by_write_buffer, write_buffer
 from iscsi_target.scsi.command import Command, Row, command
-from iscsi_target.scsi.copy_cdb import ExtendedCopyLid1, ReceiveCopyOperatingParameters, ReceiveCopyStatusLid1
-from iscsi_target.scsi.copy_results import receive_copy_operating_parameters, receive_copy_status
+from iscsi_target.scsi.copy_rows import COPY_ROWS
 from iscsi_target.scsi.defect_data import ReadDefectData10, ReadDefectData12, read_defect_data
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.diagnostics import (
@@ -25,7 +24,6 @@ from iscsi_target.scsi.diagnostics import (
     send_diagnostic,
     wanted_by_send_diagnostic,
 )
-from iscsi_target.scsi.extended_copy import extended_copy, wanted_by_extended_copy
 from iscsi_target.scsi.format_unit import FormatUnit, format_unit, wanted_by_format_unit
 from iscsi_target.scsi.identifying_information import (
     ReportIdentifyingInformation,
@@ -335,22 +333,7 @@ TABLE: tuple[Command, ...] = (
     reserve_out(OutAction.REGISTER_AND_IGNORE_EXISTING_KEY, ALWAYS),
     reserve_out(OutAction.REGISTER_AND_MOVE, Access.HOLDER),
     reserve_out(OutAction.REPLACE_LOST_RESERVATION, Access.AS_REGISTRANT | Access.LOST),
-    command(
-        Row(name="EXTENDED COPY(LID1)", access=AS_WRITE, clause="SPC4r37 6.5", medium_access=True),
-        ExtendedCopyLid1,
-        extended_copy,
-        wanted_by_extended_copy,
-    ),
-    command(
-        Row(name="RECEIVE COPY STATUS(LID1)", access=ALWAYS, clause="SPC4r37 6.24"),
-        ReceiveCopyStatusLid1,
-        receive_copy_status,
-    ),
-    command(
-        Row(name="RECEIVE COPY OPERATING PARAMETERS", access=ALWAYS, clause="SPC4r37 6.22"),
-        ReceiveCopyOperatingParameters,
-        receive_copy_operating_parameters,
-    ),
+    *COPY_ROWS,
     long_read("READ(16)", "SBC3r36 5.13", sbc.Read16),
     command(
         write_row("COMPARE AND WRITE", "SBC3r36 5.2"),

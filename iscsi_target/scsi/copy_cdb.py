@@ -1,6 +1,6 @@
 """Layouts of third-party copy: CDBs, parameter lists, what is returned, and the descriptors of VPD page 8Fh.
 
-Source: SPC4r37 5.17, 6.4, 6.5, 6.22, 6.24, 7.8.17
+Source: SPC4r37 5.17, 6.4, 6.5, 6.22, 6.25, 7.8.17
 """
 
 from iscsi_target.wire.layout import B2, B3, B4, B5, B7, U8, U16, U24, U32, U64, Bit, Layout
@@ -24,7 +24,7 @@ class ExtendedCopyLid1(Layout):
 class ReceiveCopyStatusLid1(Layout):
     """RECEIVE COPY STATUS(LID1).
 
-    Source: SPC4r37 6.24
+    Source: SPC4r37 6.25
     """
 
     operation_code: U8 = 0x84
@@ -156,7 +156,7 @@ class OffsetSegment(Layout):
 class CopyStatusData(Layout):
     """What RECEIVE COPY STATUS(LID1) returns.
 
-    Source: SPC4r37 6.24
+    Source: SPC4r37 6.25
     """
 
     available_data: U32 = 8
@@ -205,26 +205,13 @@ class CopyDescriptorHeader(Layout):
 
 
 class SupportedCommand(Layout):
-    """A command support descriptor with one service action.
+    """A command support descriptor before its list of service actions.
 
     Source: SPC4r37 7.8.17.4.2
     """
 
     operation_code: U8 = 0
-    service_action_list_length: U8 = 1
-    service_action: U8 = 0
-
-
-class SupportedActions(Layout):
-    """A command support descriptor with two service actions.
-
-    Source: SPC4r37 7.8.17.4.2
-    """
-
-    operation_code: U8 = 0
-    service_action_list_length: U8 = 2
-    first_service_action: U8 = 0
-    second_service_action: U8 = 0
+    service_action_list_length: U8 = 0
 
 
 class ParameterDataLimits(Layout):

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from iscsi_target.scsi.buffers import Buffers
 from iscsi_target.scsi.copy_log import CopyLog
+from iscsi_target.scsi.copy_managers import CopyManagers
 from iscsi_target.scsi.nexus import Nexus, TargetPort
 from iscsi_target.scsi.personality import STRICT, Personality, Quirk
 from iscsi_target.scsi.port_groups import PortGroup, PortGroups
 from iscsi_target.scsi.reservations import Reservations, Spc2Reservation
+from iscsi_target.scsi.rod_tokens import RodTokens
 from iscsi_target.scsi.sanitization import Sanitization
 from iscsi_target.scsi.statistics import Statistics
 from iscsi_target.scsi.status import CheckCondition, StatusError
@@ -135,7 +137,9 @@ class Device:
     sanitization  a sanitize operation that has not ended or has failed, or None
     identifying_information   INFORMATION TYPE -> what initiators have set
     faulted       the nexuses with whose commands an ACA condition began that is not cleared
-    copies        what became of copies, as of statistics
+    tokens        that represent data of the unit
+    copy_managers the other units of the target, whose tokens it may be sent
+    copies        how far copy operations are, as of statistics
     buffers       what initiators have put into the buffers, as of statistics
     statistics    what the unit has done; counting is no assignment, so the epoch stays
     epoch         another object after every assignment to any of these; what was found out in another may not hold
@@ -160,6 +164,8 @@ class Device:
     identifying_information: Mapping[int, bytes] = field(default_factory=dict)
     faulted: frozenset[Nexus] = frozenset()
     statistics: Statistics = field(default_factory=Statistics)
+    tokens: RodTokens = field(default_factory=RodTokens)
+    copy_managers: CopyManagers = field(default_factory=CopyManagers, repr=False, compare=False)
     copies: CopyLog = field(default_factory=CopyLog)
     buffers: Buffers = field(default_factory=Buffers)
     epoch: object = field(default=None, init=False, repr=False, compare=False)
@@ -171,7 +177,7 @@ class Device:
     def forget(self, nexus: Nexus) -> None:
         """Ends what a nexus has here that goes with it: prevention, SPC-2 reservation, ACA, copies, echo buffer.
 
-        Source: SAM5r21 6.3.4, 5.9.5, SBC3r36 5.10, SPC4r37 5.17.4.5
+        Source: SAM5r21 6.3.4, 5.9.5, SBC3r36 5.10, SPC4r37 5.17.5
         """
         self.relieve(nexus)
         self.preventing.discard(nexus)

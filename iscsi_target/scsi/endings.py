@@ -16,6 +16,7 @@ from iscsi_target.scsi.open_task import (
     Collecting,
     Fate,
     Fencing,
+    Fetching,
     Held,
     Moving,
     OpenTask,
@@ -32,11 +33,20 @@ from iscsi_target.scsi.open_task import (
 from iscsi_target.scsi.open_tasks import OpenTasks
 from iscsi_target.scsi.reservation_request import Transition
 from iscsi_target.scsi.sanitization import Sanitization
-from iscsi_target.scsi.status import CheckCondition, MediumNotPresent, SanitizeInProgress, Status, StatusError
+from iscsi_target.scsi.status import (
+    CheckCondition,
+    MediumNotPresent,
+    SanitizeInProgress,
+    Sense,
+    SenseKey,
+    Status,
+    StatusError,
+)
 from iscsi_target.scsi.task import Aborted, Completed, Done, Forget, Task, UnitAction, Work
 
 QERR_ABORT_ALL = 1  # QERR = 01b
 QERR_ABORT_NEXUS = 3  # QERR = 11b
+COMMANDS_CLEARED_BY_DEVICE_SERVER = 0x2F02
 
 
 class Endings:
@@ -88,10 +98,13 @@ class Endings:
         Source: SAM5r21 5.9.2
         """
         nexus = entry.task.nexus
-        return not entry.permitted and nexus != OPERATOR and self._device.blocks(nexus)
+        return not (entry.permitted or entry.background) and nexus != OPERATOR and self._device.blocks(nexus)
 
     def conclude(self, entry: OpenTask, completed: Completed, error: StatusError | None) -> None:
         """Sends off how a task ended."""
+        if entry.background:
+            self._leave(entry)
+            return
         self._outbox.append(completed)
         self._leave(entry)
         if error is not None:
@@ -158,21 +171,27 @@ class Endings:
         hushed: dict[Nexus, None] = {}
         for entry in scope:
             foreign = entry.task.nexus != cause
-            if foreign and entry.fate is Fate.ITS_OWN and others is Fate.SILENCE:
+            if foreign and entry.fate is Fate.ITS_OWN and others is Fate.SILENCE and not entry.background:
                 hushed[entry.task.nexus] = None
             self._abort(entry, others if foreign else Fate.SILENCE)
         if tell_others:
             for nexus in hushed:
                 self._nexuses.establish_for(nexus, AttentionCode.COMMANDS_CLEARED_BY_ANOTHER_INITIATOR)
 
+    def stop_copy(self, entry: OpenTask) -> None:
+        """Ends a copy operation that COPY OPERATION ABORT means. Source: SPC4r37 5.17.4.7"""
+        self._abort(entry, Fate.COPY_ABORTED)
+
     def make_way(self, sanitizing: OpenTask, begun: Sanitization) -> None:
         """Ends every command that is not processed while the medium is sanitized, but the one that began that.
+
+        So it does with copy operations in the background.
 
         What has done its work is left to its end: a PERSISTENT RESERVE OUT that only waits for others, and what an ACA
         condition holds.
         Source: SBC3r36 4.11.2, SBC4r22 4.11.2
         """
-        for other in self._tasks.all():
+        for other in self._tasks.all() + self._tasks.in_background():
             is_left = isinstance(other.phase, Fencing | Held | Over) or other.command.passes(other.cdb, begun)
             if other is not sanitizing and other.fate is Fate.ITS_OWN and not is_left:
                 self._abort(other, Fate.SANITIZED)
@@ -183,7 +202,7 @@ class Endings:
         None of them may go on at another medium, which may be there before they start.
         Source: SBC3r36 4.9
         """
-        for entry in self._tasks.all():
+        for entry in self._tasks.all() + self._tasks.in_background():
             is_left = isinstance(entry.phase, Performing | Sanitizing | Saving | Held | Over)
             if entry.command.medium_access and entry.fate is Fate.ITS_OWN and not is_left:
                 self._abort(entry, Fate.UNLOADED)
@@ -192,7 +211,7 @@ class Endings:
         if entry.fate is not Fate.SILENCE:
             entry.fate = fate
         match entry.phase:
-            case Performing() | Saving() | Fencing():
+            case Performing() | Fetching() | Saving() | Fencing():
                 pass
             case Waiting(turn):
                 self._tasks.leave_turn(turn)
@@ -210,22 +229,30 @@ class Endings:
     def end_aborted(self, entry: OpenTask) -> None:
         """Ends an aborted task that nothing is under way for any more."""
         match entry.phase:
-            case Waiting(_, work) | Performing(_, work) | Blocked(Work() as work):
-                work.abandon()
+            case Waiting(_, begun) | Performing(_, begun) | Fetching(begun) | Blocked(Work() as begun):
+                begun.abandon(None)
             case _:
                 pass
         match entry.fate:
             case Fate.TASK_ABORTED:
-                self._outbox.append(Completed(entry.task, Status.TASK_ABORTED, wanted=entry.wanted))
-                self._leave(entry)
-            case Fate.SANITIZED:
-                self._end_with(entry, self._in_progress())
-            case Fate.UNLOADED:
-                self._end_with(entry, MediumNotPresent())
+                self._leave_with(entry, Completed(entry.task, Status.TASK_ABORTED, wanted=entry.wanted))
+            case Fate.SANITIZED | Fate.UNLOADED | Fate.COPY_ABORTED:
+                self._end_with(entry, self._condition(entry.fate))
             case _:
-                self._outbox.append(Aborted(entry.task))
-                self._leave(entry)
+                self._leave_with(entry, Aborted(entry.task))
 
-    def _in_progress(self) -> CheckCondition:
+    def _leave_with(self, entry: OpenTask, last: Completed | Aborted) -> None:
+        if not entry.background:
+            self._outbox.append(last)
+        self._leave(entry)
+
+    def _condition(self, fate: Fate) -> CheckCondition:
+        """Returns what a command is told that was ended for one of these reasons."""
         under_way = self._device.sanitization
-        return SanitizeInProgress(0) if under_way is None else under_way.refusal
+        match fate:
+            case Fate.UNLOADED:
+                return MediumNotPresent()
+            case Fate.COPY_ABORTED:
+                return CheckCondition(Sense(SenseKey.COPY_ABORTED, COMMANDS_CLEARED_BY_DEVICE_SERVER))
+            case _:
+                return SanitizeInProgress(0) if under_way is None else under_way.refusal

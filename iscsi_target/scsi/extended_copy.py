@@ -19,7 +19,7 @@ from iscsi_target.scsi.copy_cdb import (
     OffsetSegment,
     SegmentHeader,
 )
-from iscsi_target.scsi.copy_log import CopyResult, CopyState
+from iscsi_target.scsi.copy_log import CopyRecord, CopyState
 from iscsi_target.scsi.copy_results import (
     BLOCK_TO_BLOCK,
     IDENTIFICATION,
@@ -39,7 +39,7 @@ from iscsi_target.scsi.status import (
     Sense,
     SenseKey,
 )
-from iscsi_target.scsi.task import Call, Done, Reply, Work
+from iscsi_target.scsi.task import Call, Done, Reply, StartCopy, Work
 from iscsi_target.wire.layout import Layout
 
 MAX_LIST_BYTES = CopyParameterHeader.size + MAX_DESCRIPTOR_BYTES
@@ -51,7 +51,6 @@ USED, WITHOUT_HELD_DATA, UNUSED = 0b00, 0b10, 0b11  # LIST ID USAGE. Source: SPC
 
 NO_SENSE, UNREACHABLE, DEVICE_FAILURE, WRONG_TYPE = 0x0000, 0x0804, 0x0D01, 0x0D03
 TOO_MANY_CSCDS, UNKNOWN_CSCD, TOO_MANY_SEGMENTS, UNKNOWN_SEGMENT, INLINE_DATA = 0x2606, 0x2607, 0x2608, 0x2609, 0x260B
-OPERATION_IN_PROGRESS = 0x0016
 
 
 class _List(NamedTuple):
@@ -76,7 +75,7 @@ def extended_copy(device: Device, cdb: ExtendedCopyLid1, call: Call) -> Reply:
 
     raises   ParameterListLengthError for a list that is too long, or ends within a descriptor; CheckCondition with the
              codes of SPC-4 for what is not supported; COPY ABORTED for a CSCD that is not this unit, for a range beyond
-             its end, and when the medium fails; WriteProtected
+             its end, and when the medium fails; WriteProtected; Busy when too many copies go on
     Source: SPC4r37 5.17.7, 6.4, 6.5
     """
     if not cdb.parameter_list_length:
@@ -85,39 +84,34 @@ def extended_copy(device: Device, cdb: ExtendedCopyLid1, call: Call) -> Reply:
         raise ParameterListLengthError
     parts = _cut(bytes(call.data_out))
     identifier = _identifier(parts.header)
-    if identifier is not None and _is_running(device, call, identifier):
-        raise CheckCondition(Sense(SenseKey.ILLEGAL_REQUEST, OPERATION_IN_PROGRESS))
     ranges = tuple(_range(device, at, segment, parts.cscds) for at, segment in parts.segments)
     if ranges:
         check_writable(device)
-    copies, nexus = device.copies, call.nexus
+    record = CopyRecord(ExtendedCopyLid1.default("service_action"))
+    if identifier is not None:
+        device.copies.start(call.nexus, identifier, record)
+    work = _work(device, record, ranges)
+    return work if identifier is None else StartCopy(work, identifier)
 
-    def note(result: CopyResult) -> None:
-        if identifier is not None:
-            copies.note(nexus, identifier, result)
+
+def _work(device: Device, record: CopyRecord, ranges: Sequence[CopyRange]) -> Done | Work:
+    """Returns what is to be done for ranges."""
 
     def finish(outcome: Outcome) -> Done:
         assert isinstance(outcome, Copied)
-        done = sum(each.length_bytes for each in ranges[: outcome.ranges])
-        note(CopyResult(CopyState.FAILED if outcome.failed else CopyState.DONE, outcome.ranges, done))
+        record.segments = record.steps = outcome.ranges
+        record.copied_bytes = sum(each.length_bytes for each in ranges[: outcome.ranges])
         if outcome.failed:
-            raise _aborted(DEVICE_FAILURE)
+            error = _aborted(DEVICE_FAILURE)
+            record.end(error)
+            raise error
+        record.state = CopyState.DONE
         return Done()
-
-    def abandon() -> None:
-        if identifier is not None:
-            copies.forget(nexus, identifier)
 
     if not ranges:
-        note(CopyResult(CopyState.DONE))
+        record.state = CopyState.DONE
         return Done()
-    note(CopyResult(CopyState.IN_PROGRESS))
-    return Work(Copy(ranges, flush=not device.write_cache), finish, abandon=abandon)
-
-
-def _is_running(device: Device, call: Call, identifier: int) -> bool:
-    found = device.copies.find(call.nexus, identifier)
-    return found is not None and found.state is CopyState.IN_PROGRESS
+    return Work(Copy(tuple(ranges), flush=not device.write_cache), finish, abandon=record.end)
 
 
 def _aborted(code: int) -> CheckCondition:

@@ -7,7 +7,6 @@ device's state or holds for every unit of this target.
 from collections.abc import Callable, Mapping
 
 from iscsi_target.scsi.cdb import Inquiry
-from iscsi_target.scsi.copy_results import third_party_copy
 from iscsi_target.scsi.device import Device, Identity
 from iscsi_target.scsi.inquiry_pages import (
     DIRECT_ACCESS_BLOCK_DEVICE,
@@ -27,6 +26,7 @@ from iscsi_target.scsi.inquiry_pages import (
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.status import InvalidFieldInCdb
 from iscsi_target.scsi.task import Call, Done
+from iscsi_target.scsi.third_party_copy import third_party_copy
 
 PROTOCOL_ISCSI = 5  # PROTOCOL IDENTIFIER. Source: SPC4r37 7.6.1
 BINARY, ASCII, UTF8 = 1, 2, 3  # CODE SET. Source: SPC4r37 7.8.6.1
@@ -121,9 +121,17 @@ def _device_identification(device: Device, nexus: Nexus) -> bytes:
         (
             *own,
             *_port_designators(device, nexus),
-            _designator(TARGET_DEVICE, SCSI_NAME, _name_string(nexus.target_port.name), code_set=UTF8),
+            target_designator(nexus),
         )
     )
+
+
+def target_designator(nexus: Nexus) -> bytes:
+    """Returns the designation descriptor of the target device by which a nexus comes.
+
+    Source: SPC4r37 7.8.6.11
+    """
+    return _designator(TARGET_DEVICE, SCSI_NAME, _name_string(nexus.target_port.name), code_set=UTF8)
 
 
 def unit_designators(device: Device) -> list[tuple[int, int, int, bytes]]:

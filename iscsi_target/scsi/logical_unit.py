@@ -27,6 +27,7 @@ from iscsi_target.scsi.checks import examine
 from iscsi_target.scsi.chronicle import Chronicle
 from iscsi_target.scsi.command import Command
 from iscsi_target.scsi.command_lookup import find_available
+from iscsi_target.scsi.copy_operations import CopyOperations
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.endings import Endings
 from iscsi_target.scsi.lane import Lane
@@ -40,6 +41,7 @@ from iscsi_target.scsi.open_task import (
     RESTING,
     Collecting,
     Fate,
+    Fetching,
     Held,
     OpenTask,
     Over,
@@ -72,6 +74,7 @@ from iscsi_target.scsi.task import (
     Change,
     Collect,
     Done,
+    Fetch,
     Leave,
     ManagementRequest,
     Pause,
@@ -81,6 +84,8 @@ from iscsi_target.scsi.task import (
     Reply,
     Rest,
     Save,
+    StartCopy,
+    StopCopy,
     Task,
     TaskAttribute,
     Ticket,
@@ -118,6 +123,7 @@ class LogicalUnit:
         self._endings = Endings(device, self.nexuses, self._tasks, self._chronicle, self._outbox)
         self._paths = PathChanges(device, self.nexuses, self._endings, self._outbox)
         self._sanitizing = SanitizeOperations(name, device, self._tasks, self._endings, self._outbox)
+        self._copying = CopyOperations(device, self._tasks, self._endings, self._outbox)
         self._manager = TaskManager(device, self.nexuses, self._tasks, self._endings, self._outbox)
 
     @property
@@ -158,6 +164,8 @@ class LogicalUnit:
 
         Source: SBC3r36 4.10
         """
+        if length_blocks < self.device.geometry.length_blocks:
+            self.device.tokens = self.device.tokens.cancelled()
         self.device.geometry = self.device.geometry._replace(length_blocks=length_blocks)
         self._sanitizing.refit()
         self.nexuses.establish(AttentionCode.CAPACITY_DATA_HAS_CHANGED)
@@ -173,6 +181,7 @@ class LogicalUnit:
             self.device.statistics.unloads += 1
             self.device.loaded = False
             self.device.preventing.clear()
+        self.device.tokens = self.device.tokens.cancelled()
         self._endings.unload()
         return self._run()
 
@@ -226,7 +235,7 @@ class LogicalUnit:
         return self._run()
 
     def finished(self, ticket: Ticket, result: Outcome | MediumError) -> list[UnitAction]:
-        """Takes in what became of a Perform or a Persist."""
+        """Takes in what became of a Perform, a Persist or a Bring."""
         if self._sanitizing.waits_for(ticket):
             self._sanitizing.finished(result)
             return self._run()
@@ -236,6 +245,8 @@ class LogicalUnit:
                 self._count(work, result, at_once=False)
                 self._tasks.leave_turn(turn)
                 self._performed(entry, work, result)
+            case Fetching(fetch):
+                self._fetched(entry, fetch, result)
             case Saving(save):
                 self._saved(entry, save, result)
                 self._tasks.end_save()
@@ -269,6 +280,7 @@ class LogicalUnit:
 
     def halt(self) -> None:
         """Goes no further with what belongs to no task, because the medium is to be closed."""
+        self.device.tokens = self.device.tokens.cancelled()
         self._sanitizing.halt()
 
     def manage(self, request: ManagementRequest) -> list[UnitAction]:
@@ -389,6 +401,8 @@ class LogicalUnit:
                 self._endings.complete(entry, reply)
             case Work(operation):
                 self._endings.tell_others(entry, reply)
+                if self.device.tokens.live:
+                    self._copying.cancel_tokens(operation, entry.task.received_s)
                 turn = Turn(entry.task, operation)
                 entry.phase = Waiting(turn, reply)
                 if self._tasks.turns.enter(turn):
@@ -409,6 +423,12 @@ class LogicalUnit:
                 self._outbox.append(Rest(entry, seconds))
             case Regroup(wanted):
                 self._paths.begin(wanted, entry)
+            case Fetch():
+                self._copying.fetch(entry, reply)
+            case StartCopy(first):
+                self._proceed(self._copying.begin(entry, reply), first)
+            case StopCopy(identifier):
+                self._manager.stop_copy(entry, identifier)
 
     # At the medium
 
@@ -431,13 +451,21 @@ class LogicalUnit:
         else:
             self._endings.end_aborted(entry)
 
-    def _finish(self, _: OpenTask, work: Work, result: Outcome | MediumError) -> Done:
+    def _finish(self, _: OpenTask, work: Work, result: Outcome | MediumError) -> Done | Work | Fetch:
         if isinstance(result, MediumError):
-            work.abandon()
-            if work.failure is not None:
-                raise work.failure()
-            raise condition(result, self.device.geometry.block_length_bytes)
+            error = (
+                condition(result, self.device.geometry.block_length_bytes) if work.failure is None else work.failure()
+            )
+            work.abandon(error)
+            raise error
         return work.finish(result)
+
+    def _fetched(self, entry: OpenTask, fetch: Fetch, result: Outcome | MediumError) -> None:
+        if entry.fate is Fate.ITS_OWN:
+            data = result if isinstance(result, (bytes, bytearray, memoryview)) else None
+            self._settle(entry, lambda _: fetch.finish(data))
+        else:
+            self._endings.end_aborted(entry)
 
     # At the state file
 

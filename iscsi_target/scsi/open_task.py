@@ -8,7 +8,7 @@ from typing import NamedTuple
 from iscsi_target.scsi.command import Command
 from iscsi_target.scsi.operations import Buffer
 from iscsi_target.scsi.status import StatusError
-from iscsi_target.scsi.task import Completed, Save, Task, Ticket, Work
+from iscsi_target.scsi.task import Completed, Fetch, Save, Task, Ticket, Work
 from iscsi_target.scsi.task_set import Turn
 from iscsi_target.wire.layout import Layout
 
@@ -20,6 +20,7 @@ class Fate(Enum):
     TASK_ABORTED = "TASK ABORTED status"
     SANITIZED = "CHECK CONDITION, as a sanitize operation has begun"
     UNLOADED = "CHECK CONDITION, as the medium was removed"
+    COPY_ABORTED = "CHECK CONDITION, as COPY OPERATION ABORT asked for it"
     SILENCE = "no status"
 
 
@@ -49,6 +50,12 @@ class Performing(NamedTuple):
     work: Work
 
 
+class Fetching(NamedTuple):
+    """What a token represents is on its way to it."""
+
+    fetch: Fetch
+
+
 class WaitingToSave:
     """Another task's save is under way."""
 
@@ -62,7 +69,7 @@ class Saving(NamedTuple):
 
 
 class Fencing:
-    """It has changed the reservations and waits for the tasks that it aborted."""
+    """It has done its work and waits for the tasks that it aborted."""
 
     __slots__ = ()
 
@@ -125,6 +132,7 @@ Phase = (
     | Ready
     | Waiting
     | Performing
+    | Fetching
     | WaitingToSave
     | Saving
     | Fencing
@@ -171,12 +179,17 @@ class Fence:
 class OpenTask(Ticket):
     """A task from its admission to its end; only its logical unit changes it. It is the ticket of what it waits for.
 
+    A copy operation that goes on in the background is one too: of the command that began it, which is over. It has no
+    place in the task set, and how it ends is told nobody.
+
     wanted     bytes of Data-Out that the command asks for
     phase      what it waits for
     data_out   what came of the Data-Out
     permitted  True when it goes on while an ACA condition holds up the others
     enabled    True when its place in the task set lets it start
     fate       how it will end
+    copying    the list identifier of its copy operation, if it is one that has one
+    background True for a copy operation whose command is over
     fences     what waits for its end
     Source: SAM5r21 8.7
     """
@@ -190,6 +203,8 @@ class OpenTask(Ticket):
     permitted: bool = False
     enabled: bool = False
     fate: Fate = Fate.ITS_OWN
+    copying: int | None = None
+    background: bool = False
     fences: list[Fence] = field(default_factory=list)
 
     def __repr__(self) -> str:

@@ -11,6 +11,7 @@ from iscsi_target.scsi.open_task import (
     OVER,
     READY,
     Blocked,
+    Fetching,
     Held,
     OpenTask,
     Performing,
@@ -25,7 +26,7 @@ from iscsi_target.scsi.status import StatusError
 from iscsi_target.scsi.task import Completed, Function, ManagementRequest, Task, TaskAttribute, Ticket, Work
 from iscsi_target.scsi.task_set import TaskSets, Turn, Turns
 
-_UNDER_WAY = (Performing, Saving)
+_UNDER_WAY = (Performing, Fetching, Saving)
 
 
 class OpenTasks:
@@ -72,6 +73,13 @@ class OpenTasks:
         if self.order.enter(entry.task, owner, first=entry.command.row.head_of_queue or entry.permitted):
             self._enable(entry)
 
+    def enter_background(self, entry: OpenTask) -> None:
+        """Takes in a copy operation that goes on in the background, which is beside the order of the tasks.
+
+        Source: SPC4r37 5.17.4.3
+        """
+        self.entries[entry.task] = entry
+
     def leave(self, entry: OpenTask) -> None:
         """Takes out a task that is over; those that are enabled by that become startable.
 
@@ -79,6 +87,8 @@ class OpenTasks:
         """
         entry.phase = OVER
         del self.entries[entry.task]
+        if entry.background:
+            return
         for task in self.order.leave(entry.task):
             self._enable(self.entries[task])
 
@@ -181,15 +191,26 @@ class OpenTasks:
 
     def all(self) -> list[OpenTask]:
         """Returns every open task of a nexus, oldest first; orders of the operator are out of everybody's reach."""
-        return [entry for entry in self.entries.values() if entry.task.nexus != OPERATOR]
+        return [each for each in self.entries.values() if each.task.nexus != OPERATOR and not each.background]
 
     def of(self, *nexuses: Nexus) -> list[OpenTask]:
         """Returns the open tasks of nexuses, oldest first."""
         wanted = frozenset(nexuses)
-        return [entry for entry in self.entries.values() if entry.task.nexus in wanted]
+        return [each for each in self.entries.values() if each.task.nexus in wanted and not each.background]
+
+    def in_background(self) -> list[OpenTask]:
+        """Returns the copy operations that go on in the background."""
+        return [entry for entry in self.entries.values() if entry.background]
+
+    def copying(self, nexus: Nexus, identifier: int) -> list[OpenTask]:
+        """Returns the copy operation of a nexus that has a list identifier, if it goes on."""
+        return [each for each in self.entries.values() if each.copying == identifier and each.task.nexus == nexus]
 
     def preempted(self, nexuses: Collection[Nexus], relieved: Collection[Nexus]) -> list[OpenTask]:
-        """Returns the tasks that PREEMPT AND ABORT ends, oldest first.
+        """Returns the tasks that PREEMPT AND ABORT ends, oldest first, and then copy operations in the background.
+
+        The clause has all copy operations aborted, among commands of the nexuses that are preempted; it is read as
+        those of these nexuses, since the others have done nothing that they should be kept from.
 
         nexuses    that are preempted
         relieved   whose ACA conditions end
@@ -197,13 +218,14 @@ class OpenTasks:
         """
         aca = TaskAttribute.ACA
         tasks = self.of(*nexuses, *relieved)
-        return [each for each in tasks if each.task.nexus in nexuses or each.task.attribute is aca]
+        aborted = [each for each in tasks if each.task.nexus in nexuses or each.task.attribute is aca]
+        return aborted + [each for each in self.in_background() if each.task.nexus in nexuses]
 
     def in_scope(self, request: ManagementRequest, *, separate: bool = False) -> list[OpenTask]:
-        """Returns the tasks that a management request ends.
+        """Returns the tasks that a management request ends; a reset ends copy operations in the background too.
 
         separate   True when every nexus has a task set of its own
-        Source: SAM5r21 7
+        Source: SAM5r21 7, SPC4r37 5.17.5
         """
         match request.function:
             case Function.ABORT_TASK:
@@ -215,4 +237,4 @@ class OpenTasks:
             case Function.CLEAR_TASK_SET:
                 return self.of(request.nexus) if separate else self.all()
             case Function.LOGICAL_UNIT_RESET | Function.TARGET_RESET:
-                return self.all()
+                return self.all() + self.in_background()

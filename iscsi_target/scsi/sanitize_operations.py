@@ -38,6 +38,7 @@ class SanitizeOperations:
         Source: SBC3r36 4.11.2, 5.24.1
         """
         self._device.sanitization = begin.sanitization
+        self._device.tokens = self._device.tokens.cancelled()
         self._sanitizer.begin()
         self._outbox.append(Reached(Milestone.BEGUN, begin.sanitization, entry.task.nexus))
         self._endings.make_way(entry, begin.sanitization)

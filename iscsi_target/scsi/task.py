@@ -1,8 +1,8 @@
 """A task and everything that passes between a logical unit, its command handlers and the target: one closed vocabulary.
 
 The target hands a `Task` or a `ManagementRequest` to a logical unit and executes the actions that come back. A handler
-returns what its command comes to: `Done`, `Work` for the medium, `Change` of the reservations, or `Save` for the state
-file. Values only.
+returns what its command comes to: `Done`, `Work` for the medium, `Change` of the reservations, `Save` for the state
+file, or `Fetch` for what another unit has. Values only.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -19,6 +19,7 @@ from iscsi_target.scsi.reservations import Reservations
 from iscsi_target.scsi.sanitization import Sanitization
 from iscsi_target.scsi.status import InternalTargetFailure, Status, StatusError
 from iscsi_target.scsi.timeline import Entry
+from iscsi_target.scsi.token_cdb import FetchRod
 
 
 class TaskAttribute(IntEnum):
@@ -127,7 +128,7 @@ def _done(_: Outcome) -> Done:
     return GOOD
 
 
-def _nothing() -> None:
+def _nothing(_: StatusError | None) -> None:
     """There is nothing to be set right."""
 
 
@@ -135,15 +136,49 @@ class Work(NamedTuple):
     """The command needs the medium; finish turns the outcome into Done or raises StatusError.
 
     attention   as in Done, for what has changed already: it is established before the operation
-    abandon     is called instead of finish when the command is aborted, or the medium cannot answer
+    finish      may return another Work or Fetch, which goes on with the command
+    abandon     is called instead of finish when the medium cannot answer, with what the command ends with then, or with
+                None when the command is aborted
     failure     makes what the command ends with when the medium cannot answer; None leaves that to what has failed
     """
 
     operation: Operation
-    finish: Callable[[Outcome], Done] = _done
+    finish: Callable[[Outcome], "Done | Work | Fetch"] = _done
     attention: int | None = None
-    abandon: Callable[[], None] = _nothing
+    abandon: Callable[[StatusError | None], None] = _nothing
     failure: Callable[[], StatusError] | None = None
+
+
+class Fetch(NamedTuple):
+    """The command needs what a token represents, maybe of another unit.
+
+    unit      the name of the unit that has it, or None for the one that asks
+    finish    is given the data, or None when there is none; may return as that of Work
+    abandon   is called instead of finish when the command is aborted
+    """
+
+    unit: str | None
+    cdb: FetchRod
+    token: bytes
+    finish: Callable[[Buffer | None], "Done | Work | Fetch"]
+    abandon: Callable[[StatusError | None], None]
+
+
+class StartCopy(NamedTuple):
+    """The command has begun a copy operation, which may be aborted by its list identifier.
+
+    immediate   True when the command is over, and the copy operation goes on in the background (IMMED)
+    """
+
+    first: Done | Work | Fetch
+    identifier: int
+    immediate: bool = False
+
+
+class StopCopy(NamedTuple):
+    """The command aborts a copy operation of its nexus, and is over when that is."""
+
+    identifier: int
 
 
 class Change(NamedTuple):
@@ -193,7 +228,7 @@ class Regroup(NamedTuple):
 
 
 Adopted = Done | Work | Change | Begin | Leave
-Reply = Adopted | Save | Pause | Regroup
+Reply = Adopted | Save | Pause | Regroup | Fetch | StartCopy | StopCopy
 
 
 # What a logical unit tells the target to do
@@ -220,6 +255,18 @@ class Persist(NamedTuple):
     ticket: Ticket
     state: UnitState
     unit: str
+
+
+class Bring(NamedTuple):
+    """The unit wants what a token represents: that unit is to answer, and finished() to be called with the data.
+
+    unit    as in Fetch
+    """
+
+    ticket: Ticket
+    unit: str | None
+    cdb: FetchRod
+    token: bytes
 
 
 class Rest(NamedTuple):
@@ -325,4 +372,4 @@ class Reached(NamedTuple):
     nexus: Nexus | None = None
 
 
-UnitAction = Collect | Perform | Persist | Rest | Forget | Completed | Aborted | Managed | Noted | Reached
+UnitAction = Collect | Perform | Persist | Bring | Rest | Forget | Completed | Aborted | Managed | Noted | Reached

@@ -106,6 +106,18 @@ class TaskManager:
         self._device.relieve(*relieved)
         fence.lower()
 
+    def stop_copy(self, entry: OpenTask, identifier: int) -> None:
+        """Aborts a copy operation of the nexus of a command; the command is over when that is.
+
+        Source: SPC4r37 5.17.4.7
+        """
+        scope = self._tasks.copying(entry.task.nexus, identifier)
+        entry.phase = FENCING
+        fence = Fence.around(scope, lambda: self._fenced(entry))
+        for copying in scope:
+            self._endings.stop_copy(copying)
+        fence.lower()
+
     def _fenced(self, entry: OpenTask) -> None:
         if entry.fate is Fate.ITS_OWN:
             self._endings.complete(entry, Done())

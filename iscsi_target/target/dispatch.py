@@ -29,6 +29,7 @@ from iscsi_target.scsi.reservation_pages import BasicParameterList
 from iscsi_target.scsi.status import CheckCondition, Sense, SenseKey, Status, StatusError
 from iscsi_target.scsi.task import (
     Aborted,
+    Bring,
     Collect,
     Completed,
     Forget,
@@ -49,6 +50,7 @@ from iscsi_target.scsi.timeline import Entry
 from iscsi_target.target import queries
 from iscsi_target.target.actions import Action, Announce, Operated, Order, ReservationNoted, SanitizeNoted
 from iscsi_target.target.active import ActiveSession
+from iscsi_target.target.fetches import Fetches
 from iscsi_target.target.management import (
     FUNCTIONS,
     LATER_LEVEL,
@@ -95,6 +97,7 @@ class Dispatcher:
         self._desk = ManagementDesk(self.execute)
         self._performing: dict[Ticket, LogicalUnit] = {}
         self._rests = Rests()
+        self._fetches = Fetches(self.execute, self.finished)
         self._orders: dict[Task, int] = {}
         self._noted_of: dict[Task, Entry] = {}  # what the response of a task is to be remarked with, or an order
 
@@ -292,6 +295,7 @@ class Dispatcher:
     def adopt(self, before: Iterable[LogicalUnit], units: Iterable[LogicalUnit]) -> None:
         """Takes other units: halts those that are gone, and lets the new ones go on with what was left unfinished."""
         had, has = dict.fromkeys(before), dict.fromkeys(units)
+        self._fetches.units = {unit.name: unit for unit in has}
         self.halt(unit for unit in had if unit not in has)
         for unit in has:
             if unit not in had and unit.device.sanitization is not None:
@@ -346,6 +350,9 @@ class Dispatcher:
                 case Perform(ticket) | Persist(ticket):
                     self._performing[ticket] = unit
                     self._actions.append(action)
+                case Bring(ticket):
+                    self._performing[ticket] = unit
+                    self._fetches.ask(unit, action, self._epoch_s + self.now)
                 case Completed():
                     self._completed(action)
                 case Collect(wanting, length_bytes):
@@ -384,6 +391,9 @@ class Dispatcher:
         ended = completed.task
         if self._orders and ended in self._orders:
             self._actions.append(Operated(self._orders.pop(ended), self._noted_of.pop(ended)))
+            return
+        if self._fetches and ended in self._fetches:
+            self._fetches.completed(completed)
             return
         active = self.active[ended.nexus]
         del active.tasks[ended.tag]

@@ -25,6 +25,7 @@ from iscsi_target.iscsi.parameters import Preferences
 from iscsi_target.iscsi.service_requests import LOGOUT_DONE
 from iscsi_target.iscsi.session import Session
 from iscsi_target.iscsi.text import Pair
+from iscsi_target.scsi.copy_managers import CopyManagers
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.operations import MediumError, Outcome
@@ -91,6 +92,7 @@ class Target:
         self._tsihs = Tsihs()
         self._draining = False
         self._units: dict[str, LogicalUnit] = {}
+        self._copy_managers = CopyManagers(entropy)
         self._adopt(nodes, units, portals, discovery)
 
     def _adopt(
@@ -103,6 +105,7 @@ class Target:
         self._nodes = {node.name: node for node in nodes}
         self._dispatcher.adopt(self._units.values(), units)
         self._units = {unit.name: unit for unit in units}
+        self._copy_managers.adopt({unit.name: unit.device for unit in units})
         self._portals = portals
         targets = {node.name: node.login_target for node in nodes}
         self._endpoint = Endpoint(targets, discovery, self._preferences)

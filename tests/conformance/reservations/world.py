@@ -22,6 +22,7 @@ from iscsi_target.scsi.cdb import (
     RequestSense,
 )
 from iscsi_target.scsi.commands import OVERRULING
+from iscsi_target.scsi.copy_managers import CopyManagers
 from iscsi_target.scsi.device import Device, Features, Geometry, Identity, PortIdentity, TransferLimits
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.mode_pages import ModePages
@@ -126,6 +127,7 @@ def make_device(personality: Personality, ports: Iterable[TargetPort], state: Un
         port_groups={1: PortGroup()},
         personality=personality,
         reservations=state.reservations or Reservations(),
+        copy_managers=CopyManagers(bytes),
     )
 
 

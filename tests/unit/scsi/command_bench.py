@@ -5,13 +5,17 @@ A ---.
 B ---'
 """
 
+from random import Random
+
 from iscsi_target.scsi import command_lookup
+from iscsi_target.scsi.copy_managers import CopyManagers
 from iscsi_target.scsi.device import Device, Features, Geometry, Identity, PortIdentity, TransferLimits
 from iscsi_target.scsi.mode_pages import ModePages
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.operations import Extent
 from iscsi_target.scsi.status import CheckCondition
-from iscsi_target.scsi.task import Begin, Call, Change, Done, Leave, Save, Work
+from iscsi_target.scsi.task import Begin, Call, Change, Done, Fetch, Leave, Save, StartCopy, StopCopy, Work
+from iscsi_target.scsi.token_copy import fetch_rod
 from iscsi_target.wire.layout import Layout
 
 P = TargetPort("iqn.2025-01.org.example:disks", 1)
@@ -37,6 +41,7 @@ def device(*, block_length_bytes: int = BLOCK, **features: bool | int) -> Device
         features=Features(LIMITS, **features),  # type: ignore[arg-type]  # keywords of Features
         modes=ModePages(),
         ports={P: PortIdentity(7, 2)},
+        copy_managers=CopyManagers(Random(0).randbytes),
     )
 
 
@@ -92,16 +97,33 @@ def run(
     reply = row.handler(unit, fields, Call(nexus, data_out, (0,), len(offered)))
     if isinstance(reply, Save):
         reply = reply.finish()
-    if isinstance(reply, Work):
-        done = reply.finish(reply.operation.perform(Bytes() if store is None else store))
-        return done._replace(attention=done.attention or reply.attention)
-    if isinstance(reply, Begin | Leave):
+    if isinstance(reply, StartCopy):
+        reply = reply.first
+    if isinstance(reply, Work | Fetch):
+        attention = reply.attention if isinstance(reply, Work) else None
+        done = _worked(unit, reply, Bytes() if store is None else store)
+        return done._replace(attention=done.attention or attention)
+    if isinstance(reply, Begin | Leave | StopCopy):
         return Done()
     if isinstance(reply, Change):
         unit.reservations = reply.transition.state
         return Done()
     assert isinstance(reply, Done)
     return reply
+
+
+def _worked(unit: Device, reply: Work | Fetch, store: Bytes) -> Done:
+    """Does what a command wants done, one thing after the other; what it wants brought is of the unit itself."""
+    step: Done | Work | Fetch = reply
+    while not isinstance(step, Done):
+        if isinstance(step, Work):
+            step = step.finish(step.operation.perform(store))
+        else:
+            brought = fetch_rod(unit, step.cdb, Call(A, step.token, ()))
+            data = brought if isinstance(brought, Done) else brought.finish(brought.operation.perform(store))
+            assert isinstance(data, Done)
+            step = step.finish(data.data_in)
+    return step
 
 
 def refusal(unit: Device, cdb: Layout | bytes, **arguments) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from iscsi_target.scsi.open_task import FENCING, READY, Fate, Fence, OpenTask, P
 from iscsi_target.scsi.open_tasks import OpenTasks
 from iscsi_target.scsi.operations import Read
 from iscsi_target.scsi.sanitization import Method, Sanitization
-from iscsi_target.scsi.status import InvalidOperationCode, Status
+from iscsi_target.scsi.status import InvalidOperationCode, Status, StatusError
 from iscsi_target.scsi.task import Aborted, Completed, Done, Task, UnitAction, Work
 from iscsi_target.scsi.task_set import Turn
 from iscsi_target.wire.layout import Layout
@@ -48,7 +48,7 @@ class Ward:
         self.tasks.enter(entry)
         return entry
 
-    def at_medium(self, nexus: Nexus, abandon: Callable[[], None] = lambda: None) -> OpenTask:
+    def at_medium(self, nexus: Nexus, abandon: Callable[[StatusError | None], None] = lambda _: None) -> OpenTask:
         entry = self.open(nexus)
         turn = Turn(entry.task, Read(0, 512))
         self.tasks.turns.enter(turn)
@@ -98,7 +98,7 @@ def test_qerr_says_whom_an_error_takes_with_it(ward: Ward, qerr: int, left: set[
 def test_a_task_at_the_medium_only_gets_its_fate(ward: Ward, tas: bool, fate: Fate):
     ward.device.modes = ward.device.modes.select(ControlPage(ps=False, tas=tas).pack(), 0)
     abandoned: list[bool] = []
-    entry = ward.at_medium(B, lambda: abandoned.append(True))
+    entry = ward.at_medium(B, lambda error: abandoned.append(error is None))
     ward.endings.abort_all([entry], A, tell_others=True)
     assert (entry.fate, ward.outbox, abandoned) == (fate, [], [])
     cleared = None if tas else AttentionCode.COMMANDS_CLEARED_BY_ANOTHER_INITIATOR

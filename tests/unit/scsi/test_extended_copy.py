@@ -13,17 +13,19 @@ from iscsi_target.scsi.copy_cdb import (
     IdentificationCscd,
     OffsetSegment,
 )
-from iscsi_target.scsi.copy_log import CopyResult, CopyState
+from iscsi_target.scsi.copy_log import CopyRecord, CopyState
 from iscsi_target.scsi.copy_results import MAX_CSCDS, MAX_SEGMENT_BYTES, MAX_SEGMENTS
 from iscsi_target.scsi.device import Device
 from iscsi_target.scsi.extended_copy import MAX_LIST_BYTES, wanted_by_extended_copy
 from iscsi_target.scsi.inquiry import unit_designators
 from iscsi_target.scsi.operations import Fault, MediumError
-from iscsi_target.scsi.status import Status
+from iscsi_target.scsi.status import Sense, SenseKey, Status
 from iscsi_target.scsi.task import Function
+from iscsi_target.scsi.token_cdb import CopyOperationAbort
 from tests.unit.scsi.command_bench import (
     BLOCK,
     CAPACITY,
+    INVALID_FIELD_IN_CDB,
     INVALID_FIELD_IN_LIST,
     LIST_LENGTH_ERROR,
     WRITE_PROTECTED,
@@ -92,7 +94,7 @@ def test_blocks_are_copied_in_the_order_of_the_segments():
     run(unit, cdb(data), offered=data, store=store)
     assert store.read(100 * BLOCK, 4 * BLOCK) == before[: 4 * BLOCK]
     assert store.read(200 * BLOCK, 2 * BLOCK) == before[BLOCK : 3 * BLOCK]
-    assert unit.copies.find(A, 7) == CopyResult(CopyState.DONE, 2, 6 * BLOCK)
+    assert unit.copies.find(A, 7) == CopyRecord(0, CopyState.DONE, 2, 6 * BLOCK, 2)
 
 
 @pytest.mark.clause("SPC4r37 6.4.5.2")
@@ -129,7 +131,7 @@ def test_without_a_list_or_segments_nothing_is_done():
     run(unit, cdb(b""))
     data = parameters([], [])
     run(unit, cdb(data), offered=data)
-    assert unit.copies.find(A, 7) == CopyResult(CopyState.DONE)
+    assert unit.copies.find(A, 7) == CopyRecord(0, CopyState.DONE)
 
 
 UNIT = device()
@@ -227,7 +229,7 @@ def start(bench: Bench):
 def test_an_identifier_that_is_in_use_is_refused():
     bench = Bench()
     first = start(bench)
-    assert bench.device.copies.find(NEAR, 7) == CopyResult(CopyState.IN_PROGRESS)
+    assert bench.device.copies.find(NEAR, 7) == CopyRecord(0, CopyState.FOREGROUND)
     assert bench.sense(start(bench)) == (5, 0x0016)
     bench.perform()
     assert bench.status(first) is Status.GOOD
@@ -247,23 +249,39 @@ def test_a_medium_that_fails_aborts_the_copy():
     bench.memory.write = fail  # type: ignore[method-assign]  # of this store only
     bench.perform()
     assert bench.sense(task) == FAILURE
-    assert bench.device.copies.find(NEAR, 7) == CopyResult(CopyState.FAILED, 1, BLOCK)
+    told = Sense(SenseKey.COPY_ABORTED, 0x0D01)
+    assert bench.device.copies.find(NEAR, 7) == CopyRecord(0, CopyState.FAILED, 1, BLOCK, 1, told)
 
 
-def test_a_copy_that_is_aborted_is_forgotten():
+@pytest.mark.clause("SPC4r37 6.24")
+def test_a_copy_that_is_aborted_is_known_as_that():
     bench = Bench()
     task = start(bench)
     bench.manage(Function.ABORT_TASK_SET, NEAR)
     bench.perform()
     assert bench.status(task) is None
-    assert bench.device.copies.find(NEAR, 7) is None
+    assert bench.device.copies.find(NEAR, 7) == CopyRecord(0, CopyState.TERMINATED)
 
 
-def test_a_copy_whose_medium_is_gone_is_forgotten():
+def test_a_copy_whose_medium_is_gone_has_failed():
     bench = Bench()
-    start(bench)
+    task = start(bench)
     bench.perform(error=MediumError(Fault.GONE))
-    assert bench.device.copies.find(NEAR, 7) is None
+    told = Sense(SenseKey.NOT_READY, 0x0403)
+    assert bench.sense(task) == (2, 0x0403)
+    assert bench.device.copies.find(NEAR, 7) == CopyRecord(0, CopyState.FAILED, sense=told)
+
+
+@pytest.mark.clause("SPC4r37 5.17.4.7")
+def test_a_copy_is_aborted_by_its_identifier():
+    bench = Bench()
+    task = start(bench)
+    abort = bench.send(NEAR, CopyOperationAbort(list_identifier=7))
+    assert (bench.status(task), bench.status(abort)) == (None, None)
+    bench.perform()
+    assert bench.sense(task) == (COPY_ABORTED, 0x2F02)
+    assert bench.status(abort) is Status.GOOD
+    assert bench.sense(bench.send(NEAR, CopyOperationAbort(list_identifier=7))) == INVALID_FIELD_IN_CDB
 
 
 def test_results_go_with_the_nexus_and_with_a_reset():

@@ -16,6 +16,7 @@ from iscsi_target.scsi.personality import OutAction, ReservationType
 from iscsi_target.scsi.reservation_pages import BasicParameterList
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.task import Aborted, Function, Managed, Task, TaskAttribute
+from tests.unit.scsi.token_bench import TokenBench
 from tests.unit.scsi.unit_bench import A, B, Bench, give_page
 
 ORDERED = TaskAttribute.ORDERED
@@ -324,3 +325,38 @@ def test_an_order_that_waits_holds_up_nobody(bench: Bench, attribute: TaskAttrib
     assert bench.outcome(fencing) is None
     bench.perform()
     assert bench.status(fencing) is Status.GOOD
+
+
+@pytest.mark.clause("SPC4r37 5.13.11.2.6")
+@pytest.mark.clause("SPC4r37 5.17.4.6")
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_copy_in_the_background_writes_nothing_after_the_fence(lost: bool):
+    bench = TokenBench()
+    reserved(bench)
+    bench.use(bench.token([(10, 1), (20, 1)], B), [(100, 1), (200, 1)], B, immed=True)
+    others = bench.use(bench.token([(30, 1)], A), [(300, 1)], B, identifier=3, immed=True)
+    assert bench.status(others) is Status.GOOD
+    if lost:
+        bench.manage(Function.NEXUS_LOSS, B)
+        bench.unit.detach(B)
+    bench.perform()
+    bench.perform()
+    fencing = fence(bench)
+    assert bench.status(fencing) is None, "writes of the copies are at the medium"
+    bench.perform()
+    assert bench.status(fencing) is None
+    bench.perform()
+    assert bench.status(fencing) is Status.GOOD
+    assert not bench.at_medium
+    assert bench.block(200) == bench.was(200)
+    assert bench.unit.open_tasks == 0
+
+
+def test_a_copy_of_the_node_that_fences_goes_on():
+    bench = TokenBench()
+    reserved(bench)
+    token = bench.token([(10, 1)], B)
+    bench.use(token, [(100, 1)], B, immed=True)
+    assert bench.status(fence(bench, B, KEY_B, KEY_A)) is Status.GOOD
+    bench.end()
+    assert bench.block(100) == bench.was(10)

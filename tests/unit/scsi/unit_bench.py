@@ -7,17 +7,22 @@ Nodes A and B each have one session with unit 0 by way of one port:
     B ----/
 """
 
+from random import Random
+
 from iscsi_target.scsi.block_cdb import CompareAndWrite, Read10, Write10
 from iscsi_target.scsi.cdb import ModeSelect10, RequestSense, TestUnitReady
+from iscsi_target.scsi.copy_managers import CopyManagers
+from iscsi_target.scsi.copy_rows import FETCH
 from iscsi_target.scsi.device import Device, Features, Geometry, Identity, PortIdentity, TransferLimits
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.mode_pages import ControlPage, ModePages
-from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
-from iscsi_target.scsi.operations import Attempt, Extent, MediumError, Operation, Outcome, attempt_nothing
+from iscsi_target.scsi.nexus import OPERATOR, InitiatorPort, Nexus, TargetPort
+from iscsi_target.scsi.operations import Attempt, Extent, Fault, MediumError, Operation, Outcome, attempt_nothing
 from iscsi_target.scsi.pages import ModeHeader10
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.task import (
     Aborted,
+    Bring,
     Collect,
     Completed,
     Function,
@@ -61,6 +66,7 @@ def make_device(*, removable: bool = False) -> Device:
         features=Features(limits=limits, removable=removable),
         modes=ModePages(),
         ports={PORT: PortIdentity(1, 1)},
+        copy_managers=CopyManagers(Random(0).randbytes),
     )
 
 
@@ -96,6 +102,10 @@ class Memory:
 class Bench:
     """One logical unit with its surroundings; every input's actions are recorded, none is answered by itself.
 
+    What the unit wants brought from itself is asked of it at once.
+
+    now_s     when what is sent comes
+
     attempt   what the medium does at once
     """
 
@@ -105,6 +115,7 @@ class Bench:
         self.actions: list[UnitAction] = []
         self.at_medium: dict[Ticket, Operation] = {}
         self.saving: dict[Ticket, UnitState] = {}
+        self.asked: dict[Task, Ticket] = {}
         self.now_s = 0.0
         self._next = 0
         for nexus in (A, B):
@@ -125,6 +136,14 @@ class Bench:
                     self.at_medium[ticket] = operation
                 case Persist(ticket, state):
                     self.saving[ticket] = state
+                case Bring(ticket, None, cdb, token):
+                    self._next += 1
+                    task = Task(OPERATOR, self._next, cdb.pack(), TaskAttribute.HEAD_OF_QUEUE, received_s=self.now_s)
+                    self.asked[task] = ticket
+                    self.record(self.unit.operate(task, FETCH, token))
+                case Completed(task, status) if task in self.asked:
+                    result = bytes(action.data_in) if status is Status.GOOD else MediumError(Fault.READ_FAILED)
+                    self.record(self.unit.finished(self.asked.pop(task), result))
                 case _:
                     pass
         return actions
