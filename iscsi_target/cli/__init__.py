@@ -206,7 +206,16 @@ def _pools(given: argparse.Namespace) -> int:
 def _isns(given: argparse.Namespace) -> int:
     from iscsi_target.cli.isns import Options, run
 
-    return run(Options(given.listen, given.registration_period, given.esi_min_interval, given.json, given.verbose))
+    return run(
+        Options(
+            listen=given.listen,
+            registration_period_s=given.registration_period,
+            esi_min_interval_s=given.esi_min_interval,
+            controls=tuple(given.control),
+            json=given.json,
+            verbose=given.verbose,
+        )
+    )
 
 
 def _faults(given: argparse.Namespace) -> int:
@@ -381,6 +390,13 @@ def _add_isns(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     )
     isns.add_argument(
         "--esi-min-interval", type=int, default=10, metavar="S", help="shortest interval of status inquiries (10)"
+    )
+    isns.add_argument(
+        "--control",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="iSCSI name of who may change discovery domains, and sees everything; may be given several times",
     )
     isns.add_argument("--json", action="store_true", help="events as JSON objects, one a line, on standard output")
     isns.add_argument("-v", "--verbose", action="store_true", help="log refused requests too")

@@ -14,6 +14,7 @@ from iscsi_target.config.values import ISNS_PORT, ConfigError, parse_address
 from iscsi_target.discovery.isns.registering import Terms
 from iscsi_target.discovery.isns.service import Service
 from iscsi_target.server.descriptors import raise_limit
+from iscsi_target.wire.names import InadmissibleValue, iscsi_name
 
 MAX_PERIOD_S: Final = 30 * 86400
 
@@ -24,6 +25,7 @@ class Options(NamedTuple):
     listen: str
     registration_period_s: int
     esi_min_interval_s: int
+    controls: tuple[str, ...]
     json: bool
     verbose: bool
 
@@ -57,7 +59,16 @@ def _terms(options: Options) -> Terms:
         raise ConfigError("--registration-period", "is out of range", remedy=f"write seconds, 1 to {MAX_PERIOD_S}")
     if not 1 <= terms.min_esi_s <= terms.max_esi_s:
         raise ConfigError("--esi-min-interval", "is out of range", remedy=f"write seconds, 1 to {terms.max_esi_s}")
-    return terms._replace(max_period_s=max(terms.period_s, terms.max_period_s))
+    controls = frozenset(map(_control, options.controls))
+    return terms._replace(max_period_s=max(terms.period_s, terms.max_period_s), controls=controls)
+
+
+def _control(name: str) -> str:
+    try:
+        return iscsi_name(name)
+    except InadmissibleValue as error:
+        remedy = "write one such as iqn.2026-11.org.example:operator"
+        raise ConfigError("--control", f"{name!r} is {error}", remedy=remedy) from error
 
 
 async def _serve(address: Address, terms: Terms, events: Console | None) -> None:

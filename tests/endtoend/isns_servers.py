@@ -87,10 +87,10 @@ def open_isns(program: Path, folder: Path) -> IsnsDaemon:
     return IsnsDaemon([program, "-f", "-4", "-c", file], port)
 
 
-def our_isns() -> IsnsDaemon:
-    """Returns our own server."""
+def our_isns(*options: str) -> IsnsDaemon:
+    """Returns our own server with these further options."""
     port = free_port()
-    words = ["-m", "iscsi_target", "isns", "--listen", f"127.0.0.1:{port}", "--esi-min-interval", "1"]
+    words = ["-m", "iscsi_target", "isns", "--listen", f"127.0.0.1:{port}", "--esi-min-interval", "1", *options]
     return IsnsDaemon([sys.executable, *words], port)
 
 

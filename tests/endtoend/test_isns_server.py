@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Tool
-from tests.endtoend.isns_servers import Isnsadm, IsnsDaemon, our_isns
+from tests.endtoend.isns_servers import OPERATOR, Isnsadm, IsnsDaemon, our_isns
 
-A, B = "iqn.2026-11.org.example:a", "iqn.2026-11.org.example:b"
+A, B, C = "iqn.2026-11.org.example:a", "iqn.2026-11.org.example:b", "iqn.2026-11.org.example:c"
 
 
 @pytest.fixture
@@ -45,6 +45,22 @@ def test_replacing_with_isnsadm_takes_the_place_of_what_was(isnsadm: Isnsadm):
     isnsadm("--register", "--replace", f"target={A}", "portal=192.0.2.2:3260")
     assert isnsadm.names() == {A}
     assert "192.0.2.1" not in isnsadm("--list", "portals")
+
+
+def test_discovery_domains_of_an_operator_part_nodes(tool: Tool, tmp_path: Path):
+    with our_isns("--control", OPERATOR) as server:
+        address = f"127.0.0.1:{server.port}"
+        operator, node = (Isnsadm(tool("isnsadm"), address, tmp_path, source) for source in (OPERATOR, A))
+        for name in (A, B, C):
+            node("--register", f"target={name}")
+        operator("--dd-register", "dd-name=lab", f"dd-member-name={A}", f"dd-member-name={B}")
+        assert 'DD name = "lab"' in operator("--list", "dds")
+        assert (node.names(), operator.names()) == ({A, B}, {A, B, C})
+        operator("--dd-deregister", "1", f"dd-member-name={B}")
+        assert node.names() == {A}
+        operator("--dd-deregister", "1")
+        assert node.names() == {A, B, C}
+        assert "unauthorized" in node.attempt("--dd-register", "dd-name=mine", f"dd-member-name={A}")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

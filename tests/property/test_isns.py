@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iscsi_target.discovery.isns import attributes
-from iscsi_target.discovery.isns.attributes import Attribute, Tag
+from iscsi_target.discovery.isns.attributes import DELIMITER, Attribute, Tag
 from iscsi_target.discovery.isns.database import Database
 from iscsi_target.discovery.isns.messages import Function, Request, pack_request
 from iscsi_target.discovery.isns.name_server import MAX_SILENCES, NameServer, Probe, Reply
@@ -30,6 +30,10 @@ PARTS = st.sampled_from(
         (Attribute(Tag.ISCSI_NAME),),
         (attributes.number(Tag.ISCSI_SCN_BITMAP, 28),),
         (attributes.text(Tag.ISCSI_ALIAS, "b"),),
+        (attributes.number(Tag.DD_ID, 1),),
+        (Attribute(Tag.DD_ID),),
+        (attributes.text(Tag.DD_MEMBER_ISCSI_NAME, B),),
+        (DELIMITER,),
     ]
 )
 FUNCTIONS = st.sampled_from(
@@ -40,6 +44,8 @@ FUNCTIONS = st.sampled_from(
         Function.DEV_GET_NEXT,
         Function.SCN_REG,
         Function.SCN_DEREG,
+        Function.DD_REG,
+        Function.DD_DEREG,
     ]
 )
 
@@ -75,7 +81,7 @@ def assert_whole(stored: Database) -> None:
 @given(st.lists(st.tuples(REQUESTS, st.integers(0, 40), st.booleans()), max_size=20))
 def test_any_requests_leave_the_database_whole_and_a_refused_one_as_it_was(steps):
     """Law: what is stored is consistent after every request, and a refusal is no change; time may go by in between."""
-    clients = Clients()
+    clients = Clients(TERMS._replace(controls=frozenset({A})))
     for request, seconds, answered in steps:
         for action in clients.wait(seconds):
             if isinstance(action, Probe):
@@ -95,10 +101,15 @@ def test_any_requests_leave_the_database_whole_and_a_refused_one_as_it_was(steps
     }
 
 
-@given(st.sampled_from(Function), st.binary(max_size=200), st.booleans())
+VALUES = st.one_of(st.just(b""), st.integers(0, 2**32 - 1).map(lambda found: found.to_bytes(4)), st.binary(max_size=20))
+ATTRIBUTES = st.builds(Attribute, st.one_of(st.sampled_from(Tag), st.integers(0, 3000)), VALUES)
+PAYLOADS = st.one_of(st.binary(max_size=200), st.lists(ATTRIBUTES, max_size=8).map(attributes.pack))
+
+
+@given(st.sampled_from(Function), PAYLOADS, st.booleans())
 def test_any_payload_is_answered(function, payload, with_source):
     """Law: every request has one answer, whatever is in it."""
-    server = NameServer(TERMS)
+    server = NameServer(TERMS._replace(controls=frozenset({A})))
     if with_source:
         payload = attributes.pack(key(A)) + payload
     reply, *_ = server.received(Message(function, 1, payload), 0.0)

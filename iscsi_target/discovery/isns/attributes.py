@@ -51,6 +51,9 @@ class Tag(IntEnum):
     PG_PORTAL_IP_ADDRESS = 49
     PG_PORTAL_PORT = 50
     PORTAL_GROUP_TAG = 51
+    DD_ID = 2065
+    DD_SYMBOLIC_NAME = 2066
+    DD_MEMBER_ISCSI_NAME = 2068
 
 
 class AttributeHeader(Layout):

@@ -32,6 +32,8 @@ FORMS: Final[Mapping[int, Form]] = {
     Tag.ISCSI_AUTH_METHOD: Form.TEXT,
     Tag.PG_ISCSI_NAME: Form.NAME,
     Tag.PG_PORTAL_IP_ADDRESS: Form.ADDRESS,
+    Tag.DD_SYMBOLIC_NAME: Form.TEXT,
+    Tag.DD_MEMBER_ISCSI_NAME: Form.NAME,
 }
 
 

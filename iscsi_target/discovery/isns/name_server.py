@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from iscsi_target.discovery.isns import attributes
 from iscsi_target.discovery.isns.attributes import MAX_PORT, UDP, Attribute, Tag, read_address, read_number, read_text
 from iscsi_target.discovery.isns.database import Database, Entity, PortalKey, without
+from iscsi_target.discovery.isns.domains import DOMAIN_TAGS, Domains
 from iscsi_target.discovery.isns.faults import Refused, Status
 from iscsi_target.discovery.isns.forms import name_value, normalised
 from iscsi_target.discovery.isns.messages import (
@@ -24,7 +25,7 @@ from iscsi_target.discovery.isns.messages import (
 )
 from iscsi_target.discovery.isns.objects import KEYS, Kind, Object, Values
 from iscsi_target.discovery.isns.pdu import Message
-from iscsi_target.discovery.isns.queries import next_object, query
+from iscsi_target.discovery.isns.queries import Sees, next_object, query
 from iscsi_target.discovery.isns.registering import OF_THE_SERVER, Terms, attributes_of, deregistered, registered
 from iscsi_target.discovery.isns.schedule import Schedule
 from iscsi_target.discovery.isns.scn import notification
@@ -93,6 +94,7 @@ class NameServer:
 
     def __init__(self, terms: Terms, epoch_s: float = 0.0) -> None:
         self.database = Database()
+        self._domains = Domains()
         self._terms = terms
         self._epoch_s = epoch_s
         self._expiries: Schedule[bytes] = Schedule()  # by entity
@@ -124,9 +126,14 @@ class NameServer:
             case Function.DEV_DEREG:
                 return self._deregister(request, now)
             case Function.DEV_ATTR_QRY:
-                return query(self.database, request, _sees_all), []
+                return self._query(request), []
             case Function.DEV_GET_NEXT:
-                return next_object(self.database, request, _sees_all), []
+                return self._next(request), []
+            case Function.DD_REG | Function.DD_DEREG:
+                if request.source not in self._terms.controls:
+                    raise Refused(Status.SOURCE_UNAUTHORIZED, "only a control node changes discovery domains")
+                change = self._domains.register if request.function is Function.DD_REG else self._domains.deregister
+                return change(request), []
             case Function.SCN_REG:
                 return self._subscribe(request), []
             case Function.SCN_DEREG:
@@ -134,6 +141,42 @@ class NameServer:
                 return Answer(Status.SUCCESSFUL), []
             case _:
                 raise Refused(Status.MESSAGE_NOT_SUPPORTED, request.function.name)
+
+    def _query(self, request: Request) -> Answer:
+        tags = {tag for tag, _ in request.key or request.operating}
+        if tags and tags <= DOMAIN_TAGS:
+            return self._domains.query(request, self._member(request.source))
+        return query(self.database, request, self._view(request.source))
+
+    def _next(self, request: Request) -> Answer:
+        if any(tag in DOMAIN_TAGS for tag, _ in request.key):
+            return self._domains.next_domain(request, self._member(request.source))
+        return next_object(self.database, request, self._view(request.source))
+
+    def _member(self, source: str) -> bytes | None:
+        """Returns the node that discovery domains restrict; None when the source sees everything."""
+        return None if source in self._terms.controls else name_value(source)
+
+    def _view(self, source: str) -> Sees:
+        """Returns what a source sees: its own entity, and the nodes with which it shares a domain and what is theirs.
+
+        Source: RFC4171 2.2.2
+        """
+        member = self._member(source)
+        own = None if member is None else self.database.entity_of_source(source, member)
+
+        def sees(entity: Entity, found: Object) -> bool:
+            if member is None or entity is own:
+                return True
+            match found.kind:
+                case Kind.NODE | Kind.GROUP:
+                    return self._domains.share(member, found.key[0])
+                case Kind.PORTAL:
+                    return any(self._domains.share(member, each.key[0]) for each in entity.related(found, Kind.GROUP))
+                case Kind.ENTITY:
+                    return any(self._domains.share(member, name) for name in entity.nodes)
+
+        return sees
 
     def _register(self, request: Request, now: float) -> tuple[Answer, list[Action]]:
         made = registered(self.database, request, self._terms)
@@ -295,7 +338,8 @@ class NameServer:
         if not changes:
             return
         for name, bitmap in self._subscriptions.items():
-            told = [(_text(each.name), each.change) for each in changes if _concerns(name, bitmap, each)]
+            seen = changes if _text(name) in self._terms.controls else self._shared(name, changes)
+            told = [(_text(each.name), each.change) for each in seen if _concerns(name, bitmap, each)]
             entity = self.database.entity_of(Kind.NODE, (name,)) or before
             if not told or entity is None:
                 continue
@@ -303,16 +347,16 @@ class NameServer:
                 content = notification(_text(name), told[at : at + CHANGES_PER_NOTIFICATION], self._time_s(now))
                 yield Notify(tuple(_places(entity, name)), pack_plain(Function.SCN, self._next_transaction(), content))
 
+    def _shared(self, name: bytes, changes: list[Change]) -> list[Change]:
+        """Returns the changes of nodes with which a node shares a domain, and its own."""
+        return [each for each in changes if each.name == name or self._domains.share(name, each.name)]
+
     def _next_transaction(self) -> int:
         self._transaction = self._transaction % 0xFFFF + 1
         return self._transaction
 
     def _time_s(self, now: float) -> int:
         return int(now + self._epoch_s)
-
-
-def _sees_all(_entity: Entity, _found: Object) -> bool:
-    return True
 
 
 def _concerns(name: bytes, bitmap: Scn, change: Change) -> bool:

@@ -51,7 +51,7 @@ def next_object(database: Database, request: Request, sees: Sees) -> Answer:
         raise Refused(Status.INVALID_QUERY, "no key of an object")
     behind = tuple(value for _, value in key)
     operating = normalised(request.operating)
-    if {KIND_OF[tag] for tag, _ in operating} - {kind}:
+    if any(KIND_OF.get(tag) is not kind for tag, _ in operating):
         raise Refused(Status.INVALID_QUERY, "attributes of another kind of object")
     scope = [attribute for attribute in operating if attribute.value]
     all_of_kind = (

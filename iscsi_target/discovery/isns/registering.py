@@ -36,12 +36,14 @@ class Terms(NamedTuple):
     period_s          how long a registration lasts that asks for nothing
     max_period_s      how long one lasts at most
     min_esi_s, max_esi_s    between which the interval of inquiries is
+    controls    names of those who may change discovery domains, and see everything
     """
 
     period_s: int = 600
     max_period_s: int = 86400
     min_esi_s: int = 10
     max_esi_s: int = 3600
+    controls: frozenset[str] = frozenset()
 
 
 class Registered(NamedTuple):

@@ -98,11 +98,14 @@ class Registrar:
 
     async def _prepare(self, offer: Offer) -> None:
         """Finds out the addresses of an offer and has the machine register it; tries until that is possible."""
+        told = ""
         while True:
             try:
                 description = await self._describe(offer)
             except (OSError, UnicodeError) as error:  # UnicodeError: a name that IDNA cannot encode
-                log.warning("iSNS server %s: not registered yet: %s", self.entry.server, error)
+                if str(error) != told:
+                    told = str(error)
+                    log.warning("not registered with iSNS server %s yet: %s", self.entry.server, told)
                 await asyncio.sleep(PREPARE_AGAIN_S)
             else:
                 self.input(self._machine.want, description)

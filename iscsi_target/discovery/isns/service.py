@@ -216,7 +216,12 @@ class _Connection(asyncio.Protocol):
     def _answer(self) -> None:
         if not self._requests or self._transport is None or self._transport.is_closing():
             return
-        self._transport.write(self._service.request(self._requests.popleft(), self._peer))
+        try:
+            self._transport.write(self._service.request(self._requests.popleft(), self._peer))
+        except Exception:
+            log.exception("internal error; the connection of %s is closed", self._peer)
+            self.abort()
+            return
         if self._requests:
             asyncio.get_running_loop().call_soon(self._answer)
         else:

@@ -11,6 +11,7 @@ from iscsi_target.cli import main
         (["--listen", "::1"], "--listen: '::1' is an IPv6 address without brackets; write HOST or HOST:PORT"),
         (["--registration-period", "0"], "--registration-period: is out of range; write seconds, 1 to 2592000"),
         (["--esi-min-interval", "4000"], "--esi-min-interval: is out of range; write seconds, 1 to 3600"),
+        (["--control", "operator"], "--control: 'operator' is not an iSCSI name: iqn., eui. or naa."),
         (["--listen", "192.0.2.1:0"], "no interface of this host has the address"),
     ],
 )

@@ -1,0 +1,161 @@
+"""Discovery domains: which nodes see each other.
+
+A node sees those with which it is in a domain; nodes that are in no domain see each other, as if they were in one of
+their own, so that without any domain everybody sees everything. Every domain is active: there are no domain sets.
+"""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from iscsi_target.discovery.isns.attributes import Attribute, Tag, number, read_number, read_text, text
+from iscsi_target.discovery.isns.faults import Refused, Status
+from iscsi_target.discovery.isns.forms import normalised
+from iscsi_target.discovery.isns.messages import Answer, Request
+
+MAX_DOMAINS: Final = 256
+MAX_MEMBERS: Final = 1024  # of a domain
+DOMAIN_TAGS: Final = frozenset({Tag.DD_ID, Tag.DD_SYMBOLIC_NAME, Tag.DD_MEMBER_ISCSI_NAME})
+
+
+class Domain(NamedTuple):
+    """A discovery domain.
+
+    members    values of the names of its nodes, which need not be registered
+    Source: RFC4171 6.11.2
+    """
+
+    identifier: int
+    name: str
+    members: frozenset[bytes] = frozenset()
+
+    @property
+    def attributes(self) -> Iterator[Attribute]:
+        """Its attributes as they are sent."""
+        yield number(Tag.DD_ID, self.identifier)
+        yield text(Tag.DD_SYMBOLIC_NAME, self.name)
+        yield from (Attribute(Tag.DD_MEMBER_ISCSI_NAME, member) for member in sorted(self.members))
+
+
+class Domains:
+    """The discovery domains of a server."""
+
+    def __init__(self) -> None:
+        self._domains: dict[int, Domain] = {}
+        self._of: dict[bytes, set[int]] = {}  # a node's name -> the domains that it is in
+
+    def share(self, one: bytes, other: bytes) -> bool:
+        """Says whether two nodes see each other."""
+        ones, others = self._of.get(one), self._of.get(other)
+        return bool(ones & others) if ones and others else not ones and not others
+
+    def register(self, request: Request) -> Answer:
+        """Makes a domain, or gives one another name and further members.
+
+        raises    Refused
+        Source: RFC4171 5.6.5.9
+        """
+        wanted = _read(request.key)
+        if wanted.identifiers and wanted.identifiers[0] not in self._domains:
+            raise Refused(Status.INVALID_REGISTRATION, f"no discovery domain {wanted.identifiers[0]}")
+        given = _read(request.operating)
+        found = self._domains[wanted.identifiers[0]] if wanted.identifiers else self._new(given)
+        name = given.names[0] if given.names else found.name
+        if any(each.name == name and each.identifier != found.identifier for each in self._domains.values()):
+            raise Refused(Status.INVALID_REGISTRATION, f"a discovery domain is named {name!r} already")
+        domain = found._replace(name=name, members=found.members | given.members)
+        if len(domain.members) > MAX_MEMBERS:
+            raise Refused(Status.INVALID_REGISTRATION, f"more than {MAX_MEMBERS} members")
+        self._put(domain)
+        return Answer(Status.SUCCESSFUL, (number(Tag.DD_ID, domain.identifier),), tuple(domain.attributes))
+
+    def deregister(self, request: Request) -> Answer:
+        """Takes members out of a domain, or removes it when none is named; what is not there is no error.
+
+        raises    Refused
+        Source: RFC4171 5.6.5.10
+        """
+        wanted = _read(request.key)
+        if len(wanted.identifiers) != 1:
+            raise Refused(Status.INVALID_DEREGISTRATION, "no identifier of a discovery domain")
+        domain = self._domains.get(wanted.identifiers[0])
+        if domain is not None:
+            members = _read(request.operating).members
+            self._drop(domain)
+            if members:
+                self._put(domain._replace(members=domain.members - members))
+        return Answer(Status.SUCCESSFUL)
+
+    def query(self, request: Request, member: bytes | None) -> Answer:
+        """Returns the domains that have all attributes of the message key.
+
+        member    the node that asks, which sees only those that it is in; None sees all
+        Source: RFC4171 5.6.5.2
+        """
+        key = [attribute for attribute in normalised(request.key) if attribute.value]
+        found = [domain for domain in self._seen(member) if set(key) <= set(domain.attributes)]
+        wanted = {tag for tag, _ in request.operating} or DOMAIN_TAGS
+        shown = [each for domain in found for each in domain.attributes if each.tag in wanted | {Tag.DD_ID}]
+        return Answer(Status.SUCCESSFUL, request.key, tuple(shown))
+
+    def next_domain(self, request: Request, member: bytes | None) -> Answer:
+        """Returns the domain with the next higher identifier; raises Refused when there is none.
+
+        Source: RFC4171 5.6.5.3
+        """
+        key = normalised(request.key)
+        if len(key) != 1 or key[0].tag != Tag.DD_ID:
+            raise Refused(Status.INVALID_QUERY, "no identifier of a discovery domain")
+        behind = read_number(key[0].value) if key[0].value else -1
+        for domain in self._seen(member):
+            if domain.identifier > behind:
+                wanted = {tag for tag, _ in request.operating} or DOMAIN_TAGS
+                shown = tuple(each for each in domain.attributes if each.tag in wanted)
+                return Answer(Status.SUCCESSFUL, (number(Tag.DD_ID, domain.identifier),), shown)
+        raise Refused(Status.NO_SUCH_ENTRY, "no further discovery domain")
+
+    def _seen(self, member: bytes | None) -> list[Domain]:
+        """Returns the domains that a node sees, by their identifiers."""
+        return [
+            self._domains[each]
+            for each in sorted(self._domains)
+            if member is None or member in self._domains[each].members
+        ]
+
+    def _new(self, given: "_Given") -> Domain:
+        if len(self._domains) >= MAX_DOMAINS:
+            raise Refused(Status.BUSY, f"there are {MAX_DOMAINS} discovery domains")
+        identifier = given.identifiers[0] if given.identifiers else max(self._domains, default=0) % 0xFFFFFFFF + 1
+        if not identifier or identifier in self._domains:
+            raise Refused(Status.INVALID_REGISTRATION, f"discovery domain {identifier} is taken")
+        return Domain(identifier, f"domain {identifier}")
+
+    def _put(self, domain: Domain) -> None:
+        self._domains[domain.identifier] = domain
+        for member in domain.members:
+            self._of.setdefault(member, set()).add(domain.identifier)
+
+    def _drop(self, domain: Domain) -> None:
+        del self._domains[domain.identifier]
+        for member in domain.members:
+            self._of[member].discard(domain.identifier)
+            if not self._of[member]:
+                del self._of[member]
+
+
+class _Given(NamedTuple):
+    """What attributes of a request say of a domain."""
+
+    identifiers: tuple[int, ...]
+    names: tuple[str, ...]
+    members: frozenset[bytes]
+
+
+def _read(attributes: tuple[Attribute, ...]) -> _Given:
+    found = [attribute for attribute in normalised(attributes) if attribute.value]
+    if other := [tag for tag, _ in found if tag not in DOMAIN_TAGS]:
+        raise Refused(Status.ATTRIBUTE_NOT_IMPLEMENTED, f"attribute {other[0]} of a discovery domain")
+    return _Given(
+        tuple(read_number(value) for tag, value in found if tag == Tag.DD_ID),
+        tuple(read_text(value) for tag, value in found if tag == Tag.DD_SYMBOLIC_NAME),
+        frozenset(value for tag, value in found if tag == Tag.DD_MEMBER_ISCSI_NAME),
+    )
