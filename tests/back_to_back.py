@@ -1,7 +1,7 @@
 """The initiator's machine and the target's machine, back to back: every byte between them is moved by the test.
 
-    Peer: Session ──sent──> ... ──> Target: Lab ──> stores
-                  <── ... <──came──
+    Session -- Peer: connection ──sent──> ... ──> Target: Lab ──> stores
+            -- Peer: connection <── ... <──came──
 
 `World` gives the initiator work and keeps account of what each block may hold. Each write carries a number of its own
 in every block, so what reaches a store, and how often, is known. No two commands that are open concern the same block.
@@ -16,6 +16,7 @@ from iscsi_target.initiator.events import (
     Event,
     LoggedIn,
     LoggedOut,
+    PduReceived,
     PingAnswered,
     RequestRejected,
     TaskAborted,
@@ -23,10 +24,11 @@ from iscsi_target.initiator.events import (
     TextAnswered,
 )
 from iscsi_target.initiator.login import Identity
-from iscsi_target.initiator.session import Session, Settings
+from iscsi_target.initiator.session import CLOSE_CONNECTION, Session, Settings
 from iscsi_target.iscsi.framing import PduReader
 from iscsi_target.iscsi.parameters import Preferences
 from iscsi_target.iscsi.requests import REQUEST_HEADERS, ScsiCommand
+from iscsi_target.iscsi.responses import DataIn, ReadyToTransfer, ScsiResponse
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
 from iscsi_target.scsi.block_cdb import Read16, Write16
 from iscsi_target.scsi.lun import pack_lun
@@ -36,6 +38,8 @@ from tests.initiator import ADDRESS, NODE, READY, Host, Lab, Result
 from tests.unit.scsi.unit_bench import BLOCK
 
 LUN = pack_lun(0)
+NAME = "iqn.2026-01.org.example:a"
+ISID = bytes([0x80, 0, 0, 0, 0, 1])
 AREA = 512  # blocks in use
 GOOD, CHECK_CONDITION = 0, 2
 UNIT_ATTENTION = 6
@@ -78,10 +82,10 @@ class Peer(Host):
     sent, came    bytes on their way to the target, and from it
     """
 
-    def __init__(self, lab: Lab, settings: Settings) -> None:
-        super().__init__(lab, next(lab._numbers), "iqn.2026-01.org.example:a")
-        self.session = Session(Identity(self.name, self.isid, NODE), settings, bytes)
-        self.connection = self.session.connect()
+    def __init__(self, lab: Lab, session: Session, cid: int) -> None:
+        super().__init__(lab, next(lab._numbers), NAME)
+        self.session = session
+        self.connection = self.session.connect(cid)
         self.sent = b""
         self.came = b""
         self._sniffer = PduReader(REQUEST_HEADERS)
@@ -109,6 +113,18 @@ class Peer(Host):
         moved, self.sent = self.sent[:size], self.sent[size:]
         self.feed(moved)
 
+    def log_in(self) -> None:
+        """Moves bytes and operations until the login is done."""
+        events: list[Event] = []
+        while not events:
+            assert self.sent or self.came or self.lab.at_medium, "the login has stopped"
+            self.move_out(len(self.sent))
+            events = self.move_in(len(self.came))
+            if not self.came and self.lab.at_medium:  # a session before must be over first
+                self.lab.finish()
+        [event] = events
+        assert isinstance(event, LoggedIn)
+
     def move_in(self, size: int) -> list[Event]:
         moved, self.came = self.came[:size], self.came[size:]
         events = self.connection.receive(moved)
@@ -134,38 +150,43 @@ class Claim:
 class World:
     """An initiator at work.
 
-    allowed    what each block may hold: the numbers of writes
+    connections   how many its session has, unless one is logging out
+    allowed       what each block may hold: the numbers of writes
     """
 
-    def __init__(self, settings: Settings, preferences: Preferences) -> None:
+    def __init__(self, settings: Settings, preferences: Preferences, connections: int = 1) -> None:
         self.lab = CountingLab(preferences)
         self.settings = settings
+        self.connections = connections
         self.allowed: dict[int, set[int]] = {lba: {0} for lba in range(AREA)}
         self.claims: dict[int, Claim] = {}
         self.lingering: list[Claim] = []  # lost with their session, but perhaps still at the medium
         self.others: set[int] = set()  # tags of what is no read and no write
         self.answered = 0
         self._number = 0
-        self.peer = self._log_in()
+        self._log_in()
         for _ in range(2):  # the unit has something to tell first
             self.look(1)
             self.settle()
 
-    @property
-    def session(self) -> Session:
-        return self.peer.session
-
-    def _log_in(self) -> Peer:
-        peer = Peer(self.lab, self.settings)
-        while not peer.session.tsih:
-            assert peer.sent or peer.came or self.lab.at_medium, "the login has stopped"
-            peer.move_out(len(peer.sent))
-            peer.move_in(len(peer.came))
-            if not peer.came and self.lab.at_medium:  # a session before must be over first
-                self.lab.finish()
+    def _log_in(self) -> None:
+        """Begins a session, which takes the place of the one before."""
+        self.session = Session(Identity(NAME, ISID, NODE), self.settings, bytes)
+        self.peers: list[Peer] = []
+        self._connect(0)
         [active] = self.lab.target._active.values()
-        assert peer.session.parameters == active.session.parameters
-        return peer
+        assert self.session.parameters == active.session.parameters
+        for cid in range(1, self.connections):
+            self._connect(cid)
+
+    def _connect(self, cid: int) -> None:
+        peer = Peer(self.lab, self.session, cid)
+        peer.log_in()
+        self.peers.append(peer)
+
+    def peer(self, choice: int) -> Peer:
+        """Returns one of the connections."""
+        return self.peers[choice % len(self.peers)]
 
     # Work
 
@@ -185,23 +206,29 @@ class World:
             self._command(Command(LUN, cdb, read_length=blocks * BLOCK), Claim(lba, blocks, None))
 
     def _command(self, command: Command, claim: Claim) -> None:
-        self.claims[self.session.command(command, self.peer.connection)] = claim
-        self.peer.collect()
+        self.claims[self.session.command(command, self.peer(claim.range.start).connection)] = claim
+        self.collect()
 
     def look(self, count: int) -> None:
         """Sends commands that do nothing."""
-        for _ in range(count):
-            self._other(self.session.command(Command(LUN, READY.pack()), self.peer.connection))
+        for number in range(count):
+            self._other(self.session.command(Command(LUN, READY.pack()), self.peer(number).connection))
 
     def _other(self, tag: int) -> None:
         self.others.add(tag)
-        self.peer.collect()
+        self.collect()
+
+    def collect(self) -> None:
+        """Takes over what the machine wants to send."""
+        for peer in self.peers:
+            peer.collect()
 
     def ping(self, size: int) -> None:
-        self._other(self.session.ping(bytes(size), self.peer.connection))
+        self._other(self.session.ping(bytes(size), self.peer(size).connection))
 
     def ask(self, which: str) -> None:
-        self._other(self.session.ask([("SendTargets", which), ("X-com.example", "1")], self.peer.connection))
+        pairs = [("SendTargets", which), ("X-com.example", "1")]
+        self._other(self.session.ask(pairs, self.peer(len(which)).connection))
 
     def abort(self, choice: int) -> None:
         """Aborts one of the open reads and writes, or takes it back."""
@@ -216,7 +243,7 @@ class World:
         self._manage(TaskManagement.LOGICAL_UNIT_RESET)
 
     def _manage(self, function: TaskManagement, *referenced: int) -> None:
-        connection = self.peer.connection
+        connection = self.peer(self.answered).connection
         if referenced:
             self._other(self.session.manage(function, LUN, connection, referenced_task_tag=referenced[0]))
         else:
@@ -225,11 +252,15 @@ class World:
     # Bytes
 
     def move_out(self, size: int) -> None:
-        self.peer.move_out(size)
+        self.peer(size).move_out(size)
 
     def move_in(self, size: int) -> None:
-        for event in self.peer.move_in(size):
+        self._move_in(self.peer(size), size)
+
+    def _move_in(self, peer: Peer, size: int) -> None:
+        for event in peer.move_in(size):
             self._take(event)
+        self.collect()
 
     def finish(self, choice: int) -> None:
         waiting = list(self.lab.at_medium)
@@ -238,22 +269,49 @@ class World:
         if not self.lab.at_medium:
             self.lingering.clear()
 
-    def cut(self) -> None:
-        """Loses the connection with all that is under way, and comes again."""
-        lost = self.peer
-        if not lost.closed:
-            lost.cut()
-        for event in lost.connection.lose("cut"):
-            self._take(event)
-        self.peer = self._log_in()
+    def cut(self, choice: int) -> None:
+        """Loses a connection, and with it the session with all that is under way, and comes again."""
+        first = self.peer(choice)
+        if not first.closed:
+            first.cut()
+        assert all(peer.closed for peer in self.peers)
+        for peer in self.peers:
+            for event in peer.connection.lose("cut"):
+                self._take(event)
+        assert not self.claims
+        assert not self.others
+        self._log_in()
+
+    def leave(self, choice: int) -> None:
+        """Logs a connection out, asking on any of them, and lets it come again when it has gone."""
+        if len(self.peers) < self.connections or self.connections == 1:
+            return
+        leaving = self.peer(choice)
+        asking = self.peer(choice + self.answered % 2)
+        if asking.closed or leaving.closed:
+            return
+        self.release()
+        self._other(self.session.log_out(asking.connection, CLOSE_CONNECTION, leaving=leaving.connection))
+        self.settle()
+        assert leaving.closed
+        self.peers.remove(leaving)
+        self._connect(leaving.connection.cid)
 
     def settle(self) -> None:
         """Moves everything until nothing more happens."""
-        while self.peer.sent or self.peer.came or self.lab.at_medium:
-            self.move_out(len(self.peer.sent))
-            self.move_in(len(self.peer.came))
+        while any(peer.sent or peer.came for peer in self.peers) or self.lab.at_medium:
+            for peer in self.peers:
+                peer.move_out(len(peer.sent))
+                self._move_in(peer, len(peer.came))
             self.finish(0)
         self.finish(0)
+
+    def release(self) -> None:
+        """Lets what a rule holds back go out behind other PDUs, and everything come to its end."""
+        self.settle()
+        for number in range(4 * self.connections):
+            self.ping(number)
+        self.settle()
 
     # Account
 
@@ -271,19 +329,22 @@ class World:
                 else:
                     self._doubt(self.claims.pop(tag))
             case ConnectionLost(tags=tags):
-                assert set(tags) == set(self.claims) | self.others
-                for claim in self.claims.values():
+                assert set(tags) <= set(self.claims) | self.others
+                lost = [self.claims.pop(tag) for tag in tags if tag in self.claims]
+                for claim in lost:
                     self._doubt(claim)
-                self.lingering += self.claims.values()
-                self.claims.clear()
-                self.others.clear()
+                self.lingering += lost
+                self.others -= set(tags)
             case TaskManagementCompleted(tag, response):
                 assert response in (ManagementResponse.FUNCTION_COMPLETE, ManagementResponse.TASK_DOES_NOT_EXIST)
                 self.others.remove(tag)
             case PingAnswered(tag) | TextAnswered(tag):
                 self.others.remove(tag)
-            case LoggedOut(response=response):
+            case LoggedOut(tag, response):
                 assert response == 0
+                self.others.discard(tag)
+            case PduReceived(header=ScsiResponse() | DataIn() | ReadyToTransfer()) if self.connections > 1:
+                pass  # it was on its way on another connection when its command was aborted
             case RequestRejected() | _:
                 raise AssertionError(f"unexpected: {event}")
 
@@ -313,8 +374,9 @@ class World:
         for lba, allowed in self.allowed.items():
             assert numbers_in(self.lab.block(lba))[0] in allowed, f"block {lba}"
         assert max(self.lab.written.values(), default=1) == 1
-        self.session.log_out(self.peer.connection)
-        self.peer.collect()
+        self.session.log_out(self.peer(self.answered).connection)
+        self.collect()
         self.settle()
-        self.peer.cut()
+        for peer in self.peers:
+            peer.cut()
         assert self.lab.clean

@@ -60,8 +60,12 @@ def finish(world: World, number: int) -> None:
         world.finish(number)
 
 
-def cut(world: World, _number: int) -> None:
-    world.cut()
+def cut(world: World, number: int) -> None:
+    world.cut(number)
+
+
+def leave(world: World, number: int) -> None:
+    world.leave(number)
 
 
 def duplicate(world: World, number: int) -> None:
@@ -76,14 +80,11 @@ def delay(world: World, number: int) -> None:
 
 def release(world: World) -> None:
     """Lets what a rule holds back go out behind other PDUs, and everything come to its end."""
-    world.settle()
-    for _ in range(4):
-        world.ping(0)
-    world.settle()
+    world.release()
 
 
 Step = Callable[[World, int], None]
 WORK: list[Step] = [write, read, write, read, write, look, ping, ask, abort]
 BYTES: list[Step] = [move_out, move_in, finish]
-TROUBLE: list[Step] = [reset, cut, duplicate, delay]
+TROUBLE: list[Step] = [reset, cut, leave, duplicate, delay]
 STEPS = [*WORK, *BYTES, *BYTES, *BYTES, *TROUBLE]

@@ -219,10 +219,19 @@ class Lab:
         )
 
 
+class Stream:
+    """What the connections of a session share: CmdSN and initiator task tags."""
+
+    def __init__(self) -> None:
+        self.cmd_sn = 1
+        self.tags = count(1)
+
+
 class Host:
     """One connection of an initiator.
 
     received    what the target sent and nobody has taken yet
+    stream      of its session
     """
 
     def __init__(self, lab: Lab, number: int, name: str) -> None:
@@ -233,13 +242,20 @@ class Host:
         self.place: memoryview | None = None  # where the target wants the next bytes
         self.closed = False
         self.logged_in = False
-        self.cmd_sn = 1
+        self.stream = Stream()
         self.isid = bytes([0x80, 0, 0, 0, 0, 1])
         self.tsih = 0
         self.cid = 0
         self.digests = {"header_digest": False, "data_digest": False}
         self._reader = PduReader()
-        self._tags = count(1)
+
+    @property
+    def cmd_sn(self) -> int:
+        return self.stream.cmd_sn
+
+    @cmd_sn.setter
+    def cmd_sn(self, number: int) -> None:
+        self.stream.cmd_sn = number
 
     # Bytes
 
@@ -295,7 +311,7 @@ class Host:
         return pdu.header
 
     def next_tag(self) -> int:
-        return next(self._tags)
+        return next(self.stream.tags)
 
     def next_cmd_sn(self, immediate: bool = False) -> int:
         number = self.cmd_sn
@@ -329,6 +345,13 @@ class Host:
             "data_digest": ("DataDigest", "CRC32C") in offers,
         }
         self.send(self.login_request(**fields), encode([("InitiatorName", self.name), *kind, *offers]))
+
+    def join(self, cid: int, offers: Iterable[Pair] = (), portal_group_tag: int = 1, **login) -> "Host":
+        """Returns a further connection that has asked to be in this one's session."""
+        other = self.lab.connect(self.name.rpartition(":")[2], portal_group_tag)
+        other.isid, other.tsih, other.cid, other.stream = self.isid, self.tsih, cid, self.stream
+        other.login(offers=offers, **login)
+        return other
 
     def login_status(self) -> int:
         """Returns class and detail of the login response that has come."""

@@ -101,9 +101,8 @@ class Transcript:
         request = LoginRequest(cmd_sn=first_cmd_sn)
         self.connection = Connection(1, 1, "10.0.0.1:3260", LoginPhase(Endpoint({}), 1, bytes), {})
         self.session = Session(login, 1, first_cmd_sn, send_targets)
-        self.session.connections[login.cid] = self.connection
         self.connection.phase = Admission(LoginStep(LoginResponse(), b""), login, request)
-        self.connection.admit(self.session, 1)
+        self.session.admit(self.connection)
         self._reader = PduReader()
         self.answers()
         self._reader.enter_full_feature_phase(
@@ -117,7 +116,7 @@ class Transcript:
 
     @property
     def parameters(self) -> Parameters:
-        return self.session.parameters
+        return self.connection.parameters
 
     def answers(self) -> list[Pdu]:
         """Returns the PDUs that are queued."""

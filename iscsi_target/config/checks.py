@@ -183,6 +183,7 @@ def _preferences(table: SessionTable) -> Preferences:
         max_burst_length=table.max_burst_length,
         first_burst_length=table.first_burst_length,
         max_outstanding_r2t=table.max_outstanding_r2t,
+        max_connections=table.max_connections,
     )
 
 

@@ -22,6 +22,7 @@ from iscsi_target.config.values import (
     ConfigError,
     parse_address,
 )
+from iscsi_target.iscsi.parameters import MAX_CONNECTIONS
 from iscsi_target.scsi.personalities import PERSONALITIES
 from iscsi_target.scsi.profiles import DEFAULT_PROFILE, PROFILES
 from iscsi_target.wire.names import InadmissibleValue, iscsi_name
@@ -54,6 +55,7 @@ REMEDIES: Mapping[str, str] = {
     "device": 'write device = "/dev/sdb"',
     "size": 'write bytes, or a text such as "512MiB" or "1GiB"',
     "block_size": "write 512 or 4096",
+    "max_connections": f"write a number of 1 to {MAX_CONNECTIONS}",
     "max_outstanding_r2t": "write a number of 1 to 16",
     "soft_threshold": "write percent of the size, 1 to 99",
     "rule": 'write rule = "on scsi-command where opcode=WRITE(10), nth=3: delay 2s"',
@@ -269,6 +271,7 @@ class SessionTable(Table):
     initial_r2t: bool = False
     immediate_data: bool = True
     max_outstanding_r2t: int = Field(default=16, ge=1, le=16)
+    max_connections: int = Field(default=MAX_CONNECTIONS, ge=1, le=MAX_CONNECTIONS)
     login_timeout: Seconds = 30.0
     nop_interval: Seconds = 15.0
     nop_timeout: Seconds = 15.0

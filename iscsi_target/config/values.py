@@ -16,7 +16,7 @@ from typing import NamedTuple
 from iscsi_target.config.address import Address
 from iscsi_target.faults.rules import Rule
 from iscsi_target.iscsi.chap import Authentication
-from iscsi_target.iscsi.parameters import SAM_5_LEVEL, Preferences
+from iscsi_target.iscsi.parameters import MAX_CONNECTIONS, SAM_5_LEVEL, Preferences
 from iscsi_target.scsi.port_groups import PortGroup
 from iscsi_target.scsi.profiles import Chosen
 from iscsi_target.target import Timeouts
@@ -35,7 +35,9 @@ MAX_BUSY_POLL_US = 1_000_000  # more would keep a processor busy between one com
 PORT = re.compile(r"\d{1,5}", re.ASCII)
 HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)  # or an IPv4 address
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # all addresses of the host -> one to reach it from itself
-SERVED = Preferences(protocol_level=SAM_5_LEVEL)  # what a server negotiates unless it is told otherwise
+
+# What a server negotiates unless it is told otherwise. Who wants one connection asks for one, and nearly all do.
+SERVED = Preferences(protocol_level=SAM_5_LEVEL, max_connections=MAX_CONNECTIONS)
 
 
 class ConfigError(Exception):

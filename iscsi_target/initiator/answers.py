@@ -193,14 +193,15 @@ def _logout_response(
     session: "Session", connection: Connection, header: LogoutResponse, data: Buffer
 ) -> Iterable[Event]:
     tag = header.initiator_task_tag
-    if _matter(session, connection, tag, Logout) is None:
+    logout = _matter(session, connection, tag, Logout)
+    if logout is None:
         return _unclaimed(header, data)
     session.forget(tag)
     event = LoggedOut(tag, header.response, header.time2wait, header.time2retain)
     if header.response != LOGOUT_DONE:
         session.leaving = False
         return (event,)
-    return (event, *connection.lose("logged out"))
+    return (event, *session.leave(logout))
 
 
 def _async_message(session: "Session", connection: Connection, header: AsyncMessage, data: Buffer) -> Iterable[Event]:

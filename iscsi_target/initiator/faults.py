@@ -62,7 +62,7 @@ class Duplicate(NamedTuple):
 
 
 class Delay(NamedTuple):
-    """The PDU is sent after so many later ones, of whatever kind."""
+    """The PDU is sent after so many later ones of its connection, of whatever kind."""
 
     pdus: int
 
@@ -131,6 +131,12 @@ class FaultScript:
         self._held: list[_Held] = []
         for rule in rules:
             self.add(rule)
+
+    def for_connection(self) -> "FaultScript":
+        """Returns a script of the same rules that holds back the PDUs of one connection."""
+        script = FaultScript()
+        script._armed = self._armed
+        return script
 
     def add(self, rule: Rule) -> None:
         """Adds a rule after those that there are."""

@@ -34,17 +34,21 @@ ANYTHING: Final = Preferences(
 """Whatever is answered to this is taken as it is."""
 
 
-def offer(preferences: Preferences, *, discovery: bool) -> list[text.Pair]:
+def offer(preferences: Preferences, *, discovery: bool, leading: bool = True) -> list[text.Pair]:
     """Returns what an initiator offers and declares in the operational stage.
 
     preferences    its own values; a list is offered in its order
     discovery      leaves out what means nothing in a discovery session
+    leading        False leaves out what only the first connection of a session may negotiate
     Source: RFC7143 6.2, 13
     """
     return [
         (key.name, value)
         for key in TABLE
-        if (value := _offered(key, preferences)) and (key.discovery or not discovery) and _SELDOM.get(key.name) != value
+        if (value := _offered(key, preferences))
+        and (key.discovery or not discovery)
+        and (leading or key.use is not Use.LEADING_ONLY)
+        and _SELDOM.get(key.name) != value
     ]
 
 
@@ -67,23 +71,33 @@ class Negotiation:
 
     preferences    the initiator's own values
     overrides      pairs that are offered instead, or besides; what is answered to them is taken as it is
+    of_session     what holds in the session that the connection joins; None for its first one
 
     parameters     what holds
     answers        the last value of every key that the target sent
     Source: RFC7143 6.2, 6.3
     """
 
-    def __init__(self, preferences: Preferences, overrides: Mapping[str, str], *, discovery: bool) -> None:
+    def __init__(
+        self,
+        preferences: Preferences,
+        overrides: Mapping[str, str],
+        *,
+        discovery: bool,
+        of_session: Parameters | None = None,
+    ) -> None:
         self._preferences = preferences
         self._overrides = dict(overrides)
         self._discovery = discovery
+        self._leading = of_session is None
         self._outstanding: set[str] = set()
-        self.parameters = Parameters()
+        self.parameters = (of_session or Parameters()).with_connection(Parameters())
         self.answers: dict[str, str] = {}
 
     def begin(self) -> list[text.Pair]:
         """Returns what is offered when the operational stage begins."""
-        return self.propose((dict(offer(self._preferences, discovery=self._discovery)) | self._overrides).items())
+        offered = dict(offer(self._preferences, discovery=self._discovery, leading=self._leading)) | self._overrides
+        return self.propose(pair for pair in offered.items() if self._leading or not _of_leading_only(pair[0]))
 
     def propose(self, pairs: Iterable[text.Pair]) -> list[text.Pair]:
         """Takes note of pairs that are sent to the target, and returns them."""
@@ -183,6 +197,10 @@ class Negotiation:
         self._outstanding.clear()
         self.parameters = keys.conclude(demanded, self.parameters)
         return self.parameters
+
+
+def _of_leading_only(name: str) -> bool:
+    return name in BY_NAME and BY_NAME[name].use is Use.LEADING_ONLY
 
 
 def _means_the_same(one: str, other: str) -> bool:

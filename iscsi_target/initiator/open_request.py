@@ -25,7 +25,13 @@ class Ping(NamedTuple):
 
 
 class Logout(NamedTuple):
-    """A logout."""
+    """A logout.
+
+    leaving    the connection that is to be closed, unless it is the whole session
+    """
+
+    reason: int
+    leaving: Connection
 
 
 Matter = OpenCommand | Function | Ping | Logout | TextConversation

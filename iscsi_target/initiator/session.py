@@ -9,7 +9,6 @@ Pings of the target are answered, R2Ts are satisfied, and what an Asynchronous M
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
 from iscsi_target.initiator import answers
 from iscsi_target.initiator.command import Command, OpenCommand
@@ -38,7 +37,7 @@ from iscsi_target.iscsi.responses import LoginResponse, Response
 from iscsi_target.iscsi.task_management import TaskManagement
 from iscsi_target.iscsi.text import Pair
 
-CLOSE_SESSION: Final = 0  # RFC7143 11.14.1
+CLOSE_SESSION, CLOSE_CONNECTION = 0, 1  # RFC7143 11.14.1
 
 Numbered = NopOut | ScsiCommand | TaskManagementRequest | TextRequest | LogoutRequest
 
@@ -105,15 +104,22 @@ class Session:
     def connect(self, cid: int = 0) -> Connection:
         """Begins a login; returns the connection, which has its first request queued.
 
+        After the first one has logged in, further ones join its session.
+
         raises    ValueError when names or overrides are no text
         """
         text.checked([*self.identity.declare(), *self.settings.overrides.items()])
-        negotiation = Negotiation(self.settings.preferences, self.settings.overrides, discovery=self.identity.discovery)
+        negotiation = Negotiation(
+            self.settings.preferences,
+            self.settings.overrides,
+            discovery=self.identity.discovery,
+            of_session=self.parameters if self.tsih else None,
+        )
         credentials = self.settings.credentials
         proof = None if credentials is None else Proof(credentials, self._entropy)
         template = LoginRequest(isid=self.identity.isid, tsih=self.tsih, cid=cid, initiator_task_tag=self._next_tag())
         login = Login(self.identity, negotiation, proof, template)
-        connection = Connection(cid, LoggingIn(login, self), self.faults)
+        connection = Connection(cid, LoggingIn(login, self), self.faults.for_connection())
         self._negotiations[cid] = negotiation
         self.connections[cid] = connection
         self.send_login(connection, *login.begin())
@@ -211,16 +217,24 @@ class Session:
         """Says whether a text request waits for others before it, and is to go out on a connection."""
         return any(self.requests[tag].connection is connection for tag in list(self._texts)[1:])
 
-    def log_out(self, connection: Connection, reason: int = CLOSE_SESSION) -> int:
+    def log_out(self, connection: Connection, reason: int = CLOSE_SESSION, *, leaving: Connection | None = None) -> int:
         """Asks to leave, after everything that was asked for before; returns the tag.
 
+        connection    that the request goes out on
+        leaving       that is to be closed, when it is not the session that is; None means the same connection
         Source: RFC7143 11.14
         """
         tag = self._next_tag()
-        self.leaving = True
-        self._open(tag, OpenRequest(Logout(), connection, Opcode.LOGOUT_REQUEST))
-        self._send(tag, LogoutRequest(initiator_task_tag=tag, reason_code=reason, cid=connection.cid))
+        closing = leaving or connection
+        self.leaving = self.leaving or reason == CLOSE_SESSION
+        self._open(tag, OpenRequest(Logout(reason, closing), connection, Opcode.LOGOUT_REQUEST))
+        self._send(tag, LogoutRequest(initiator_task_tag=tag, reason_code=reason, cid=closing.cid))
         return tag
+
+    def leave(self, logout: Logout) -> Iterable[Event]:
+        """Closes what a logout was about, now that the target has agreed."""
+        closing = [logout.leaving] if logout.reason == CLOSE_CONNECTION else list(self.connections.values())
+        return [event for connection in closing for event in connection.lose("logged out")]
 
     def number(self, request: Numbered) -> Numbered:
         """Returns a request with the next tag, CmdSN and ExpStatSN, to be sent raw whatever the window is."""

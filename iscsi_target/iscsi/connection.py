@@ -13,6 +13,7 @@ from iscsi_target.iscsi.framing import Buffer, Incoming, PduReader, RawPdu, wrap
 from iscsi_target.iscsi.header import NO_TAG, Opcode
 from iscsi_target.iscsi.login import LoginPhase, LoginStep, Negotiated
 from iscsi_target.iscsi.numbering import WINDOW_COMMANDS
+from iscsi_target.iscsi.parameters import Parameters
 from iscsi_target.iscsi.requests import REQUEST_HEADERS, LoginRequest
 from iscsi_target.iscsi.responses import LoginResponse, NopIn, Reject, Response
 from iscsi_target.wire.serial import advance
@@ -64,11 +65,17 @@ class Tap(Protocol):
 
 
 class FixedNumbers:
-    """The command window as a login reports it: no command has been taken yet."""
+    """The command window as a login reports it: no command has been taken yet.
 
-    def __init__(self, cmd_sn: int) -> None:
+    A connection that joins a session has to prove first that it may, so it reports a MaxCmdSN that no window has, and
+    the initiator ignores both numbers until the final Login Response has those of the session.
+
+    Source: RFC7143 4.2.2.1, 11.13
+    """
+
+    def __init__(self, cmd_sn: int, *, joins: bool = False) -> None:
         self.expected = cmd_sn
-        self.maximum = advance(cmd_sn, WINDOW_COMMANDS - 1)
+        self.maximum = advance(cmd_sn, -2 if joins else WINDOW_COMMANDS - 1)
 
 
 class LoginExchange:
@@ -87,7 +94,7 @@ class LoginExchange:
         if pdu.basic.opcode != Opcode.LOGIN_REQUEST and not self._started:
             raise StreamLost(RejectReason.PROTOCOL_ERROR, "the first PDU of a connection is no Login Request")
         request = pdu.basic if isinstance(pdu.basic, LoginRequest) else LoginRequest.unpack(pdu.header)
-        self.numbers = FixedNumbers(request.cmd_sn)
+        self.numbers = FixedNumbers(request.cmd_sn, joins=request.tsih != 0)
         self._started = True
         try:
             yield from self._answer(connection, pdu, request)
@@ -114,7 +121,7 @@ class Admission:
         self.step = step
         self.negotiated = negotiated
         self.request = request
-        self.numbers: Numbers = FixedNumbers(request.cmd_sn)
+        self.numbers: Numbers = FixedNumbers(request.cmd_sn, joins=request.tsih != 0)
 
     def receive(self, connection: "Connection", pdu: RawPdu) -> Iterable[Event]:
         """Refuses: the initiator must wait for the final Login Response."""
@@ -140,6 +147,8 @@ class Connection:
     local_address       "host:port" that the initiator connected to
     touched             where the connection enters itself when it has something to send or wants to close
 
+    parameters          what holds on it
+    most_in, most_out   as of the parameters
     stat_sn             the next StatSN
     queued_bytes        how much data is queued
     reader              cuts what comes into PDUs
@@ -159,6 +168,8 @@ class Connection:
         self.local_address = local_address
         self.cid = 0
         self.phase: Phase = LoginExchange(login)
+        self.parameters = Parameters()
+        self.most_in, self.most_out = self.parameters.most_in, self.parameters.most_out
         self.closing = False
         self.congested = False  # more is queued on it than its peer fetches; the driver knows
         self.reader = PduReader(REQUEST_HEADERS)
@@ -298,15 +309,22 @@ class Connection:
         remarks, self._remarks = self._remarks, []
         return output, remarks
 
-    def admit(self, phase: Phase, tsih: int) -> Negotiated:
+    def agree(self, parameters: Parameters) -> None:
+        """Sets what holds from now on; digests stay as they are after the login."""
+        self.parameters = parameters
+        self.most_in, self.most_out = parameters.most_in, parameters.most_out
+
+    def admit(self, phase: Phase, tsih: int, of_session: Parameters) -> None:
         """Ends the login: sends the final response and hands the connection to its session.
 
+        of_session   what holds in the session
         Source: RFC7143 6.3, 11.13
         """
         admission = self.phase
         assert isinstance(admission, Admission)
         negotiated = admission.negotiated
-        parameters = negotiated.parameters
+        parameters = of_session.with_connection(negotiated.parameters)
+        self.agree(parameters)
         self.phase = phase
         self.cid = negotiated.cid
         self.send(admission.step.response.replace(tsih=tsih), admission.step.data)
@@ -317,7 +335,6 @@ class Connection:
             header_digest=parameters.header_digest,
             data_digest=parameters.data_digest,
         )
-        return negotiated
 
     def refuse_admission(self, refusal: LoginRefused) -> LoginFailed:
         """Ends a login that the target does not admit."""

@@ -3,7 +3,7 @@
 Pings, text, numbering and SNACK never surface. LUN and CDB are opaque bytes.
 
 An event is about the session of the connection that was fed, so it names none. The request that it tells of may have
-come earlier and on another connection of that session: what answers it goes there, to its `connection` or by its `cid`.
+come earlier and on another connection of that session: what answers it goes there, to its `connection`.
 """
 
 from dataclasses import dataclass, field
@@ -43,6 +43,7 @@ class CommandReceived:
     connection     its allegiance; what answers it goes there
     read, write    the flags of the PDU
     expected_read  bytes of Data-In that the initiator has room for
+    cmd_sn         its place among all commands of the session; None for an immediate command
     """
 
     tag: int
@@ -55,6 +56,7 @@ class CommandReceived:
     read: bool = field(compare=False)
     write: bool = field(compare=False)
     expected_read: int = field(compare=False)
+    cmd_sn: int | None = field(default=None, compare=False)
 
 
 class DataOutCompleted(NamedTuple):
@@ -85,14 +87,14 @@ class DataOutFailed(NamedTuple):
 class TaskManagementRequested(NamedTuple):
     """A task management function is in its turn.
 
-    cid                   the connection that it came on, within its session
+    connection            that it came on; what answers it goes there
     tag                   of the request itself
     referenced_task_tag   the task that ABORT TASK means
     ref_cmd_sn            its CmdSN
     cmd_sn                of the request itself
     """
 
-    cid: int
+    connection: "Connection"
     tag: int
     function: int
     lun: bytes
@@ -102,14 +104,16 @@ class TaskManagementRequested(NamedTuple):
 
 
 class LogoutRequested(NamedTuple):
-    """The initiator wants to leave; its tasks are to be over before the response.
+    """The initiator wants to leave; the tasks concerned are to be over before the response.
 
-    cid    the connection that asked, within its session
-    tag    of the request
+    connection    that asked; what answers it goes there
+    tag           of the request
+    leaving       the connection that is to be closed, or None for the whole session
     """
 
-    cid: int
+    connection: "Connection"
     tag: int
+    leaving: "Connection | None"
 
 
 class ProtocolViolated(NamedTuple):

@@ -65,7 +65,7 @@ def answer_plain(session: Session, connection: Connection, incoming: Incoming, a
     tasks, numbers = session.tasks, session.numbers
     if connection.phase is not session or not connection.is_plain or not numbers.is_steady(len(tasks)):
         return
-    most_in, most_out = _room(session) if tasks else (session.most_in, session.most_out)
+    most_in, most_out = _room(session, connection) if tasks else (connection.most_in, connection.most_out)
     view, position, end = incoming.view, incoming.position, incoming.end
     stat_sn, cmd_sn, max_cmd_sn = connection.stat_sn, numbers.expected, numbers.maximum
     output: list[Buffer] = []
@@ -105,7 +105,7 @@ def answer_plain(session: Session, connection: Connection, incoming: Incoming, a
         connection.queue_whole(output, queued_bytes - connection.queued_bytes, stat_sn)
 
 
-def _room(session: Session) -> tuple[int, int]:
+def _room(session: Session, connection: Connection) -> tuple[int, int]:
     """Returns how much may come and go in one PDU beside the tasks that are under way."""
     room = session.parking.room_bytes
-    return min(session.most_in, room), min(session.most_out, room)
+    return min(connection.most_in, room), min(connection.most_out, room)

@@ -4,7 +4,7 @@ The window closes by one for every open task, so an initiator never has more tha
 never goes back, as the standard demands.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from iscsi_target.wire.serial import MODULUS, advance, before, distance
@@ -50,10 +50,11 @@ class CommandWindow(Generic[T]):
             return False
         return tasks < self._size and self.maximum == (self.expected + self._size - tasks - 1) % MODULUS
 
-    def admit(self, cmd_sn: int, request: T) -> None:
-        """Takes a request in, to be released in its turn; a duplicate, or one outside the window, falls away."""
-        if self.holds(cmd_sn) and cmd_sn not in self._skipped:
-            self._waiting.setdefault(cmd_sn, request)
+    def admit(self, cmd_sn: int, request: T) -> bool:
+        """Takes a request in, to be released in its turn; returns False for a duplicate, and outside the window."""
+        if not self.holds(cmd_sn) or cmd_sn in self._skipped:
+            return False
+        return self._waiting.setdefault(cmd_sn, request) is request
 
     def release(self) -> Iterator[T]:
         """Yields the requests whose turn it is; ExpCmdSN has moved past a request when it is yielded."""
@@ -71,7 +72,7 @@ class CommandWindow(Generic[T]):
 
     def _release_deferred(self) -> Iterator[T]:
         for number in [number for number in self._deferred if distance(self.expected, number) <= 0]:
-            yield from self._deferred.pop(number)
+            yield from self._deferred.pop(number, ())
 
     @property
     def early(self) -> int:
@@ -80,10 +81,20 @@ class CommandWindow(Generic[T]):
             return 0
         return len(self._waiting) + sum(len(requests) for requests in self._deferred.values())
 
-    def forget(self) -> None:
-        """Drops everything that waits for its turn."""
-        self._waiting.clear()
-        self._deferred.clear()
+    @property
+    def waiting(self) -> Iterator[T]:
+        """What waits for its turn, in no order."""
+        yield from self._waiting.values()
+        for requests in self._deferred.values():
+            yield from requests
+
+    def discard(self, concerns: Callable[[T], bool]) -> None:
+        """Drops some of what waits for its turn; the numbers are still to come."""
+        self._waiting = {number: request for number, request in self._waiting.items() if not concerns(request)}
+        kept = {
+            number: [each for each in requests if not concerns(each)] for number, requests in self._deferred.items()
+        }
+        self._deferred = {number: requests for number, requests in kept.items() if requests}
 
     def is_early(self, cmd_sn: int) -> bool:
         """Returns True when the number would have to wait for others."""

@@ -10,7 +10,6 @@ from typing import Protocol
 
 from iscsi_target.iscsi.connection import Connection
 from iscsi_target.iscsi.events import CommandReceived
-from iscsi_target.iscsi.keys import Parameters
 from iscsi_target.iscsi.responses import DataIn, ScsiResponse
 from iscsi_target.iscsi.transfer import NO_RESIDUAL, Buffer, DataInPart, DataOutTransfer, Residual, residual, split
 from iscsi_target.wire.layout import U16, Layout
@@ -94,7 +93,7 @@ class OpenTask:
         return immediate
 
 
-def send(command: CommandReceived, response: Ending, parameters: Parameters, data_sn: int = 0) -> None:
+def send(command: CommandReceived, response: Ending, data_sn: int = 0) -> None:
     """Queues the PDUs of a response.
 
     data_sn   how many R2Ts the command has had: they are numbered together with the Data-In of a bidirectional one
@@ -104,14 +103,14 @@ def send(command: CommandReceived, response: Ending, parameters: Parameters, dat
     if len(data) > command.expected_read:
         # A view would keep all of a large read until an initiator that asked for little of it has it.
         data = bytes(memoryview(data)[: command.expected_read])
-    limit = min(parameters.initiator_max_recv, parameters.max_burst_length)
+    parameters = command.connection.parameters
     if not data:
         _send_status(command, response, data_sn)
     elif command.write or response.status != STATUS_GOOD:
         parts = split(data, parameters.max_burst_length, parameters.initiator_max_recv)
         _send_data(command, parts, data_sn)
         _send_status(command, response, data_sn + len(parts))
-    elif len(data) <= limit:
+    elif len(data) <= command.connection.most_in:
         _send_last(command, response, data, 0, data_sn)
     else:
         *parts, (offset, last, _) = split(data, parameters.max_burst_length, parameters.initiator_max_recv)

@@ -10,6 +10,7 @@ from iscsi_target.iscsi import text
 CRC32C: Final = "CRC32C"
 RFC3720: Final = "RFC3720"
 SAM_5_LEVEL: Final = 2  # of iSCSIProtocolLevel: the features of RFC 7144 are there. Source: RFC7144 6
+MAX_CONNECTIONS: Final = 32  # of one session; each costs what any connection may have queued and half received
 MIN_LENGTH_BYTES: Final = 512  # of segments and bursts, RFC7143 13.12 to 13.14
 MAX_LENGTH_BYTES: Final = 2**24 - 1
 DEFAULT_SEGMENT_BYTES: Final = 8192  # RFC7143 13.12; also what holds during login
@@ -74,6 +75,18 @@ class Parameters(NamedTuple):
     data_sequence_in_order: bool = True
     task_reporting: str = RFC3720
     protocol_level: int = 1
+
+    def with_connection(self, own: "Parameters") -> "Parameters":
+        """Returns these of a session with those of one of its connections where each has its own.
+
+        Source: RFC7143 13
+        """
+        return self._replace(
+            header_digest=own.header_digest,
+            data_digest=own.data_digest,
+            initiator_max_recv=own.initiator_max_recv,
+            target_max_recv=own.target_max_recv,
+        )
 
     @property
     def most_in(self) -> int:

@@ -30,7 +30,7 @@ def nop_out(session: "Session", connection: Connection, pdu: RawPdu) -> Iterable
     assert isinstance(header, NopOut)
     if header.initiator_task_tag != NO_TAG:
         reply = NopIn(initiator_task_tag=header.initiator_task_tag)
-        connection.send(reply, bytes(pdu.data[: session.parameters.initiator_max_recv]))
+        connection.send(reply, bytes(pdu.data[: connection.parameters.initiator_max_recv]))
     return ()
 
 
@@ -42,8 +42,7 @@ def text_request(session: "Session", connection: Connection, pdu: RawPdu) -> Ite
     """
     request = pdu.basic
     assert isinstance(request, TextRequest)
-    session.parameters = session.text.receive(connection, request, bytes(pdu.data), session.parameters)
-    session.most_in = session.parameters.most_in
+    connection.agree(session.text(connection).receive(connection, request, bytes(pdu.data), connection.parameters))
     return ()
 
 
@@ -56,12 +55,14 @@ def logout_request(session: "Session", connection: Connection, pdu: RawPdu) -> I
     header = pdu.basic
     assert isinstance(header, LogoutRequest)
     tag = header.initiator_task_tag
-    if header.reason_code == LOGOUT_RECOVERY:
-        session.respond_logout(connection.cid, tag, response=LOGOUT_RECOVERY_NOT_SUPPORTED)
-    elif header.reason_code == LOGOUT_CONNECTION and header.cid not in session.connections:
-        session.respond_logout(connection.cid, tag, response=LOGOUT_CID_NOT_FOUND)
-    elif header.reason_code in (LOGOUT_SESSION, LOGOUT_CONNECTION):
-        return (LogoutRequested(connection.cid, tag),)
+    if header.reason_code == LOGOUT_SESSION:
+        return (LogoutRequested(connection, tag, None),)
+    if header.reason_code == LOGOUT_CONNECTION and header.cid in session.connections:
+        return (LogoutRequested(connection, tag, session.connections[header.cid]),)
+    if header.reason_code == LOGOUT_CONNECTION:
+        session.respond_logout(connection, tag, response=LOGOUT_CID_NOT_FOUND)
+    elif header.reason_code == LOGOUT_RECOVERY:
+        session.respond_logout(connection, tag, response=LOGOUT_RECOVERY_NOT_SUPPORTED)
     else:
         raise ProtocolError(RejectReason.INVALID_PDU_FIELD, f"logout reason {header.reason_code} is reserved")
     return ()

@@ -1,6 +1,6 @@
 """Text requests in full feature phase: SendTargets and negotiation, in one PDU or many, both ways.
 
-One exchange is open at a time in a session; a request without a target transfer tag resets the one before. An answer
+One exchange is open at a time on a connection; a request without a target transfer tag resets the one before. An answer
 that is longer than the initiator takes goes out in parts with the C bit, each fetched by an empty request. What the
 initiator declares holds from the end of the exchange on, and after a reset it never does.
 """
@@ -22,7 +22,7 @@ SendTargets = Callable[[Connection, str], list[Pair]]
 
 
 class TextExchange:
-    """Answers the text requests of one session.
+    """Answers the text requests of one connection.
 
     send_targets    answers SendTargets=<value> on a connection; an empty list refuses the value
     Source: RFC7143 11.10, 11.11, Appendix C

@@ -227,6 +227,12 @@ class OpenTasks:
         separate   True when every nexus has a task set of its own
         Source: SAM5r21 7, SPC4r37 5.17.5
         """
+        scope, nexus, spared = self._in_scope(request, separate=separate), request.nexus, request.spared
+        if not spared:
+            return scope
+        return [entry for entry in scope if entry.task.nexus != nexus or entry.task.tag not in spared]
+
+    def _in_scope(self, request: ManagementRequest, *, separate: bool) -> list[OpenTask]:
         match request.function:
             case Function.ABORT_TASK:
                 return [entry for entry in self.of(request.nexus) if entry.task.tag == request.tag]

@@ -327,12 +327,14 @@ class ManagementRequest(NamedTuple):
 
     number     chosen by the target; comes back in Managed
     tag        the task that ABORT TASK means
+    spared     tags of tasks of the same nexus that came in the meantime and are not meant
     """
 
     number: int
     function: Function
     nexus: Nexus
     tag: int | None = None
+    spared: frozenset[int] = frozenset()
 
 
 class Managed(NamedTuple):

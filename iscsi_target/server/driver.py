@@ -32,6 +32,7 @@ from iscsi_target.target import (
     Action,
     Announce,
     Close,
+    ConnectionJoined,
     Event,
     FaultFired,
     Fill,
@@ -324,7 +325,7 @@ class Driver:
         channel.close()
 
     def _announce(self, event: Event) -> None:
-        if isinstance(event, SessionStarted):
+        if isinstance(event, SessionStarted | ConnectionJoined):
             self._pending.pop(event.connection, None)
         if isinstance(event, ReservationNoted):
             self._note(event)

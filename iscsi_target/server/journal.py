@@ -15,9 +15,20 @@ from iscsi_target.scsi.sanitization import Method
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.task import Milestone
 from iscsi_target.scsi.timeline import entry_record
-from iscsi_target.target import Event, FaultFired, ReservationNoted, SanitizeNoted, SessionEnded, SessionStarted
+from iscsi_target.target import (
+    ConnectionJoined,
+    ConnectionLeft,
+    Event,
+    FaultFired,
+    ReservationNoted,
+    SanitizeNoted,
+    SessionEnded,
+    SessionStarted,
+)
 
 log = logging.getLogger(__name__)
+
+USUAL = (SessionStarted, SessionEnded, ConnectionJoined, ConnectionLeft)  # no error of anybody
 
 # A unit that could not be sanitized refuses commands until somebody sanitizes it again.
 _SANITIZE_LEVELS = {Milestone.FAILED: logging.ERROR, Milestone.FAILURE_LEFT: logging.WARNING}
@@ -43,7 +54,7 @@ def _level(event: Event) -> int:
         return _SANITIZE_LEVELS.get(event.milestone, logging.INFO)
     if isinstance(event, FaultFired):
         return logging.INFO if event.times == 1 else logging.DEBUG
-    return logging.INFO if isinstance(event, SessionStarted | SessionEnded) else logging.WARNING
+    return logging.INFO if isinstance(event, USUAL) else logging.WARNING
 
 
 def _fields(event: Event) -> dict[str, object]:

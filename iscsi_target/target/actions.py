@@ -26,6 +26,26 @@ class SessionStarted(NamedTuple):
     tsih: int
 
 
+class ConnectionJoined(NamedTuple):
+    """A session has one more connection in full feature phase."""
+
+    connection: int
+    initiator: str
+    isid: str
+    target: str
+    tsih: int
+
+
+class ConnectionLeft(NamedTuple):
+    """A connection was logged out of a session that goes on, explicitly or by a login that takes its place."""
+
+    connection: int
+    initiator: str
+    isid: str
+    target: str
+    tsih: int
+
+
 class SessionEnded(NamedTuple):
     """A session is over and its tasks are too."""
 
@@ -102,6 +122,8 @@ class FaultFired(NamedTuple):
 Event = (
     SessionStarted
     | SessionEnded
+    | ConnectionJoined
+    | ConnectionLeft
     | LoginFailed
     | ProtocolViolated
     | ConnectionTimedOut

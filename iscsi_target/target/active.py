@@ -26,6 +26,16 @@ class Seat(NamedTuple):
     lane: Lane
 
 
+class Departing(NamedTuple):
+    """What follows when a connection has no task any more.
+
+    waiting    the connection that asked for it
+    """
+
+    waiting: Connection
+    then: Callable[[], None]
+
+
 class ActiveSession:
     """One nexus at work.
 
@@ -37,7 +47,9 @@ class ActiveSession:
     aborting      tags of tasks that the initiator's own functions are ending
     failed        tags of tasks that are being aborted to end with an iSCSI condition
     ending        True from when the session began to end
-    afterwards    the connection that waits for the end, if any -> what is to be done then
+    afterwards    the connections that wait for the end -> what is to be done then
+    retiring      connections that are being closed while the session goes on -> who waits for that, and what is to be
+                  done then
     """
 
     def __init__(self, session: Session, nexus: Nexus, node: TargetNode) -> None:
@@ -54,6 +66,17 @@ class ActiveSession:
         self.failed: set[int] = set()
         self.ending = False
         self.afterwards: dict[Connection, Callable[[], None]] = {}
+        self.retiring: dict[Connection, Departing] = {}
+
+    @property
+    def staying(self) -> list[Connection]:
+        """The connections that are not being closed; there are some as long as the session does not end."""
+        return [each for each in self.session.connections.values() if each not in self.retiring]
+
+    def of_cid(self, cid: int) -> Connection | None:
+        """Returns the connection that has a CID, even if it is gone but for the last operation of its tasks."""
+        retiring = (each for each in self.retiring if each.cid == cid)
+        return self.session.connections.get(cid) or next(retiring, None)
 
     @property
     def choices(self) -> Choices:
@@ -144,15 +167,14 @@ def summarise(session: Session, target: str, portal_group_tag: int) -> SessionSu
     )
 
 
-def check_continues(negotiated: Negotiated, active: ActiveSession | None) -> None:
-    """Raises LoginRefused unless a login that names a session reinstates that session's connection.
+def check_room(session: Session) -> None:
+    """Raises LoginRefused when a session has as many connections as were negotiated.
 
-    Source: RFC7143 6.3.4, 11.13.5
+    Source: RFC7143 11.13.5, 13.2
     """
-    if active is None or active.ending or active.session.tsih != negotiated.tsih:
-        raise LoginStatus.SESSION_DOES_NOT_EXIST.refusal(f"there is no session {negotiated.tsih}")
-    if negotiated.cid not in active.session.connections:
-        raise LoginStatus.TOO_MANY_CONNECTIONS.refusal("MaxConnections=1 was negotiated")
+    most = session.parameters.max_connections
+    if len(session.connections) >= most:
+        raise LoginStatus.TOO_MANY_CONNECTIONS.refusal(f"MaxConnections={most} was negotiated")
 
 
 def continued(negotiated: Negotiated, before: Session) -> Negotiated:
@@ -160,11 +182,4 @@ def continued(negotiated: Negotiated, before: Session) -> Negotiated:
 
     Source: RFC7143 6.3.4, 13
     """
-    own = negotiated.parameters
-    parameters = before.parameters._replace(
-        header_digest=own.header_digest,
-        data_digest=own.data_digest,
-        initiator_max_recv=own.initiator_max_recv,
-        target_max_recv=own.target_max_recv,
-    )
-    return negotiated._replace(parameters=parameters)
+    return negotiated._replace(parameters=before.parameters.with_connection(negotiated.parameters))

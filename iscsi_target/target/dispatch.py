@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import assert_never
 
+from iscsi_target.iscsi.connection import Connection
 from iscsi_target.iscsi.events import (
     CommandReceived,
     Condition,
@@ -213,7 +214,7 @@ class Dispatcher:
         """
         refusal = self._refusal(active, event)
         if refusal is not None:
-            active.session.respond_management(event.cid, event.tag, response=refusal)
+            active.session.respond_management(event.connection, event.tag, response=refusal)
             return
         function = TaskManagement(event.function)
         if function in QUERIES:
@@ -227,15 +228,39 @@ class Dispatcher:
         whole_target = function in WHOLE_TARGET
         unit = active.unit(event.lun)
         units = list(active.attached.values()) if whole_target or unit is None else [unit]
-        ending = {own for own, (_, its) in active.tasks.items() if its in units and tag in (None, own)}
+        spared = frozenset() if aborts_one else active.session.sent_after(event.cmd_sn)
+
+        def concerns(command: CommandReceived) -> bool:
+            meant = tag in (None, command.tag) and command.tag not in spared
+            return meant and (whole_target or active.unit(command.lun) is unit)
+
+        ending = {own for own, (_, its) in active.tasks.items() if its in units and tag in (None, own)} - spared
         active.aborting |= ending
         active.failed -= ending
-        withdrawn = active.session.withdraw(lambda lun: whole_target or active.unit(lun) is unit, tag)
+        withdrawn = active.session.withdraw(concerns)
         self.relieved(active)
-        request = ManagementRequest(0, FUNCTIONS[function], active.nexus, tag)
+        request = ManagementRequest(0, FUNCTIONS[function], active.nexus, tag, spared)
         self.manage(
             units, request, lambda found: self._managed(active, event, found=found or withdrawn or not aborts_one)
         )
+
+    def end_tasks(self, active: ActiveSession, connection: Connection, then: Callable[[], None]) -> None:
+        """Ends the tasks of one connection without a response; calls back when they are over.
+
+        Source: RFC7143 11.14.5
+        """
+        tags = [tag for tag, task in active.session.tasks.items() if task.connection is connection]
+        ending = {tag: active.tasks[tag][1] for tag in tags if tag in active.tasks}
+        active.aborting |= ending.keys()
+        active.failed -= ending.keys()
+        for tag in tags:
+            if tag not in ending:
+                active.session.discard(tag)
+        self.relieved(active)
+        requests = [
+            (unit, ManagementRequest(0, Function.ABORT_TASK, active.nexus, tag)) for tag, unit in ending.items()
+        ]
+        self._desk.request_each(requests, lambda _: then())
 
     def _clear_aca(self, active: ActiveSession, event: TaskManagementRequested) -> None:
         """Clears the ACA condition of a nexus; the condition of another one is not for it to clear.
@@ -247,7 +272,7 @@ class Dispatcher:
 
         def respond(cleared: bool) -> None:
             response = ManagementResponse.FUNCTION_COMPLETE if cleared else ManagementResponse.FUNCTION_REJECTED
-            active.session.respond_management(event.cid, event.tag, response=response)
+            active.session.respond_management(event.connection, event.tag, response=response)
 
         self.manage([unit], ManagementRequest(0, Function.CLEAR_ACA, active.nexus), respond)
 
@@ -255,7 +280,7 @@ class Dispatcher:
         unit = active.unit(event.lun)
         assert unit is not None
         response, information = queries.answer(active, event, unit)
-        active.session.respond_management(event.cid, event.tag, response=response, information=information)
+        active.session.respond_management(event.connection, event.tag, response=response, information=information)
 
     def _refusal(self, active: ActiveSession, event: TaskManagementRequested) -> ManagementResponse | None:
         if event.function not in TaskManagement.__members__.values():
@@ -274,7 +299,7 @@ class Dispatcher:
         # RFC7143 11.6.1: a command that is not in its turn yet counts as received and aborted.
         if not found and not active.session.skip(event.ref_cmd_sn, event.cmd_sn):
             response = ABSENT_TASK[active.choices.abort_of_finished_task]
-        active.session.respond_management(event.cid, event.tag, response=response)
+        active.session.respond_management(event.connection, event.tag, response=response)
         if event.function == TaskManagement.TARGET_COLD_RESET:
             for other in self.active.values():
                 if other.node.name == active.node.name:
@@ -381,9 +406,9 @@ class Dispatcher:
 
     def _noted(self, unit: LogicalUnit, noted: Task, entry: Entry) -> None:
         active = self.active.get(noted.nexus)
-        connections = [] if active is None else [each.number for each in active.session.connections.values()]
-        event = ReservationNoted(connections[0] if connections else None, noted.tag, unit.name, entry)
-        self._actions.append(Announce(event))
+        task = None if active is None else active.session.tasks.get(noted.tag)
+        connection = None if task is None else task.connection.number
+        self._actions.append(Announce(ReservationNoted(connection, noted.tag, unit.name, entry)))
         if active is not None or noted in self._orders:
             self._noted_of[noted] = entry
 

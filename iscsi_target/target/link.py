@@ -102,7 +102,7 @@ class Link:
 
     def _watch_debts(self, now: float) -> None:
         """Gives each task that the initiator owes data for its time; looks as often as `due` is called."""
-        debts = self.session.debts if self.session is not None else ()
+        debts = self.session.debts(self.connection) if self.session is not None else ()
         due = now + self._timeouts.data_out_s
         if self.connection.congested:
             self._debts = {}

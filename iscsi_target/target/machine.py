@@ -3,33 +3,22 @@
 One call in, one list of actions out; nothing is kept of the bytes that came in. What a batch leaves to be sent is
 gathered at its end, one `Send` a connection, `Close` after it.
 
-A nexus has one session at a time. A session that ends, whatever the reason, first aborts the tasks of its nexus on
-every unit and waits until the last operation of them is back from the medium; only then is the nexus detached and,
-where a login waited for it, the new session admitted. When several logins come for one nexus, the last one counts.
-
-A session has one connection, so reinstating the connection comes to the same as reinstating the session, but for its
-TSIH and what was negotiated for the session, which stay. The initiator learns of it as of the loss of a nexus.
+How sessions begin, change and end is for `Sessions`, what commands come to for the `Dispatcher`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 from iscsi_target.iscsi import events
 from iscsi_target.iscsi.chap import Authentication
-from iscsi_target.iscsi.connection import Admission, Connection, Departure
-from iscsi_target.iscsi.errors import LoginRefused, LoginStatus
+from iscsi_target.iscsi.connection import Connection
 from iscsi_target.iscsi.express import answer_plain
 from iscsi_target.iscsi.framing import Buffer, Incoming
-from iscsi_target.iscsi.login import Endpoint, LoginPhase, Negotiated
+from iscsi_target.iscsi.login import Endpoint, LoginPhase
 from iscsi_target.iscsi.parameters import Preferences
-from iscsi_target.iscsi.service_requests import LOGOUT_DONE
-from iscsi_target.iscsi.session import Session
-from iscsi_target.iscsi.text import Pair
 from iscsi_target.scsi.copy_managers import CopyManagers
 from iscsi_target.scsi.logical_unit import LogicalUnit
-from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.operations import MediumError, Outcome
-from iscsi_target.scsi.task import Function, ManagementRequest, Ticket, UnitAction
+from iscsi_target.scsi.task import Ticket, UnitAction
 from iscsi_target.target.actions import (
     Action,
     Announce,
@@ -41,18 +30,13 @@ from iscsi_target.target.actions import (
     Order,
     ProtocolViolated,
     Send,
-    SessionEnded,
-    SessionStarted,
     SessionSummary,
 )
-from iscsi_target.target.active import ActiveSession, check_continues, continued, summarise
 from iscsi_target.target.alarms import Alarms
 from iscsi_target.target.dispatch import Dispatcher
 from iscsi_target.target.link import Due, Link
-from iscsi_target.target.nodes import Portal, TargetNode, Timeouts, send_targets
-from iscsi_target.target.tsihs import Tsihs
-
-MAX_SESSIONS = 4096  # normal sessions; a laboratory that tries how a cluster grows has two thousand
+from iscsi_target.target.nodes import Portal, TargetNode, Timeouts
+from iscsi_target.target.sessions import Sessions
 
 
 class Target:
@@ -85,12 +69,10 @@ class Target:
         self._actions: list[Action] = []
         self._dispatcher = Dispatcher(self._actions, epoch_s)
         self._active = self._dispatcher.active
-        self._discoveries: dict[Session, None] = {}
         self._links: dict[int, Link] = {}
         self._touched: dict[Connection, None] = {}
         self._alarms = Alarms()
-        self._tsihs = Tsihs()
-        self._draining = False
+        self._sessions = Sessions(self._links, self._dispatcher, self._announce, self._set_alarm)
         self._units: dict[str, LogicalUnit] = {}
         self._copy_managers = CopyManagers(entropy)
         self._adopt(nodes, units, portals, discovery)
@@ -106,7 +88,7 @@ class Target:
         self._dispatcher.adopt(self._units.values(), units)
         self._units = {unit.name: unit for unit in units}
         self._copy_managers.adopt({unit.name: unit.device for unit in units})
-        self._portals = portals
+        self._sessions.adopt(self._nodes, self._units, portals)
         targets = {node.name: node.login_target for node in nodes}
         self._endpoint = Endpoint(targets, discovery, self._preferences)
 
@@ -219,7 +201,7 @@ class Target:
         Source: RFC7143 11.9.1
         """
         self._dispatcher.now = now
-        self._draining = True
+        self._sessions.drain()
         self.halt()
         for link in self._links.values():
             self._send_off(link)
@@ -262,13 +244,12 @@ class Target:
                 for connection in active.session.connections.values():
                     self._send_off(self._links[connection.number])
             elif not active.ending:
-                self._remap(active, node)
+                self._sessions.remap(active, node)
         return self._take_actions()
 
     def sessions(self) -> tuple[SessionSummary, ...]:
         """Returns the sessions that are open now, normal ones first."""
-        normal = [active.summary() for active in self._active.values()]
-        return tuple(normal + [summarise(session, "", 0) for session in self._discoveries])
+        return self._sessions.summaries()
 
     # Connections
 
@@ -301,22 +282,11 @@ class Target:
         self._set_alarm(link)
 
     def _drop(self, number: int) -> None:
-        """Forgets a connection; the session that has no other one ends."""
+        """Forgets a connection, whose session may end with it."""
         link = self._links.pop(number, None)
-        if link is None:
-            return
-        self._alarms.forget(number)
-        if link.session is None:
-            if link.awaited is not None:
-                link.awaited.afterwards.pop(link.connection, None)
-            return
-        link.session.lose(link.connection)
-        if link.session in self._discoveries:
-            del self._discoveries[link.session]
-            self._tsihs.release(link.session.tsih)
-            self._announce(SessionEnded(*_names(link.session), target="", tsih=link.session.tsih))
-        elif link.active is not None and not link.session.connections:
-            self._end(link.active)
+        if link is not None:
+            self._alarms.forget(number)
+            self._sessions.lose(link)
 
     def _take_actions(self) -> list[Action]:
         """Returns what has gathered; sends come last, each before the close of its connection."""
@@ -344,134 +314,6 @@ class Target:
             self._actions.append(Close(connection.number))
             self._drop(connection.number)
 
-    # Sessions
-
-    def _admit(self, link: Link, replaced: Session | None = None) -> None:
-        """Decides about a login that is complete on the initiator's side.
-
-        replaced    the session that has ended for it
-        Source: RFC7143 6.3.5, 6.3.4
-        """
-        connection = link.connection
-        if connection.number not in self._links or connection.closing:
-            return
-        try:
-            if self._draining:
-                raise LoginStatus.SERVICE_UNAVAILABLE.refusal("the target is shutting down")
-            admission = connection.phase
-            assert isinstance(admission, Admission)
-            if admission.negotiated.discovery:
-                self._admit_discovery(link, admission)
-            else:
-                self._admit_normal(link, admission, replaced)
-        except LoginRefused as refusal:
-            self._handle(link, connection.refuse_admission(refusal))
-
-    def _admit_discovery(self, link: Link, admission: Admission) -> None:
-        if admission.negotiated.tsih:
-            raise LoginStatus.SESSION_DOES_NOT_EXIST.refusal("a discovery session has one connection")
-        session = self._open(link, admission.negotiated, admission.request.cmd_sn)
-        self._discoveries[session] = None
-
-    def _admit_normal(self, link: Link, admission: Admission, replaced: Session | None) -> None:
-        negotiated = admission.negotiated
-        assert negotiated.target_name is not None
-        node = self._nodes[negotiated.target_name]
-        initiator_port = InitiatorPort(negotiated.initiator_name, negotiated.isid)
-        nexus = Nexus(initiator_port, TargetPort(node.name, link.connection.portal_group_tag))
-        active = self._active.get(nexus)
-        if negotiated.tsih and replaced is None:
-            check_continues(negotiated, active)
-        if active is not None:
-            self._reinstate(active, link)
-            return
-        if len(self._active) >= MAX_SESSIONS:
-            raise LoginStatus.OUT_OF_RESOURCES.refusal(f"{MAX_SESSIONS} sessions are open")
-        if negotiated.tsih and replaced is not None:
-            negotiated = continued(negotiated, replaced)
-        active = ActiveSession(self._open(link, negotiated, admission.request.cmd_sn), nexus, node)
-        self._active[nexus] = link.active = active
-        active.attach(self._units)
-
-    def _reinstate(self, active: ActiveSession, link: Link) -> None:
-        """Ends the session that a login replaces, and admits the login when all its tasks are over.
-
-        Whoever waited for that end before, to log out or to log in, is cut.
-
-        Source: RFC7143 6.3.4, 6.3.5
-        """
-        for old in [*active.session.connections.values(), *active.afterwards]:
-            old.close()
-        active.session.connections.clear()
-        active.afterwards = {link.connection: lambda: self._admit(link, active.session)}
-        link.awaited = active
-        self._end(active)
-
-    def _open(self, link: Link, negotiated: Negotiated, first_cmd_sn: int) -> Session:
-        """Makes a session of a login and sends the final response."""
-        target = negotiated.target_name or ""
-        told = partial(self._send_targets, target)
-        session = Session(negotiated, self._tsihs.take(negotiated.tsih), first_cmd_sn, told)
-        session.connections[negotiated.cid] = link.connection
-        link.connection.admit(session, session.tsih)
-        link.admitted(session, self._dispatcher.now)
-        self._set_alarm(link)
-        self._announce(SessionStarted(link.connection.number, *_names(session), target=target, tsih=session.tsih))
-        return session
-
-    def _end(self, active: ActiveSession) -> None:
-        """Ends a session: aborts its tasks everywhere, waits for them, detaches the nexus, and then goes on."""
-        if active.ending:
-            return
-        active.ending = True
-        units = [*active.leaving, *active.attached.values()]
-        request = ManagementRequest(0, Function.NEXUS_LOSS, active.nexus)
-        self._dispatcher.manage(units, request, lambda _: self._ended(active))
-
-    def _ended(self, active: ActiveSession) -> None:
-        active.detach()
-        del self._active[active.nexus]
-        self._tsihs.release(active.session.tsih)
-        for connection in active.session.connections.values():
-            self._links[connection.number].active = None
-        names = _names(active.session)
-        self._announce(SessionEnded(*names, target=active.node.name, tsih=active.session.tsih))
-        for then in active.afterwards.values():
-            then()
-
-    def _remap(self, active: ActiveSession, node: TargetNode) -> None:
-        """Gives a session other LUNs and takes leave of the units that it loses."""
-        for unit in active.remap(node, self._units):
-            self._take_leave(active, unit)
-
-    def _take_leave(self, active: ActiveSession, unit: LogicalUnit) -> None:
-        request = ManagementRequest(0, Function.NEXUS_LOSS, active.nexus)
-        self._dispatcher.manage([unit], request, lambda _: self._left(active, unit))
-
-    def _left(self, active: ActiveSession, unit: LogicalUnit) -> None:
-        unit.detach(active.nexus)
-        del active.leaving[unit]
-        if not active.ending:
-            self._remap(active, active.node)
-
-    def _logout(self, link: Link, cid: int, tag: int) -> None:
-        """Lets an initiator go; the response follows when its tasks are over.
-
-        Source: RFC7143 11.14
-        """
-        session = link.session
-        assert session is not None
-        connection = session.connections[cid]
-        connection.phase = Departure(session.numbers)
-        if link.active is None:
-            session.respond_logout(cid, tag, response=LOGOUT_DONE)
-        else:
-            link.active.afterwards[connection] = lambda: session.respond_logout(cid, tag, response=LOGOUT_DONE)
-            self._end(link.active)
-
-    def _send_targets(self, own: str, connection: Connection, value: str) -> list[Pair]:
-        return send_targets(self._nodes, self._portals, connection, value or own)
-
     # Events
 
     def _handle(self, link: Link, event: events.Event) -> None:
@@ -480,20 +322,16 @@ class Target:
                 if (active := link.active) is not None and not active.ending:
                     self._dispatcher.command(active, event)
             case events.LoginCompleted():
-                self._admit(link)
+                self._sessions.admit(link)
             case events.LoginFailed(reason):
                 self._announce(LoginFailed(link.connection.number, reason))
             case events.ProtocolViolated(connection, reason):
                 self._announce(ProtocolViolated(connection, reason))
-            case events.LogoutRequested(cid, tag):
-                self._logout(link, cid, tag)
+            case events.LogoutRequested():
+                self._sessions.logout(link, event)
             case _:
                 if (active := link.active) is not None and not active.ending:
                     self._dispatcher.take(active, event)
 
     def _announce(self, event: Event) -> None:
         self._actions.append(Announce(event))
-
-
-def _names(session: Session) -> tuple[str, str]:
-    return session.negotiated.initiator_name, session.negotiated.isid.hex()

@@ -1,6 +1,6 @@
 """Waiting for aborted tasks: a step that follows when every logical unit concerned has reported that they are over."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
@@ -60,13 +60,18 @@ class ManagementDesk:
         request    its number is chosen here
         found      True when any unit found the task that ABORT TASK means
         """
-        concerned = list(units)
-        if not concerned:
+        self.request_each([(unit, request) for unit in units], then)
+
+    def request_each(
+        self, requests: Sequence[tuple[LogicalUnit, ManagementRequest]], then: Callable[[bool], None]
+    ) -> None:
+        """Makes each request of its unit; `then` is called as by `request`."""
+        if not requests:
             then(False)
             return
         number = next(self._numbers)
-        self._waits[number] = _Wait(len(concerned), then)
-        for unit in concerned:
+        self._waits[number] = _Wait(len(requests), then)
+        for unit, request in requests:
             self._execute(unit, unit.manage(request._replace(number=number)))
 
     def reported(self, managed: Managed) -> None:

@@ -123,15 +123,14 @@ def test_send_targets_of_a_normal_session_names_its_own_target():
 @pytest.mark.parametrize(
     "request_pdu", [LogoutRequest(reason_code=LOGOUT_SESSION), LogoutRequest(reason_code=1, cid=7)]
 )
-def test_logout_surfaces_and_is_answered_and_closed(request_pdu):
+def test_logout_surfaces_and_is_answered(request_pdu):
     transcript = Transcript()
     assert transcript.ask(request_pdu) == []
     [event] = transcript.take(LogoutRequested)
-    transcript.session.respond_logout(event.cid, event.tag, response=0)
+    transcript.session.respond_logout(event.connection, event.tag, response=0)
     header = only(transcript.answers(), LogoutResponse)
     assert (header.initiator_task_tag, header.response) == (transcript.tag, 0)
     assert (header.time2wait, header.time2retain) == (2, 20)
-    assert transcript.connection.closing
 
 
 @pytest.mark.clause("RFC7143 11.15.1")

@@ -9,6 +9,7 @@ from iscsi_target.iscsi.parameters import Preferences
 from tests.back_to_back import World
 from tests.back_to_back_steps import MAX_NUMBER, STEPS, release
 
+CONNECTIONS = 3
 LENGTHS = st.sampled_from([512, 700, 1024, 4096, 8192])
 DIGESTS = st.sampled_from([("None",), ("CRC32C",)])
 
@@ -29,6 +30,7 @@ def settings(draw: st.DrawFn, initial_r2t: bool, immediate_data: bool) -> Settin
         max_outstanding_r2t=draw(st.integers(1, 4)),
         data_pdu_in_order=draw(st.booleans()),
         data_sequence_in_order=draw(st.booleans()),
+        max_connections=CONNECTIONS,
     )
     return Settings(preferences, first_cmd_sn=draw(st.sampled_from([1, 0xFFFFFFF0])))
 
@@ -43,7 +45,8 @@ def test_every_command_ends_and_every_acknowledged_write_is_there(
     connection; no command goes out beyond the window; no write is done twice; each block holds the last write to it
     that was acknowledged, or one that was not and may have been done; and the target has nothing left.
     """
-    world = World(data.draw(settings(initial_r2t, immediate_data)), Preferences(max_recv_data_segment_length=segment))
+    ours = Preferences(max_recv_data_segment_length=segment, max_connections=CONNECTIONS)
+    world = World(data.draw(settings(initial_r2t, immediate_data)), ours, data.draw(st.integers(1, CONNECTIONS)))
     for step, number in steps:
         step(world, number)
     release(world)

@@ -53,7 +53,7 @@ class Nobody(dict[bytes, Answer]):
 
 
 class Side(Lab):
-    """One target and one initiator.
+    """One target and one initiator, with two connections.
 
     is_express   whether commands may go the express way
     """
@@ -61,12 +61,13 @@ class Side(Lab):
     def __init__(self, offers: list[tuple[str, str]], cmd_sn: int, *, is_express: bool) -> None:
         super().__init__()
         self.slow = True
-        self.host = self.connect()
-        self.host.cmd_sn = cmd_sn
-        self.host.login(offers=offers)
+        leading = self.connect()
+        leading.cmd_sn = cmd_sn
+        leading.login(offers=[*offers, ("MaxConnections", "2")])
         for lun in (0, 1):
             for _ in range(2):
-                self.host.command(spc.TestUnitReady(), lun)
+                leading.command(spc.TestUnitReady(), lun)
+        self.pair = (leading, leading.join(1, offers))
         if not is_express:
             for active in self.target._active.values():
                 active.answers = Nobody()
@@ -171,18 +172,20 @@ def run(seed: int) -> None:
     source = random.Random(seed)
     offers, cmd_sn = source.choice(OFFERS), source.choice(WRAPPING)
     together, apart = (Side(offers, cmd_sn, is_express=is_express) for is_express in (True, False))
-    stream = Stream(source, together.host)
+    stream = Stream(source, together.pair[0])
     for _ in range(STEPS):
+        which = source.randrange(2)
         pdus = stream.batch()
-        together.host.feed(b"".join(pdus))
+        together.pair[which].feed(b"".join(pdus))
         for pdu in pdus:
             for part in in_pieces(pdu):
-                apart.host.feed(part)
+                apart.pair[which].feed(part)
         if source.random() < 0.8:
             together.finish_all()
             apart.finish_all()
-        assert together.host.received == apart.host.received, f"seed {seed}"
-        assert together.host.closed == apart.host.closed
+        for one, other in zip(together.pair, apart.pair, strict=True):
+            assert one.received == other.received, f"seed {seed}"
+            assert one.closed == other.closed
         assert together.block(0) == apart.block(0)
     for name in ("disk0", "disk1"):
         assert together.stores[name].read(0, BLOCKS * BLOCK) == apart.stores[name].read(0, BLOCKS * BLOCK)

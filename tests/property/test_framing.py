@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iscsi_target.iscsi import events
-from iscsi_target.iscsi.connection import Connection, Departure
+from iscsi_target.iscsi.connection import Connection
 from iscsi_target.iscsi.errors import StreamLost
 from iscsi_target.iscsi.framing import PduReader, frame
 from iscsi_target.iscsi.header import NO_TAG
@@ -29,8 +29,9 @@ from iscsi_target.iscsi.requests import (
 )
 from iscsi_target.iscsi.responses import DataIn, LoginResponse, NopIn, ReadyToTransfer, ScsiResponse
 from iscsi_target.iscsi.responses import Response as TargetPdu
+from iscsi_target.iscsi.scsi_requests import MAX_IMMEDIATE_TASKS
 from iscsi_target.iscsi.service_requests import LOGOUT_DONE
-from iscsi_target.iscsi.session import MAX_IMMEDIATE_TASKS, Session
+from iscsi_target.iscsi.session import Session
 from iscsi_target.iscsi.text import encode
 from tests.transcript import INITIATOR, LARGEST, NODE, Pdu, Transcript, receive, unpack_all, whole
 
@@ -175,13 +176,14 @@ class Side:
             case events.DataOutFailed(tag):
                 self.respond(tag)
             case events.TaskManagementRequested() as asked:
-                self.session.withdraw(lambda _: True, asked.referenced_task_tag)
+                self.session.withdraw(lambda command: command.tag == asked.referenced_task_tag)
                 self.session.skip(asked.ref_cmd_sn, asked.cmd_sn)
                 self.session.discard(asked.referenced_task_tag)
-                self.session.respond_management(asked.cid, asked.tag, response=0)
-            case events.LogoutRequested(cid, tag):
-                self.session.connections[cid].phase = Departure(self.session.numbers)
-                self.session.respond_logout(cid, tag, response=LOGOUT_DONE)
+                self.session.respond_management(asked.connection, asked.tag, response=0)
+            case events.LogoutRequested(connection, tag):
+                self.session.silence(connection)
+                self.session.respond_logout(connection, tag, response=LOGOUT_DONE)
+                connection.close()
             case _:
                 pass
 
@@ -406,8 +408,7 @@ def test_connection_survives_any_stream_from_its_first_byte(stream, random):
         for event in receive(connection, piece):
             if isinstance(event, events.LoginCompleted):
                 session = Session(event.negotiated, 1, FIRST_CMD_SN, lambda connection, value: [])
-                session.connections[event.negotiated.cid] = connection
-                connection.admit(session, 1)
+                session.admit(connection)
                 sides.append(Side(random, session))
             for side in sides:
                 side.act(event)

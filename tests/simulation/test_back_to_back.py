@@ -11,6 +11,7 @@ from tests.back_to_back_steps import MAX_NUMBER, STEPS, Step, cut, release, rese
 
 SEEDS = range(32)
 RUN_STEPS = 400
+CONNECTIONS = 3
 LENGTHS = [512, 700, 1024, 4096, 8192, 262144]
 RARE: dict[Step, float] = {cut: 0.05, reset: 0.1}  # a run is to get somewhere in between
 
@@ -26,14 +27,17 @@ def preferences(source: random.Random, seed: int) -> Preferences:
         max_burst_length=source.choice(LENGTHS),
         first_burst_length=source.choice(LENGTHS),
         max_outstanding_r2t=source.randint(1, 4),
+        max_connections=CONNECTIONS,
     )
 
 
+@pytest.mark.parametrize("connections", [1, CONNECTIONS])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_every_command_ends_and_every_acknowledged_write_is_there(seed: int):
+def test_every_command_ends_and_every_acknowledged_write_is_there(seed: int, connections: int):
     source = random.Random(seed)
     settings = Settings(preferences(source, seed), first_cmd_sn=source.choice([1, 0xFFFFFF00]))
-    world = World(settings, Preferences(max_recv_data_segment_length=source.choice(LENGTHS)))
+    ours = Preferences(max_recv_data_segment_length=source.choice(LENGTHS), max_connections=CONNECTIONS)
+    world = World(settings, ours, connections)
     for _ in range(RUN_STEPS):
         step = source.choice(STEPS)
         if source.random() < RARE.get(step, 1):

@@ -257,8 +257,9 @@ def test_login_9_3_crc32c_is_supported_and_used_from_the_login_on(lab: Lab):
 
 @pytest.mark.case("LOGIN-10.1")
 @pytest.mark.clause("RFC7143 13.2")
-@pytest.mark.parametrize(("offered", "result"), [("1", "1"), ("8", "1"), ("65535", "1"), ("0", "Reject")])
-def test_login_10_1_the_smaller_number_of_connections_holds(lab: Lab, offered: str, result: str):
+@pytest.mark.parametrize(("offered", "result"), [("1", "1"), ("4", "4"), ("65535", "8"), ("0", "Reject")])
+def test_login_10_1_the_smaller_number_of_connections_holds(offered: str, result: str):
+    lab = Lab(preferences=OURS._replace(max_connections=8))
     assert settled(lab, ("MaxConnections", offered))["MaxConnections"] == result
 
 

@@ -47,6 +47,7 @@ chap = [{ user = "d", secret = "mnopqrstuvwx" }]
 header_digest = ["CRC32C", "None"]
 first_burst_length = "64KiB"
 login_timeout = 20
+max_connections = 2
 """
 
 
@@ -92,6 +93,7 @@ def test_correct_file_becomes_a_configuration(write, tmp_path):
     assert configuration.discovery.required
     assert configuration.preferences.header_digest == ("CRC32C", "None")
     assert configuration.preferences.first_burst_length == 65536
+    assert configuration.preferences.max_connections == 2
     assert configuration.timeouts.login_s == 20
     assert configuration.targets[0].initiators == frozenset({"iqn.2026-11.org.example:a"})
 
@@ -164,6 +166,11 @@ WRONG = [
     ('user = "u", secret', 'user = "u", sekret', "targets[0].chap[0].sekret is unknown; did you mean secret?"),
     ('header_digest = ["CRC32C", "None"]', "header_digest = []", "session.header_digest is empty; write a value"),
     ('first_burst_length = "64KiB"', 'first_burst_length = "2MiB"', "is more than max_burst_length"),
+    (
+        "max_connections = 2",
+        "max_connections = 33",
+        "session.max_connections is more than 32; write a number of 1 to 32",
+    ),
     ("login_timeout = 20", "login_timeout = -1", "session.login_timeout is not more than 0; write more than 0"),
     (
         "login_timeout = 20",

@@ -131,3 +131,12 @@ def test_rule_that_counts_backwards_is_refused(fault):
 def test_rule_that_counts_from_zero_is_refused(rule: Rule):
     with pytest.raises(ValueError, match="from 1"):
         FaultScript([rule])
+
+
+def test_connections_share_the_rules_but_not_what_is_held_back():
+    script = FaultScript([Rule(ScsiCommand, Delay(1))])
+    one, other = script.for_connection(), script.for_connection()
+    assert list(one.apply(command(1), **PLAIN)) == []
+    assert list(other.apply(command(2), **PLAIN)) == [command(2)]
+    assert list(one.apply(command(3), **PLAIN)) == [command(3), command(1)]
+    assert not script.pending

@@ -150,3 +150,12 @@ def test_anything_takes_every_answer():
     answer(negotiation, ErrorRecoveryLevel="2", MaxConnections="65535", TaskReporting="FastAbort", InitialR2T="No")
     held = negotiation.parameters
     assert (held.error_recovery_level, held.max_connections, held.task_reporting) == (2, 65535, "FastAbort")
+
+
+@pytest.mark.clause("RFC7143 13")
+def test_later_connection_negotiates_only_what_is_its_own():
+    held = Parameters(max_burst_length=512, max_connections=2, header_digest=True, target_max_recv=4096)
+    negotiation = Negotiation(USUAL, {"MaxBurstLength": "1024", "X": "1"}, discovery=False, of_session=held)
+    offered = dict(negotiation.begin())
+    assert set(offered) == {"HeaderDigest", "DataDigest", "MaxRecvDataSegmentLength", "X"}
+    assert negotiation.parameters == Parameters(max_burst_length=512, max_connections=2, initiator_max_recv=262144)

@@ -3,7 +3,8 @@
 import pytest
 
 from iscsi_target.initiator.events import CommandCompleted, ConnectionLost, LoggedOut
-from iscsi_target.initiator.session import Settings
+from iscsi_target.initiator.session import CLOSE_CONNECTION, Settings
+from iscsi_target.iscsi.parameters import Preferences
 from iscsi_target.iscsi.requests import DataOut, LogoutRequest, NopOut, ScsiCommand, TaskManagementRequest
 from iscsi_target.iscsi.responses import LogoutResponse, ScsiResponse
 from iscsi_target.iscsi.task_management import TaskManagement
@@ -131,3 +132,19 @@ def test_numbered_request_takes_the_next_tag_and_cmd_sn():
     immediate = desk.session.number(NopOut(immediate=True))
     assert (immediate.initiator_task_tag, immediate.cmd_sn) == (4, 3)
     assert desk.session.numbers.next == 3
+
+
+def test_logout_of_a_connection_loses_what_went_out_there_and_nothing_else():
+    desk = logged_in(("MaxConnections", "2"), settings=Settings(Preferences(max_connections=2)))
+    other = desk.session.connect(1)
+    other.enter_full_feature_phase(desk.session, desk.session.parameters)
+    lost, kept = desk.session.command(READY, other), desk.session.command(READY, desk.connection)
+    out = desk.session.log_out(desk.connection, CLOSE_CONNECTION, leaving=other)
+    request = desk.sent()[-1].header
+    assert isinstance(request, LogoutRequest)
+    assert (request.reason_code, request.cid) == (CLOSE_CONNECTION, 1)
+    events = desk.reply(LogoutResponse(initiator_task_tag=out))
+    assert events == [LoggedOut(out, 0, 0, 0), ConnectionLost(1, "logged out", (lost,))]
+    assert not desk.connection.closing
+    assert not desk.session.leaving
+    assert set(desk.session.requests) == {kept}

@@ -8,6 +8,7 @@ from iscsi_target.iscsi.events import LoginCompleted, LoginFailed, ProtocolViola
 from iscsi_target.iscsi.framing import PduReader, frame
 from iscsi_target.iscsi.login import Endpoint, LoginPhase, LoginTarget
 from iscsi_target.iscsi.numbering import WINDOW_COMMANDS
+from iscsi_target.iscsi.parameters import Parameters
 from iscsi_target.iscsi.requests import LoginRequest, NopOut, Request
 from iscsi_target.iscsi.responses import LoginResponse, NopIn, Reject
 from iscsi_target.iscsi.session import Session
@@ -41,7 +42,7 @@ class Side:
         [event] = self.send(REQUEST.replace(**changes), NAMES)
         assert isinstance(event, LoginCompleted)
         session = Session(event.negotiated, 9, REQUEST.cmd_sn, lambda connection, value: [])
-        self.connection.admit(session, 9)
+        self.connection.admit(session, 9, Parameters())
         return session
 
 
@@ -68,7 +69,7 @@ def test_final_login_response_waits_for_the_decision_and_has_the_tsih():
     assert isinstance(event, LoginCompleted)
     assert side.answers() == []
     session = Session(event.negotiated, 9, 40, lambda connection, value: [])
-    side.connection.admit(session, 9)
+    side.connection.admit(session, 9, Parameters())
     header = only(side.answers(), LoginResponse)
     assert (header.tsih, header.transit, header.next_stage, header.exp_cmd_sn) == (9, True, 3, 40)
     assert side.connection.cid == 3
@@ -129,7 +130,7 @@ def test_pdu_right_behind_the_last_login_request_is_taken_when_admitted_at_once(
     for event in receive(side.connection, stream):
         assert isinstance(event, LoginCompleted)
         session = Session(event.negotiated, 9, 40, lambda connection, value: [])
-        side.connection.admit(session, 9)
+        side.connection.admit(session, 9, Parameters())
     assert [type(pdu.header) for pdu in side.answers()] == [LoginResponse, NopIn]
 
 
@@ -139,7 +140,7 @@ def test_digests_hold_from_the_first_pdu_after_the_login_in_both_directions():
     digests = encode([("HeaderDigest", "CRC32C"), ("DataDigest", "CRC32C")])
     for event in receive(side.connection, whole(frame(REQUEST, NAMES + digests))):
         assert isinstance(event, LoginCompleted)
-        side.connection.admit(Session(event.negotiated, 9, 40, lambda connection, value: []), 9)
+        side.connection.admit(Session(event.negotiated, 9, 40, lambda connection, value: []), 9, Parameters())
     assert only(side.answers(), LoginResponse).tsih == 9
     side.reader.enter_full_feature_phase(limit_bytes=512, header_digest=True, data_digest=True)
     ping = NopOut(initiator_task_tag=5, cmd_sn=40)

@@ -129,6 +129,26 @@ def test_number_outside_the_window_cannot_be_skipped(number):
     assert not CommandWindow[str](5).skip(number)
 
 
+def test_what_is_discarded_is_still_to_come():
+    window = CommandWindow[str](5)
+    window.admit(6, "left")
+    window.admit(7, "stays")
+    window.defer(7, "left")
+    window.defer(7, "stays too")
+    window.discard(lambda request: request == "left")
+    assert sorted(window.waiting) == ["stays", "stays too"]
+    assert window.pass_on(5)
+    assert list(window.release()) == []
+    assert window.admit(6, "again")
+    assert list(window.release()) == ["again", "stays too", "stays"]
+
+
+def test_duplicate_of_what_waits_is_not_admitted():
+    window = CommandWindow[str](5)
+    assert window.admit(6, "first")
+    assert not window.admit(6, "second")
+
+
 def test_a_number_that_was_skipped_up_to_is_taken_once():
     window = CommandWindow[str](5)
     window.admit(6, "first")

@@ -77,7 +77,7 @@ def test_task_management_ends_what_waits():
     tag = read(transcript, 512)
     transcript.ask(TaskManagementRequest(function=1, referenced_task_tag=tag, immediate=True))
     assert transcript.take(TaskManagementRequested)
-    assert transcript.session.withdraw(lambda lun: lun == LUN, tag)
+    assert transcript.session.withdraw(lambda command: command.tag == tag)
     transcript.connection.congested = False
     assert transcript.session.unpark() is None
     assert transcript.session.open_tasks == 0

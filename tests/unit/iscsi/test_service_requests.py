@@ -35,7 +35,7 @@ def test_logout_of_the_session_is_told():
     transcript = Transcript()
     assert transcript.ask(LogoutRequest(reason_code=LOGOUT_SESSION)) == []
     [told] = transcript.take(LogoutRequested)
-    assert told == LogoutRequested(transcript.connection.cid, transcript.tag)
+    assert told == LogoutRequested(transcript.connection, transcript.tag, None)
 
 
 @pytest.mark.clause("RFC7143 11.15.1")

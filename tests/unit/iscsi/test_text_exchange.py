@@ -36,9 +36,9 @@ def test_answer_carries_tag_and_lun_of_the_request():
 def test_what_is_declared_holds_when_the_exchange_ends():
     transcript = Transcript()
     transcript.ask(TextRequest(final=False, initiator_task_tag=9), b"MaxRecvDataSegmentLength=512\0")
-    assert transcript.parameters.initiator_max_recv == transcript.session.most_in == 8192
+    assert transcript.parameters.initiator_max_recv == transcript.connection.most_in == 8192
     transcript.ask(TextRequest(initiator_task_tag=9, target_transfer_tag=TRANSFER_TAG))
-    assert transcript.parameters.initiator_max_recv == transcript.session.most_in == 512
+    assert transcript.parameters.initiator_max_recv == transcript.connection.most_in == 512
 
 
 def test_request_without_final_bit_is_answered_without_it_and_may_go_on():

@@ -23,6 +23,7 @@ from iscsi_target.target import (
     Action,
     Announce,
     Close,
+    ConnectionJoined,
     Operated,
     Order,
     Perform,
@@ -328,9 +329,10 @@ async def test_oldest_connection_without_login_makes_room(setting, monkeypatch):
     assert ("disconnected", 1) in setting.machine.calls
 
 
-async def test_connection_with_a_session_does_not_make_room(setting, monkeypatch):
+@pytest.mark.parametrize("kind", [SessionStarted, ConnectionJoined])
+async def test_connection_with_a_session_does_not_make_room(setting, monkeypatch, kind):
     monkeypatch.setattr(driver_module, "MAX_PENDING_LOGINS", 1)
-    started = SessionStarted(connection=1, initiator="iqn.x", isid="80", target="iqn.y", tsih=1)
+    started = kind(connection=1, initiator="iqn.x", isid="80", target="iqn.y", tsih=1)
     setting.machine.answers["connected"] = [Announce(started)]
     setting.connect()
     setting.machine.answers.clear()

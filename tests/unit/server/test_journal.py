@@ -14,17 +14,36 @@ from iscsi_target.scsi.task import Milestone
 from iscsi_target.scsi.timeline import GOOD, Answered, Entry, Explanation, entry_record
 from iscsi_target.server import journal
 from iscsi_target.server.journal import JsonFormatter, TextFormatter, announce, record
-from iscsi_target.target import FaultFired, ProtocolViolated, ReservationNoted, SanitizeNoted, SessionEnded
+from iscsi_target.target import (
+    ConnectionJoined,
+    ConnectionLeft,
+    FaultFired,
+    ProtocolViolated,
+    ReservationNoted,
+    SanitizeNoted,
+    SessionEnded,
+)
 
 VIOLATED = ProtocolViolated(connection=3, reason="no Login Request")
 NEXUS = Nexus(InitiatorPort("iqn.a", bytes(6)), TargetPort("iqn.b", 1))
 CHANGE = ReservationNoted(3, 1, "disk0", Entry(7, 99.5, NEXUS, "RESERVE", GOOD, Explanation(Rule.RESERVED, 2)))
 REFUSED = Answered(Status.RESERVATION_CONFLICT)
 CONFLICT = CHANGE._replace(entry=CHANGE.entry._replace(told=REFUSED, explanation=Explanation(Rule.HOLDER_ONLY, 2)))
+JOINED = ConnectionJoined(connection=3, initiator="iqn.a", isid="80", target="iqn.b", tsih=1)
+LEFT = ConnectionLeft(connection=3, initiator="iqn.a", isid="80", target="iqn.b", tsih=1)
 ENDED = SessionEnded(initiator="iqn.a", isid="80", target="iqn.b", tsih=1)
 
 
-@pytest.mark.parametrize("event, level", [(VIOLATED, logging.WARNING), (ENDED, logging.INFO), (CHANGE, logging.INFO)])
+@pytest.mark.parametrize(
+    "event, level",
+    [
+        (VIOLATED, logging.WARNING),
+        (ENDED, logging.INFO),
+        (CHANGE, logging.INFO),
+        (JOINED, logging.INFO),
+        (LEFT, logging.INFO),
+    ],
+)
 def test_errors_of_initiators_are_warnings_and_sessions_are_not(event, level, caplog):
     caplog.set_level(logging.INFO)
     announce(event, "")

@@ -26,7 +26,6 @@ from iscsi_target.target import (
     SessionStarted,
     Target,
     Timeouts,
-    machine,
 )
 from tests.initiator import ADDRESS, NODE, Host, Lab, disk_node
 from tests.unit.scsi.unit_bench import BLOCK, BLOCKS
@@ -93,28 +92,6 @@ def test_events_tell_of_sessions_and_refusals(lab: Lab, a: Host):
     assert lab.announced(SessionStarted) == [SessionStarted(a.number, a.name, a.isid.hex(), NODE, a.tsih)]
     assert lab.announced(SessionEnded) == [SessionEnded(a.name, a.isid.hex(), NODE, a.tsih)]
     assert [event.connection for event in lab.announced(LoginFailed)] == [b.number]
-
-
-def test_sessions_are_limited(lab: Lab, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(machine, "MAX_SESSIONS", 3)
-    hosts = [lab.session(f"h{number}") for number in range(3)]
-    extra = lab.connect("extra")
-    extra.login()
-    assert (extra.login_status(), extra.closed) == (LoginStatus.OUT_OF_RESOURCES, True)
-    again = lab.connect("h0")
-    again.login()
-    assert again.logged_in  # takes the place of its predecessor
-    hosts[1].cut()
-    late = lab.connect("late")
-    late.login()
-    assert late.logged_in
-
-
-def test_sessions_of_both_kinds_share_the_tsihs(lab: Lab):
-    hosts = [lab.session(f"h{number}") for number in range(2)]
-    discovery = lab.connect("d")
-    discovery.login(None)
-    assert [host.tsih for host in (*hosts, discovery)] == [1, 2, 3]
 
 
 def test_deadline_is_none_without_connections(lab: Lab, a: Host):
