@@ -3,7 +3,7 @@
 Source: SPC4r37 5.17, 6.4, 6.5, 6.22, 6.25, 7.8.17
 """
 
-from iscsi_target.wire.layout import B2, B3, B4, B5, B7, U8, U16, U24, U32, U64, Bit, Layout
+from iscsi_target.wire.layout import B2, B3, B4, B5, B6, B7, U8, U16, U24, U32, U64, Bit, Layout
 
 
 class ExtendedCopyLid1(Layout):
@@ -15,6 +15,21 @@ class ExtendedCopyLid1(Layout):
     operation_code: U8 = 0x83
     _1: B3 = 0
     service_action: B5 = 0x00
+    _2: U64 = 0
+    parameter_list_length: U32 = 0
+    _3: U8 = 0
+    control: U8 = 0
+
+
+class ExtendedCopyLid4(Layout):
+    """EXTENDED COPY(LID4).
+
+    Source: SPC4r37 6.4
+    """
+
+    operation_code: U8 = 0x83
+    _1: B3 = 0
+    service_action: B5 = 0x01
     _2: U64 = 0
     parameter_list_length: U32 = 0
     _3: U8 = 0
@@ -68,6 +83,35 @@ class CopyParameterHeader(Layout):
     _2: U32 = 0
     segment_descriptor_list_length: U32 = 0
     inline_data_length: U32 = 0
+
+
+class CopyParameterHeaderLid4(Layout):
+    """What the parameter list of EXTENDED COPY(LID4) begins with; most of it stands where a CSCD descriptor would be.
+
+    Source: SPC4r37 6.4.2
+    """
+
+    parameter_list_format: U8 = 0x01
+    _1: B2 = 0
+    str_: Bit = False
+    list_id_usage: B2 = 0
+    priority: B3 = 0
+    header_cscd_descriptor_list_length: U16 = 0x20
+    _2: U32 = 0
+    _3: U32 = 0
+    _4: U24 = 0
+    _5: B6 = 0
+    g_sense: Bit = False
+    immed: Bit = False
+    header_cscd_descriptor_type_code: U8 = 0xFF
+    _6: U24 = 0
+    list_identifier: U32 = 0
+    _7: U64 = 0
+    _8: U64 = 0
+    _9: U16 = 0
+    cscd_descriptor_list_length: U16 = 0
+    segment_descriptor_list_length: U16 = 0
+    inline_data_length: U16 = 0
 
 
 class IdentificationCscd(Layout):

@@ -10,7 +10,7 @@ from iscsi_target.scsi.endings import Endings
 from iscsi_target.scsi.open_task import READY, Fetching, OpenTask
 from iscsi_target.scsi.open_tasks import OpenTasks
 from iscsi_target.scsi.operations import Operation, extents, writes
-from iscsi_target.scsi.task import Bring, Done, Fetch, StartCopy, UnitAction
+from iscsi_target.scsi.task import Bring, Fetch, StartCopy, UnitAction
 
 
 class CopyOperations:
@@ -32,11 +32,11 @@ class CopyOperations:
         Source: SPC4r37 5.17.4.3
         """
         going_on = entry
-        if start.immediate:
+        if start.immediate is not None:
             task = replace(entry.task, data_out=None)
             going_on = OpenTask(task, entry.command, entry.cdb, 0, READY, enabled=True, background=True)
             self._tasks.enter_background(going_on)
-            self._endings.complete(entry, Done())
+            self._endings.complete(entry, start.immediate)
         going_on.copying = start.identifier
         return going_on
 

@@ -5,14 +5,19 @@ is. What may be copied from another unit has been granted there when the token w
 """
 
 from iscsi_target.scsi.command import Command, Row, command
-from iscsi_target.scsi.copy_cdb import ExtendedCopyLid1, ReceiveCopyOperatingParameters, ReceiveCopyStatusLid1
+from iscsi_target.scsi.copy_cdb import (
+    ExtendedCopyLid1,
+    ExtendedCopyLid4,
+    ReceiveCopyOperatingParameters,
+    ReceiveCopyStatusLid1,
+)
 from iscsi_target.scsi.copy_results import receive_copy_operating_parameters, receive_copy_status
 from iscsi_target.scsi.copy_status import (
     copy_operation_abort,
     receive_copy_status_lid4,
     receive_rod_token_information,
 )
-from iscsi_target.scsi.extended_copy import extended_copy, wanted_by_extended_copy
+from iscsi_target.scsi.extended_copy import extended_copy, extended_copy_lid4, wanted_by_extended_copy
 from iscsi_target.scsi.rows import ALWAYS, AS_READ, AS_WRITE, UNCONDITIONALLY, medium_row
 from iscsi_target.scsi.token_cdb import (
     CopyOperationAbort,
@@ -35,6 +40,12 @@ COPY_ROWS: tuple[Command, ...] = (
         medium_row("EXTENDED COPY(LID1)", "SPC4r37 6.5", AS_WRITE),
         ExtendedCopyLid1,
         extended_copy,
+        wanted_by_extended_copy,
+    ),
+    command(
+        medium_row("EXTENDED COPY(LID4)", "SPC4r37 6.4", AS_WRITE),
+        ExtendedCopyLid4,
+        extended_copy_lid4,
         wanted_by_extended_copy,
     ),
     command(

@@ -70,7 +70,8 @@ class Endings:
     def complete(self, entry: OpenTask, done: Done) -> None:
         """Ends a task with what its command came to."""
         self.tell_others(entry, done)
-        self._end(entry, Completed(entry.task, done.status, b"", done.data_in, entry.wanted), None)
+        sense = b"" if done.sense is None else self._device.sense_data(CheckCondition(done.sense))
+        self._end(entry, Completed(entry.task, done.status, sense, done.data_in, entry.wanted), None)
 
     def tell_others(self, entry: OpenTask, reply: Done | Work) -> None:
         """Gives every other nexus the unit attention that a reply has for them."""

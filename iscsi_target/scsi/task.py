@@ -17,7 +17,7 @@ from iscsi_target.scsi.port_groups import AccessState
 from iscsi_target.scsi.reservation_request import Transition
 from iscsi_target.scsi.reservations import Reservations
 from iscsi_target.scsi.sanitization import Sanitization
-from iscsi_target.scsi.status import InternalTargetFailure, Status, StatusError
+from iscsi_target.scsi.status import InternalTargetFailure, Sense, Status, StatusError
 from iscsi_target.scsi.timeline import Entry
 from iscsi_target.scsi.token_cdb import FetchRod
 
@@ -114,11 +114,13 @@ class Done(NamedTuple):
 
     data_in     cut to the allocation length already
     attention   ASC << 8 | ASCQ of a unit attention for every other nexus, or None
+    sense       what is said besides, or None
     """
 
     data_in: Buffer = b""
     status: Status = Status.GOOD
     attention: int | None = None
+    sense: Sense | None = None
 
 
 GOOD = Done()
@@ -167,12 +169,13 @@ class Fetch(NamedTuple):
 class StartCopy(NamedTuple):
     """The command has begun a copy operation, which may be aborted by its list identifier.
 
-    immediate   True when the command is over, and the copy operation goes on in the background (IMMED)
+    identifier  the list identifier, or None for one that cannot be aborted by it
+    immediate   what the command ends with when the copy operation goes on in the background (IMMED), else None
     """
 
     first: Done | Work | Fetch
-    identifier: int
-    immediate: bool = False
+    identifier: int | None
+    immediate: Done | None = None
 
 
 class StopCopy(NamedTuple):

@@ -1,7 +1,7 @@
 """VPD page 8Fh: what of third-party copy a unit can do, and how much of it.
 
-The list of CSCD IDs is empty although tokens are taken: F800h, which the standard wants in it then, is for EXTENDED
-COPY with a ROD as source or destination, and that is not there.
+The list of CSCD IDs is without F800h although tokens are taken and the standard wants it then: it is for EXTENDED COPY
+with a ROD as source or destination, and that is not there.
 
 Source: SPC4r37 7.8.17, SBC3r36 6.5.6
 """
@@ -19,6 +19,7 @@ from iscsi_target.scsi.copy_results import (
     MAX_DESCRIPTOR_BYTES,
     MAX_SEGMENT_BYTES,
     MAX_SEGMENTS,
+    THIS_UNIT,
     granularity,
 )
 from iscsi_target.scsi.device import Device
@@ -40,18 +41,30 @@ from iscsi_target.scsi.token_cdb import (
     RodTypeDescriptor,
     SupportedRodTypes,
 )
-from iscsi_target.wire.layout import U8, Layout
+from iscsi_target.wire.layout import U8, U16, Layout
 
 # Third-party copy descriptor types. Source: SPC4r37 7.8.17.3, SBC3r36 6.5.6
 BLOCK_DEVICE_ROD_LIMITS, SUPPORTED_COMMANDS, PARAMETER_DATA, SUPPORTED_DESCRIPTORS = 0x0000, 0x0001, 0x0004, 0x0008
 SUPPORTED_CSCD_IDS, ROD_TOKEN_FEATURES, SUPPORTED_ROD_TYPES, GENERAL_COPY = 0x000C, 0x0106, 0x0108, 0x8001
-ACTIONS = ((0x83, (0x00, 0x10, 0x11, 0x1C)), (0x84, (0x00, 0x03, 0x05, 0x07)))  # as in the command table
+ACTIONS = ((0x83, (0x00, 0x01, 0x10, 0x11, 0x1C)), (0x84, (0x00, 0x03, 0x05, 0x07)))  # as in the command table
 
 
 class _Number(Layout):
     """The length of a list in a third-party copy descriptor, or a service action."""
 
     number: U8 = 0
+
+
+class _CscdIds(Layout):
+    """What stands before the supported CSCD IDs. Source: SPC4r37 7.8.17.7"""
+
+    supported_cscd_ids_list_length: U16 = 0
+
+
+class _CscdId(Layout):
+    """One of them. Source: SPC4r37 7.8.17.7"""
+
+    supported_cscd_id: U16 = 0
 
 
 def third_party_copy(device: Device, nexus: Nexus) -> bytes:
@@ -65,7 +78,7 @@ def third_party_copy(device: Device, nexus: Nexus) -> bytes:
             _descriptor(SUPPORTED_COMMANDS, _counted(b"".join(_actions(*each) for each in ACTIONS))),
             _descriptor(PARAMETER_DATA, _parameter_limits().pack()),
             _descriptor(SUPPORTED_DESCRIPTORS, _counted(bytes(DESCRIPTOR_TYPES))),
-            _descriptor(SUPPORTED_CSCD_IDS, bytes(2)),
+            _descriptor(SUPPORTED_CSCD_IDS, _cscd_ids()),
             _descriptor(ROD_TOKEN_FEATURES, _token_features()),
             _descriptor(SUPPORTED_ROD_TYPES, _rod_types()),
             _descriptor(GENERAL_COPY, _general(device).pack()),
@@ -87,6 +100,11 @@ def _actions(operation_code: int, actions: tuple[int, ...]) -> bytes:
     """Returns a command support descriptor. Source: SPC4r37 7.8.17.4.2"""
     header = SupportedCommand(operation_code=operation_code, service_action_list_length=len(actions))
     return header.pack() + bytes(actions)
+
+
+def _cscd_ids() -> bytes:
+    ids = _CscdId(supported_cscd_id=THIS_UNIT).pack()
+    return _CscdIds(supported_cscd_ids_list_length=len(ids)).pack() + ids
 
 
 def _parameter_limits() -> ParameterDataLimits:

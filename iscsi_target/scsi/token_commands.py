@@ -130,7 +130,7 @@ def write_using_token(device: Device, cdb: WriteUsingToken, call: Call) -> Reply
     copy = _copy(device, record, source, extents, header.offset_into_rod * device.geometry.block_length_bytes)
     copy.delete = header.del_tkn and source is not None
     device.copies.start(call.nexus, cdb.list_identifier, record)
-    return StartCopy(copy.step(), cdb.list_identifier, header.immed)
+    return StartCopy(copy.step(), cdb.list_identifier, Done() if header.immed else None)
 
 
 def _wrong(layout: type[PopulateTokenHeader | WriteUsingTokenHeader], field: str) -> InvalidFieldInParameterList:

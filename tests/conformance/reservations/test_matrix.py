@@ -16,7 +16,7 @@ from iscsi_target.scsi.access import Access
 from iscsi_target.scsi.buffer_commands import Mode, ReadBuffer, WriteBuffer
 from iscsi_target.scsi.command import Command, Row, command
 from iscsi_target.scsi.commands import TABLE
-from iscsi_target.scsi.copy_cdb import ExtendedCopyLid1, ReceiveCopyOperatingParameters
+from iscsi_target.scsi.copy_cdb import ExtendedCopyLid1, ExtendedCopyLid4, ReceiveCopyOperatingParameters
 from iscsi_target.scsi.defect_data import ReadDefectData10, ReadDefectData12
 from iscsi_target.scsi.diagnostics import ReceiveDiagnosticResults, SendDiagnostic
 from iscsi_target.scsi.format_unit import FormatUnit
@@ -103,6 +103,7 @@ SAMPLES: tuple[Sample, ...] = (
     *((layout(), b"") for layout in (sbc.PreFetch10, sbc.PreFetch16, sbc.SynchronizeCache10, sbc.SynchronizeCache16)),
     (sbc.ReadCapacity10(), b""),
     (ExtendedCopyLid1(), b""),
+    (ExtendedCopyLid4(), b""),
     (ReportTimestamp(allocation_length=12), b""),
     (SetTimestamp(), b""),
     (ReportIdentifyingInformation(allocation_length=8), b""),

@@ -9,18 +9,21 @@ from iscsi_target.scsi.copy_cdb import (
     BlockDeviceParameters,
     BlockSegment,
     CopyParameterHeader,
+    CopyParameterHeaderLid4,
     ExtendedCopyLid1,
+    ExtendedCopyLid4,
     IdentificationCscd,
     OffsetSegment,
 )
-from iscsi_target.scsi.copy_log import CopyRecord, CopyState
-from iscsi_target.scsi.copy_results import MAX_CSCDS, MAX_SEGMENT_BYTES, MAX_SEGMENTS
+from iscsi_target.scsi.copy_log import CopyLog, CopyRecord, CopyState
+from iscsi_target.scsi.copy_results import MAX_CSCDS, MAX_DESCRIPTOR_BYTES, MAX_SEGMENT_BYTES, MAX_SEGMENTS
 from iscsi_target.scsi.device import Device
-from iscsi_target.scsi.extended_copy import MAX_LIST_BYTES, wanted_by_extended_copy
+from iscsi_target.scsi.extended_copy import wanted_by_extended_copy
 from iscsi_target.scsi.inquiry import unit_designators
 from iscsi_target.scsi.operations import Fault, MediumError
+from iscsi_target.scsi.sense_data import FixedSense
 from iscsi_target.scsi.status import Sense, SenseKey, Status
-from iscsi_target.scsi.task import Function
+from iscsi_target.scsi.task import Completed, Function
 from iscsi_target.scsi.token_cdb import CopyOperationAbort
 from tests.unit.scsi.command_bench import (
     BLOCK,
@@ -195,10 +198,11 @@ def test_less_data_than_announced_is_refused():
 
 
 def test_a_list_that_is_too_long_is_not_fetched():
-    assert wanted_by_extended_copy(device(), ExtendedCopyLid1(parameter_list_length=MAX_LIST_BYTES)) == MAX_LIST_BYTES
-    long = ExtendedCopyLid1(parameter_list_length=MAX_LIST_BYTES + 1)
+    most = CopyParameterHeader.size + MAX_DESCRIPTOR_BYTES
+    assert wanted_by_extended_copy(device(), ExtendedCopyLid1(parameter_list_length=most)) == most
+    long = ExtendedCopyLid1(parameter_list_length=most + 1)
     assert wanted_by_extended_copy(device(), long) == 0
-    assert refusal(device(), long, offered=bytes(MAX_LIST_BYTES + 1)) == LIST_LENGTH_ERROR
+    assert refusal(device(), long, offered=bytes(most + 1)) == LIST_LENGTH_ERROR
 
 
 def test_a_unit_that_must_not_be_written_is_not():
@@ -214,7 +218,110 @@ def test_a_copy_without_an_identifier_is_not_known():
     assert unit.copies.find(A, 0) is None
 
 
+@pytest.mark.clause("SPC4r37 6.4.6.1")
+def test_this_unit_needs_no_descriptor_and_a_descriptor_no_block_length():
+    unit, store = device(), store_of_numbers()
+    this = {"source_cscd_descriptor_id": 0xFFFF, "destination_cscd_descriptor_id": 0}
+    data = parameters([cscd(unit, block=0)], [blocks(3, 8, 1, **this)])
+    run(unit, cdb(data), offered=data, store=store)
+    assert store.read(8 * BLOCK, BLOCK) == store.read(3 * BLOCK, BLOCK)
+
+
+# EXTENDED COPY(LID4)
+
+
+def parameters_lid4(cscds: list[bytes], segments: list[bytes], **fields: int) -> bytes:
+    """As `parameters`; the first CSCD descriptor is number 1."""
+    descriptors = b"".join(cscds), b"".join(segments)
+    header = CopyParameterHeaderLid4(
+        list_identifier=0x12345678,
+        cscd_descriptor_list_length=len(descriptors[0]),
+        segment_descriptor_list_length=len(descriptors[1]),
+    )
+    return header.replace(**fields).pack() + b"".join(descriptors)
+
+
+def cdb_lid4(data: bytes) -> ExtendedCopyLid4:
+    return ExtendedCopyLid4(parameter_list_length=len(data))
+
+
+FIRST = {"source_cscd_descriptor_id": 1, "destination_cscd_descriptor_id": 1}
+SEGMENT_LID4 = blocks(0, 8, 2, **FIRST)
+
+
+@pytest.mark.clause("SPC4r37 6.4.2")
+def test_the_long_list_copies_as_the_short_one():
+    unit, store = device(), store_of_numbers()
+    data = parameters_lid4([cscd(unit)], [SEGMENT_LID4, blocks(9, 30, 1, **FIRST)])
+    assert not run(unit, cdb_lid4(data), offered=data, store=store).sense
+    assert store.read(8 * BLOCK, 2 * BLOCK) == store.read(0, 2 * BLOCK)
+    assert store.read(30 * BLOCK, BLOCK) == store.read(BLOCK, BLOCK)
+    assert unit.copies.find(A, 0x12345678) == CopyRecord(1, CopyState.DONE, 2, 3 * BLOCK, 2)
+    assert run(unit, ExtendedCopyLid4()).status is Status.GOOD
+
+
+@pytest.mark.clause("SPC4r37 6.4.2")
+def test_how_many_segments_are_done_is_said_when_that_is_wanted():
+    unit = device()
+    data = parameters_lid4([cscd(unit)], [SEGMENT_LID4], g_sense=True)
+    done = run(unit, cdb_lid4(data), offered=data)
+    assert (done.status, done.sense) == (Status.GOOD, Sense(SenseKey.COMPLETED, 0x0020, command_specific=1))
+
+
+WRONG_LONG_LISTS = {
+    "another format": (parameters_lid4([], [], parameter_list_format=2), INVALID_FIELD_IN_LIST),
+    "a header of another length": (
+        parameters_lid4([], [], header_cscd_descriptor_list_length=0),
+        INVALID_FIELD_IN_LIST,
+    ),
+    "a header of another type": (parameters_lid4([], [], header_cscd_descriptor_type_code=0), INVALID_FIELD_IN_LIST),
+    "a header that is cut off": (parameters_lid4([], [])[:-1], LIST_LENGTH_ERROR),
+    "a CSCD that is the header": (parameters_lid4([cscd(UNIT)], [SEGMENT]), UNREACHABLE),
+    "inline data": (parameters_lid4([], [], inline_data_length=4), (5, 0x260B)),
+    "a copy that could not be aborted": (
+        parameters_lid4([], [], list_id_usage=3, list_identifier=0, immed=True),
+        INVALID_FIELD_IN_LIST,
+    ),
+}
+
+
+@pytest.mark.clause("SPC4r37 6.4.2")
+@pytest.mark.parametrize(("data", "sense"), WRONG_LONG_LISTS.values(), ids=WRONG_LONG_LISTS)
+def test_wrong_long_list_is_refused(data: bytes, sense: tuple[int, int]):
+    unit = device()
+    assert refusal(unit, cdb_lid4(data), offered=data) == sense
+    assert unit.copies == CopyLog()
+
+
+def test_a_long_list_that_is_too_long_is_not_fetched():
+    most = CopyParameterHeaderLid4.size + MAX_DESCRIPTOR_BYTES
+    assert wanted_by_extended_copy(device(), ExtendedCopyLid4(parameter_list_length=most)) == most
+    assert wanted_by_extended_copy(device(), ExtendedCopyLid4(parameter_list_length=most + 1)) == 0
+
+
 # At a whole unit
+
+
+@pytest.mark.clause("SPC4r37 5.17.4.3")
+@pytest.mark.parametrize("tells", [False, True])
+def test_a_copy_goes_on_in_the_background(tells: bool):
+    bench = Bench()
+    bench.memory.content[:BLOCK] = b"\x77" * BLOCK
+    data = parameters_lid4([cscd(bench.device)], [SEGMENT_LID4], immed=True, g_sense=tells)
+    task = bench.send(NEAR, cdb_lid4(data), expects_data=True)
+    bench.give(task, data)
+    assert bench.status(task) is Status.GOOD
+    end = bench.outcome(task)
+    assert isinstance(end, Completed)
+    told = FixedSense.unpack(end.sense) if end.sense else None
+    assert (told is not None) == tells
+    assert told is None or (told.sense_key, told.additional_sense_code) == (0xF, 0x0020)
+    record = bench.device.copies.find(NEAR, 0x12345678)
+    assert record == CopyRecord(1, CopyState.BACKGROUND)
+    bench.end()
+    assert record.state is CopyState.DONE
+    assert bench.memory.read(8 * BLOCK, BLOCK) == b"\x77" * BLOCK
+    assert bench.unit.open_tasks == 0
 
 
 def start(bench: Bench):

@@ -28,14 +28,15 @@ def descriptors() -> dict[int, bytes]:
 @pytest.mark.clause("SPC4r37 7.8.17.3")
 @pytest.mark.clause("SPC4r37 7.8.17.4.2")
 @pytest.mark.clause("SPC4r37 7.8.17.5")
+@pytest.mark.clause("SPC4r37 7.8.17.7")
 @pytest.mark.clause("SPC4r37 7.8.17.10")
 def test_the_page_says_which_commands_and_descriptors_there_are():
     found = descriptors()
     assert list(found) == [0x0000, 0x0001, 0x0004, 0x0008, 0x000C, 0x0106, 0x0108, 0x8001]
-    assert found[0x0001].hex() == "0c" + "83040010111c" + "840400030507" + "000000"
+    assert found[0x0001].hex() == "0d" + "8305000110111c" + "840400030507" + "0000"
     assert found[0x0004].hex() == "00000000" + "0008" + "0010" + "00000400" + "00000000" + "00" * 12
     assert found[0x0008].hex() == "03020ae4"
-    assert found[0x000C].hex() == "00000000"
+    assert found[0x000C].hex() == "0002ffff"
     assert found[0x8001].hex() == "00000020" * 2 + "01000000" + "0900" + "00" * 18
 
 
