@@ -44,6 +44,7 @@ def second(a: Host) -> Host:
 # Logout
 
 
+@pytest.mark.case("FFP-13.2")
 @pytest.mark.clause("RFC7143 11.14.1")
 @pytest.mark.parametrize("leaving", ["own", "other"])
 def test_connection_is_logged_out_and_the_session_goes_on(lab: Lab, a: Host, second: Host, leaving: str):
@@ -90,6 +91,7 @@ def test_commands_that_a_logged_out_connection_had_brought_too_early_are_discard
     assert lab.block(0) == ONES
 
 
+@pytest.mark.case("FFP-13.1")
 @pytest.mark.clause("RFC7143 11.14.1")
 def test_logout_of_the_session_closes_every_connection(lab: Lab, a: Host, second: Host):
     lab.slow = True
@@ -141,6 +143,7 @@ def test_connection_on_its_way_out_is_not_found(lab: Lab, a: Host, second: Host)
     assert second.take_one(LogoutResponse).response == LOGOUT_DONE
 
 
+@pytest.mark.case("FFP-13.3")
 @pytest.mark.clause("RFC7143 11.14.1")
 def test_removal_for_recovery_is_refused(a: Host, second: Host):
     a.logout(2, cid=1)

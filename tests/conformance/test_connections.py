@@ -52,6 +52,7 @@ def second(a: Host) -> Host:
 # Joining
 
 
+@pytest.mark.case("LOGIN-2.3")
 @pytest.mark.clause("RFC7143 6.3.1")
 def test_connection_joins_the_session_that_its_login_names(lab: Lab, a: Host):
     second = a.join(1)
@@ -203,6 +204,7 @@ def test_everything_of_a_task_goes_over_the_connection_of_its_command(lab: Lab, 
     assert lab.block(1) == ONES
 
 
+@pytest.mark.case("FFP-6.1")
 @pytest.mark.clause("RFC7143 4.2.5.1")
 def test_data_out_on_another_connection_is_rejected(lab: Lab, a: Host, second: Host):
     writing = second.ask_to_write(1)

@@ -15,10 +15,21 @@ from iscsi_target.initiator.events import (
     TaskAborted,
     TaskManagementCompleted,
 )
-from iscsi_target.iscsi.header import NO_TAG
-from iscsi_target.iscsi.requests import LogoutRequest, NopOut, ScsiCommand, TaskManagementRequest, TextRequest
+from iscsi_target.initiator.session import Settings
+from iscsi_target.iscsi.framing import PduReader, frame
+from iscsi_target.iscsi.header import NO_TAG, Opcode
+from iscsi_target.iscsi.parameters import Preferences
+from iscsi_target.iscsi.requests import (
+    REQUEST_HEADERS,
+    LogoutRequest,
+    NopOut,
+    ScsiCommand,
+    TaskManagementRequest,
+    TextRequest,
+)
 from iscsi_target.iscsi.responses import (
     AsyncMessage,
+    LoginResponse,
     LogoutResponse,
     NopIn,
     ScsiResponse,
@@ -140,6 +151,24 @@ def test_ffi_14_1_a_request_to_log_out_is_obeyed(desk: Desk):
     [event] = desk.reply(AsyncMessage(async_event=1, parameter3=10))
     assert isinstance(event, MessageReceived)
     assert isinstance(desk.one().header, LogoutRequest)
+
+
+@pytest.mark.case("FFI-14.2")
+@pytest.mark.clause("RFC7143 11.9.1")
+def test_ffi_14_2_a_request_to_log_out_is_obeyed_on_the_connection_that_it_came_on():
+    two = Settings(preferences=Preferences(max_connections=2))
+    desk = logged_in(("MaxConnections", "2"), settings=two)
+    second = desk.session.connect(1)
+    reader = PduReader(REQUEST_HEADERS)
+    [request] = reader.feed(b"".join(bytes(buffer) for buffer in second.take_output()))
+    tag = request.basic.initiator_task_tag
+    welcome = LoginResponse(transit=True, current_stage=1, next_stage=3, tsih=7, initiator_task_tag=tag)
+    second.receive(b"".join(frame(welcome)))
+    second.receive(b"".join(frame(AsyncMessage(async_event=1, parameter3=10, stat_sn=1))))
+    assert desk.sent() == []
+    sent = b"".join(bytes(buffer) for buffer in second.take_output())
+    [asked] = reader.feed(sent)
+    assert asked.basic.opcode == Opcode.LOGOUT_REQUEST
 
 
 @pytest.mark.case("FFI-15.1")

@@ -43,21 +43,19 @@ def test_ffp_5_1_command_that_is_sent_again_is_done_once(lab: Lab, a: Host):
 
 @pytest.mark.case("FFP-6.1")
 @pytest.mark.clause("RFC7143 4.2.5.1")
-def test_ffp_6_1_all_of_a_command_travels_on_the_connection_that_it_came_on(lab: Lab, a: Host):
-    other = lab.connect("a", portal_group_tag=2)
-    other.login()
-    other.attention()
+def test_ffp_6_1_all_of_a_command_travels_on_the_connection_that_it_came_on(lab: Lab):
+    a = lab.session(offers=[("MaxConnections", "2")])
+    other = a.join(1)
     other.received.clear()
     lab.slow = True
-    tag = 77
-    a.ask_to_write(0, tag=tag)
-    other.read(1, tag=tag)
+    written, read = a.ask_to_write(0), other.read(1)
     lab.finish_all()
     assert [type(pdu.header) for pdu in other.received] == [DataIn]
-    a.data_out(a.take_one(ReadyToTransfer), ONES)
+    assert other.outcome(read).data == bytes(BLOCK)
     other.received.clear()
+    a.data_out(a.take_one(ReadyToTransfer), ONES)
     lab.finish_all()
-    assert a.outcome(tag).status == 0
+    assert a.outcome(written).status == 0
     assert not other.received
 
 
