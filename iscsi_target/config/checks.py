@@ -282,6 +282,8 @@ def _unit(name: str, table: UnitTable, directory: Path) -> Unit:
         rotation_rate=table.rotation_rate,
         explicit_alua=table.explicit_alua,
         standby_reads=table.standby_reads,
+        compare_and_write=table.compare_and_write,
+        write_same=table.write_same,
         sanitize_s=table.sanitize_seconds,
         pool=table.pool,
     )

@@ -224,6 +224,8 @@ class UnitTable(Table):
     rotation_rate: int = Field(default=1, ge=0, le=0xFFFE)
     explicit_alua: bool = True
     standby_reads: bool = False
+    compare_and_write: bool = True
+    write_same: bool = True
     sanitize_seconds: float = Field(default=0.0, ge=0, le=86400)
     pool: str | None = None
 

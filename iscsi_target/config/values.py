@@ -117,6 +117,7 @@ class Unit(NamedTuple):
     rotation_rate           1 for non-rotating, else revolutions per minute
     explicit_alua           whether SET TARGET PORT GROUPS may change states, where there are target port groups
     standby_reads           whether what only reads is processed through a target port group in standby
+    compare_and_write, write_same   whether the unit has these commands
     sanitize_s              how long a sanitize operation lasts at least, in seconds, so that a laboratory can see it
     pool                    the name of the pool that it allocates from, or None
     Source: SPC4r37 6.6.2, SBC3r36 6.5.2
@@ -141,6 +142,8 @@ class Unit(NamedTuple):
     rotation_rate: int = 1
     explicit_alua: bool = True
     standby_reads: bool = False
+    compare_and_write: bool = True
+    write_same: bool = True
     sanitize_s: float = 0.0
     pool: str | None = None
 

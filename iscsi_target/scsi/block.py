@@ -203,6 +203,11 @@ def _compare(device: Device, cdb: AnyVerify, call: Call, offset: int) -> Work:
     return Work(Compare(offset, call.data_out, cdb.verification_length), finish)
 
 
+def has_compare_and_write(device: Device) -> bool:
+    """Returns True when there is COMPARE AND WRITE."""
+    return device.features.limits.max_caw_blocks > 0
+
+
 def wanted_by_compare_and_write(device: Device, cdb: CompareAndWrite) -> int:
     """Returns the bytes of Data-Out that COMPARE AND WRITE asks for: as much to compare as to write."""
     limit = device.features.limits.max_caw_blocks

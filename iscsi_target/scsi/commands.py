@@ -263,7 +263,7 @@ TABLE: tuple[Command, ...] = (
         read_buffer,
     ),
     command(
-        write_row("WRITE SAME(10)", "SBC3r36 5.43", "anchor"),
+        write_row("WRITE SAME(10)", "SBC3r36 5.43", "anchor")._replace(available=provisioning.has_write_same),
         sbc.WriteSame10,
         provisioning.write_same_10,
         provisioning.wanted_by_write_same_10,
@@ -336,7 +336,7 @@ TABLE: tuple[Command, ...] = (
     *COPY_ROWS,
     long_read("READ(16)", "SBC3r36 5.13", sbc.Read16),
     command(
-        write_row("COMPARE AND WRITE", "SBC3r36 5.2"),
+        write_row("COMPARE AND WRITE", "SBC3r36 5.2")._replace(available=block.has_compare_and_write),
         sbc.CompareAndWrite,
         block.compare_and_write,
         block.wanted_by_compare_and_write,
@@ -375,7 +375,7 @@ TABLE: tuple[Command, ...] = (
         media.synchronize_cache,
     ),
     command(
-        write_row("WRITE SAME(16)", "SBC3r36 5.44", "anchor"),
+        write_row("WRITE SAME(16)", "SBC3r36 5.44", "anchor")._replace(available=provisioning.has_write_same),
         sbc.WriteSame16,
         provisioning.write_same_16,
         provisioning.wanted_by_write_same_16,

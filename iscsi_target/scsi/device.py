@@ -61,10 +61,11 @@ class TransferLimits(NamedTuple):
     """How much one command may ask for; each is advertised in VPD page B0h and enforced.
 
     max_transfer_blocks      of a read, write or verify
-    max_caw_blocks           of COMPARE AND WRITE, 1..255; libiscsi's CompareAndWrite.InvalidDataOutSize wants 1
+    max_caw_blocks           of COMPARE AND WRITE, 0..255; 0 when there is none. libiscsi's
+                             CompareAndWrite.InvalidDataOutSize wants 1
     max_unmap_blocks         of all descriptors of an UNMAP together
     max_unmap_descriptors    of an UNMAP
-    max_write_same_blocks    of WRITE SAME
+    max_write_same_blocks    of WRITE SAME; 0 when there is none
     unmap_granularity        blocks that are deallocated together, at least 1
     max_atomic_blocks        of WRITE ATOMIC, a multiple of the granularity; 0 when there is none
     atomic_granularity       blocks that an atomic write begins at and has a multiple of, at least 1

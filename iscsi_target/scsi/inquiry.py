@@ -226,11 +226,12 @@ def _logical_block_provisioning(device: Device, nexus: Nexus) -> bytes:
     Source: SBC3r36 6.5.4
     """
     thin, resources = device.features.thin, device.statistics.resources
+    by_write_same = thin and device.features.limits.max_write_same_blocks > 0
     return LogicalBlockProvisioning(
         threshold_exponent=0 if resources is None else resources.exponent,
         lbpu=thin,
-        lbpws=thin,
-        lbpws10=thin,
+        lbpws=by_write_same,
+        lbpws10=by_write_same,
         lbprz=thin,
         provisioning_type=THIN_PROVISIONED if thin else 0,
     ).pack()

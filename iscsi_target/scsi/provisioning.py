@@ -31,6 +31,11 @@ AFTER_LENGTH_BYTES = 4  # of the header of GET LBA STATUS, reserved
 MAX_STATUS_BLOCKS = 1 << 24  # of one GET LBA STATUS, which keeps writes to these blocks waiting
 
 
+def has_write_same(device: Device) -> bool:
+    """Returns True when there is WRITE SAME."""
+    return device.features.limits.max_write_same_blocks > 0
+
+
 def is_thin(device: Device) -> bool:
     """Returns True when the device has logical block provisioning management. Source: SBC3r36 4.7.3"""
     return device.features.thin

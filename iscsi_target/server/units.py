@@ -350,10 +350,10 @@ def _features(unit: Unit, geometry: Geometry, backend: Backend) -> Features:
     block = geometry.block_length_bytes
     limits = TransferLimits(
         max_transfer_blocks=MAX_TRANSFER_BYTES // block,
-        max_caw_blocks=MAX_CAW_BLOCKS,
+        max_caw_blocks=MAX_CAW_BLOCKS if unit.compare_and_write else 0,
         max_unmap_blocks=MAX_UNMAP_BLOCKS,
         max_unmap_descriptors=MAX_UNMAP_DESCRIPTORS,
-        max_write_same_blocks=MAX_WRITE_SAME_BLOCKS,
+        max_write_same_blocks=MAX_WRITE_SAME_BLOCKS if unit.write_same else 0,
         unmap_granularity=max(unit.physical_block_bytes, ALLOCATION_BYTES) // block,
         max_atomic_blocks=MAX_ATOMIC_BYTES // block,
         atomic_granularity=unit.physical_block_bytes // block,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iscsi_target.scsi import cdb as spc
-from iscsi_target.scsi.block_cdb import Read10, StartStopUnit
+from iscsi_target.scsi.block_cdb import CompareAndWrite, Read10, StartStopUnit, WriteSame10, WriteSame16
 from iscsi_target.scsi.operations import Operation, Outcome
 from iscsi_target.scsi.pages import AllCommandsHeader, CommandDescriptor, OneCommandHeader
 from iscsi_target.scsi.sense_data import FixedSense
@@ -200,3 +200,16 @@ def test_the_unit_still_works_after_all_of_them():
         unit.send(filled(command, bytes(CDB_BYTES)))
     for cdb in (StartStopUnit(start=True), spc.TestUnitReady(), Read10(transfer_length=1)):
         assert unit.send(cdb.pack()).status is Status.GOOD
+
+
+@pytest.mark.clause("SPC4r37 6.35")
+def test_what_a_unit_is_to_do_without_is_neither_listed_nor_there():
+    unit = Alone()
+    device = unit._bench.device
+    limits = device.features.limits._replace(max_caw_blocks=0, max_write_same_blocks=0)
+    device.features = device.features._replace(limits=limits)
+    missing = {each.operation_code for each in LISTED} - {each.operation_code for each in unit.listed()}
+    assert missing == {CompareAndWrite().operation_code, WriteSame10().operation_code, WriteSame16().operation_code}
+    for code in missing:
+        sense = sense_of(unit.send(bytes([code])))
+        assert (sense.sense_key, sense.additional_sense_code) == (0x5, INVALID_OPERATION_CODE)

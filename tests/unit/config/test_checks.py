@@ -20,10 +20,12 @@ size = "1MiB"
 block_size = 4096
 serial = "0001"
 personality = "scst"
+write_same = false
 
 [units.ram0]
 ram = true
 size = 1048576
+compare_and_write = false
 naa = "naa.3000000000000001"
 pool = "shared"
 
@@ -80,7 +82,9 @@ def test_correct_file_becomes_a_configuration(write, tmp_path):
     assert (disk0.backing, disk0.path, disk0.size_bytes) == (Backing.FILE, tmp_path / "state" / "disk0.img", 1 << 20)
     assert (disk0.block_length_bytes, disk0.physical_block_bytes, disk0.serial) == (4096, 4096, "0001")
     assert (disk0.personality, disk0.vendor) == ("scst", None)
+    assert (disk0.compare_and_write, disk0.write_same) == (True, False)
     assert (ram0.backing, ram0.path, ram0.naa) == (Backing.RAM, None, bytes.fromhex("3000000000000001"))
+    assert (ram0.compare_and_write, ram0.write_same) == (False, True)
     assert configuration.pools == (PoolEntry("shared", 10 << 20, 80),)
     assert (disk0.pool, ram0.pool) == (None, "shared")
     [group] = configuration.portal_groups

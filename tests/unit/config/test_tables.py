@@ -115,3 +115,10 @@ def test_personality_that_there_is_not_is_a_mistake(document, written, what, rem
     found = document(f"[units.a]\npersonality = {written}\n")
     assert found.named(UnitTable, "units") == {}
     assert found.mistakes == [Mistake(("units", "a", "personality"), what, remedy)]
+
+
+def test_commands_that_a_unit_may_do_without_are_there_by_default(document):
+    text = "[units.a]\ncompare_and_write = false\nwrite_same = false\n[units.b]\n"
+    found = document(text).named(UnitTable, "units")
+    assert (found["a"].compare_and_write, found["a"].write_same) == (False, False)
+    assert (found["b"].compare_and_write, found["b"].write_same) == (True, True)

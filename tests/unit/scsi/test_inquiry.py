@@ -162,3 +162,15 @@ def test_page_b2_tells_thin_from_full_provisioning():
     assert (thin.lbpu, thin.lbpws, thin.lbpws10, thin.lbprz, thin.anc_sup) == (True, True, True, True, False)
     assert thin.provisioning_type == 2
     assert LogicalBlockProvisioning.unpack(vpd(device(thin=False), 0xB2)) == LogicalBlockProvisioning()
+
+
+@pytest.mark.clause("SBC3r36 6.5.3")
+@pytest.mark.clause("SBC3r36 6.5.4")
+def test_pages_b0_and_b2_offer_nothing_that_the_unit_does_without():
+    unit = device()
+    limits = unit.features.limits._replace(max_caw_blocks=0, max_write_same_blocks=0)
+    unit.features = unit.features._replace(limits=limits)
+    page_b0 = BlockLimits.unpack(vpd(unit, 0xB0))
+    assert (page_b0.maximum_compare_and_write_length, page_b0.maximum_write_same_length) == (0, 0)
+    page_b2 = LogicalBlockProvisioning.unpack(vpd(unit, 0xB2))
+    assert (page_b2.lbpu, page_b2.lbpws, page_b2.lbpws10) == (True, False, False)

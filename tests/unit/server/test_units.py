@@ -176,6 +176,12 @@ def test_a_unit_can_be_told_how_long_it_is_to_last(opened):
     assert opened(RAM).device.features.sanitize_s == 0.0
 
 
+@pytest.mark.parametrize("has_them", [True, False])
+def test_a_unit_may_do_without_commands_that_hosts_rely_on_where_they_are(opened, has_them):
+    limits = opened(RAM._replace(compare_and_write=has_them, write_same=has_them)).device.features.limits
+    assert (limits.max_caw_blocks > 0, limits.max_write_same_blocks > 0) == (has_them, has_them)
+
+
 # A unit that is deleted and made again
 
 
