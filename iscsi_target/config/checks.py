@@ -21,6 +21,7 @@ from iscsi_target.config.tables import (
     AuthenticationTable,
     Document,
     Key,
+    LimitsTable,
     Mistake,
     PoolTable,
     PortalGroupTable,
@@ -44,8 +45,9 @@ from iscsi_target.config.values import (
     default_state,
 )
 from iscsi_target.iscsi.parameters import Preferences
+from iscsi_target.iscsi.standing import OFFLINE, ONLINE, Standing, moved_to
 from iscsi_target.scsi.lun import MAX_LUN
-from iscsi_target.target import Timeouts
+from iscsi_target.target import Limits, Timeouts
 
 NUMBER = re.compile(r"\d{1,9}", re.ASCII)  # of a LUN or tag; longer ones are wrong in any case
 MAX_PHYSICAL_BLOCKS = 1 << 15  # logical blocks per physical block; a 4-bit exponent, SBC3r36 5.16.2
@@ -134,6 +136,7 @@ def _configuration(document: Document, state: Path | None) -> Configuration:
         discovery=secrets.authentication(document.single(AuthenticationTable, "discovery"), ("discovery",)),
         preferences=_preferences(session),
         timeouts=_timeouts(session),
+        limits=Limits(**document.single(LimitsTable, "limits").model_dump()),
         busy_poll_us=document.busy_poll_us(),
         target_port_groups=port_groups.target_port_groups(document),
         pools=_pools(document),
@@ -153,10 +156,7 @@ def _configuration(document: Document, state: Path | None) -> Configuration:
     mistakes.extend(_useless_advertisements(configuration.portal_groups))
     tags = {int(tag) for tag in document.names("portal_groups") if _is_tag(tag)} or {DEFAULT_PORTAL_GROUP}
     mistakes.extend(port_groups.mistakes(document, configuration.target_port_groups, tags))
-    for index, table in targets.items():
-        mistakes.extend(_target_mistakes(("targets", index), table, document.names("units"), tags))
-        mistakes.extend(profiles.mistakes(("targets", index), table))
-    mistakes.extend(_repeated_targets(targets))
+    mistakes.extend(_targets_mistakes(targets, document.names("units"), tags))
     if not any(mistake.key[0] == "targets" for mistake in mistakes) and not targets:
         remedy = 'add [[targets]] with name = "iqn...." and luns = { 0 = "disk0" }'
         mistakes.append(Mistake(("targets",), "is missing", remedy))
@@ -405,7 +405,37 @@ def _target(index: int, table: TargetTable, secrets: Secrets) -> TargetEntry:
         authentication=secrets.authentication(table, ("targets", index)),
         initiators=None if table.initiators is None else frozenset(table.initiators),
         chosen=profiles.chosen(table),
+        standing=_standing(table),
     )
+
+
+def _standing(table: TargetTable) -> Standing:
+    if table.moved_to is None:
+        return ONLINE if table.online else OFFLINE
+    return moved_to(str(table.moved_to), permanent=table.moved_permanently)
+
+
+def _standing_mistakes(key: Key, table: TargetTable) -> Iterator[Mistake]:
+    if table.moved_to is None:
+        if table.moved_permanently:
+            yield Mistake((*key, "moved_permanently"), "does not say where to", 'add moved_to = "192.0.2.2:3260"')
+        return
+    if not table.online:
+        yield Mistake(
+            (*key, "online"), "is of no use with moved_to, as such a target takes nobody in", "drop one of them"
+        )
+    if table.moved_to.port == 0 or table.moved_to.host in WILDCARDS:
+        what = f"{table.moved_to} is nothing that an initiator can connect to"
+        yield Mistake((*key, "moved_to"), what, "write the address and port of the portal that has the target now")
+
+
+def _targets_mistakes(
+    targets: Mapping[int, TargetTable], units: Collection[str], tags: Collection[int]
+) -> Iterator[Mistake]:
+    for index, table in targets.items():
+        yield from _target_mistakes(("targets", index), table, units, tags)
+        yield from profiles.mistakes(("targets", index), table)
+    yield from _repeated_targets(targets)
 
 
 def _target_mistakes(key: Key, table: TargetTable, units: Collection[str], tags: Collection[int]) -> Iterator[Mistake]:
@@ -425,6 +455,7 @@ def _target_mistakes(key: Key, table: TargetTable, units: Collection[str], tags:
         if tag not in tags:
             what = f"names portal group {tag}, which is not defined"
             yield Mistake((*key, "portal_groups"), what, f"define [portal_groups.{tag}] or use one of {sorted(tags)}")
+    yield from _standing_mistakes(key, table)
     if len(set(table.portal_groups)) < len(table.portal_groups):
         yield Mistake((*key, "portal_groups"), "names a portal group twice", "drop one of them")
 

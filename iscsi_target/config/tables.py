@@ -25,6 +25,7 @@ from iscsi_target.config.values import (
 from iscsi_target.iscsi.parameters import MAX_CONNECTIONS
 from iscsi_target.scsi.personalities import PERSONALITIES
 from iscsi_target.scsi.profiles import DEFAULT_PROFILE, PROFILES
+from iscsi_target.target import Limits
 from iscsi_target.wire.names import InadmissibleValue, iscsi_name
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ MAX_SIZE_BYTES = (1 << 63) - 1  # what a file offset can say
 MAX_PORTAL_GROUP_TAG = 65535  # RFC7143 13.9
 MAX_SEGMENT_BYTES = (1 << 24) - 1  # RFC7143 13.12, 13.13, 13.14
 MIN_SEGMENT_BYTES = 512
+MAX_OPEN = 30_000  # sessions or connections: each may need one of the 65535 session handles (TSIH)
 POWERS = {"K": 10, "M": 20, "G": 30, "T": 40, "P": 50}
 
 SIZE = re.compile(r"\s*(\d{1,19})\s*(?:([KMGTP])iB|B)?\s*", re.ASCII)
@@ -49,6 +51,7 @@ REMEDIES: Mapping[str, str] = {
     "name": 'write name = "iqn.2026-11.org.example:disk0"',
     "luns": 'write luns = { 0 = "disk0" }',
     "portal_groups": "write portal_groups = [1]",
+    "moved_to": 'write moved_to = "192.0.2.2:3260"',
     "chap": 'write chap = [{ user = "u", secret_file = "u.secret" }]',
     "mutual_chap": 'write mutual_chap = { user = "target", secret_file = "target.secret" }',
     "file": 'write file = "disk0.img"',
@@ -121,7 +124,7 @@ def _size(found: object) -> object:
 
 def _address(found: object) -> object:
     if not isinstance(found, str):
-        return found
+        raise Wrong(f"{found!r} is not the text of an address", 'write "192.0.2.2:3260"')
     try:
         return parse_address(found)
     except ValueError as error:
@@ -178,6 +181,7 @@ PersonalityName = Annotated[str, BeforeValidator(_personality)]
 ProfileName = Annotated[str, BeforeValidator(_profile)]
 Naa = Annotated[bytes, BeforeValidator(_naa)]
 SegmentLength = Annotated[int, BeforeValidator(_size), Field(ge=MIN_SEGMENT_BYTES, le=MAX_SEGMENT_BYTES)]
+Count = Annotated[int, Field(gt=0, le=MAX_OPEN)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 ASCII = r"^[ -~]*$"
 
@@ -257,6 +261,20 @@ class TargetTable(AuthenticationTable):
     profiles: dict[str, ProfileName] = {}
     abort_of_finished_task: Literal["does-not-exist", "complete"] | None = None
     wrong_direction: Literal["tolerated", "refused"] | None = None
+    online: bool = True
+    moved_to: PortalAddress | None = None
+    moved_permanently: bool = False
+
+
+class LimitsTable(Table):
+    """`[limits]`: how much initiators may have open at a time."""
+
+    connections: Count = Limits().connections
+    connections_per_address: Count = Limits().connections_per_address
+    pending_logins: Count = Limits().pending_logins
+    sessions: Count = Limits().sessions
+    sessions_per_target: Count = Limits().sessions_per_target
+    sessions_per_initiator: Count = Limits().sessions_per_initiator
 
 
 class SessionTable(Table):
@@ -290,6 +308,7 @@ KEYS: Mapping[str, str] = {
     "targets": "write [[targets]]",
     "discovery": "write [discovery]",
     "session": "write [session]",
+    "limits": "write [limits]",
     "isns": "write [isns]",
     "slp": "write [slp]",
     "faults": "write [[faults]]",

@@ -17,9 +17,10 @@ from iscsi_target.config.address import Address
 from iscsi_target.faults.rules import Rule
 from iscsi_target.iscsi.chap import Authentication
 from iscsi_target.iscsi.parameters import MAX_CONNECTIONS, SAM_5_LEVEL, Preferences
+from iscsi_target.iscsi.standing import ONLINE, Standing
 from iscsi_target.scsi.port_groups import PortGroup
 from iscsi_target.scsi.profiles import Chosen
-from iscsi_target.target import Timeouts
+from iscsi_target.target import Limits, Timeouts
 
 DEFAULT_PORT = 3260  # RFC7143 14.1
 ISNS_PORT = 3205  # RFC4171 2.9
@@ -157,6 +158,7 @@ class TargetEntry(NamedTuple):
     authentication   what an initiator must prove; no accounts: nothing
     initiators       the names that may log in; None: every name
     chosen           how initiators are treated where they disagree
+    standing         whether it takes logins in, until the operator orders otherwise
     Source: RFC7143 4.4.1
     """
 
@@ -167,6 +169,7 @@ class TargetEntry(NamedTuple):
     authentication: Authentication = Authentication()
     initiators: frozenset[str] | None = None
     chosen: Chosen = Chosen()
+    standing: Standing = ONLINE
 
 
 class TargetPortGroup(NamedTuple):
@@ -254,6 +257,7 @@ class Configuration(NamedTuple):
     discovery: Authentication = Authentication()
     preferences: Preferences = SERVED
     timeouts: Timeouts = Timeouts()
+    limits: Limits = Limits()
     busy_poll_us: int = 0
     target_port_groups: tuple[TargetPortGroup, ...] = ()
     pools: tuple[PoolEntry, ...] = ()

@@ -59,7 +59,7 @@ class LoggingIn:
         try:
             following = self._login.receive(header, bytes(data))
         except LoginRejected as error:
-            return connection.end(LoginFailed(connection.cid, _code(error), error.reason, error.target_address))
+            return connection.end(LoginFailed(connection.cid, _code(error), error.reason, error.address))
         except LoginRefused as error:
             return connection.end(LoginFailed(connection.cid, 0, error.reason, ""))
         connection.statuses.take(header.stat_sn)

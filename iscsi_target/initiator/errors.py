@@ -19,12 +19,11 @@ def violation(text: str) -> ProtocolError:
 class LoginRejected(LoginRefused):
     """Says that the target's Login Response refused or redirected the login.
 
-    target_address    where the target is now, "host[:port][,tag]"; empty unless the status redirects
+    address    where the target is now, "host[:port][,tag]"; empty unless the status redirects
     Source: RFC7143 11.13.5
     """
 
-    def __init__(self, status_class: int, status_detail: int, target_address: str) -> None:
+    def __init__(self, status_class: int, status_detail: int, address: str) -> None:
         code = status_class * 0x100 + status_detail
         name = f", {LoginStatus(code).name}" if code in set(LoginStatus) else ""
-        super().__init__(status_class, status_detail, f"login status {code:04x}h{name}")
-        self.target_address = target_address
+        super().__init__(status_class, status_detail, reason=f"login status {code:04x}h{name}", address=address)

@@ -16,6 +16,7 @@ from iscsi_target.iscsi.numbering import WINDOW_COMMANDS
 from iscsi_target.iscsi.parameters import Parameters
 from iscsi_target.iscsi.requests import REQUEST_HEADERS, LoginRequest
 from iscsi_target.iscsi.responses import LoginResponse, NopIn, Reject, Response
+from iscsi_target.iscsi.text import encode
 from iscsi_target.wire.serial import advance
 
 MAX_QUEUED_BYTES = 2 << 20  # of data; bounds what a batch holds in memory, and of large reads how long it lasts: 0.7 ms
@@ -345,8 +346,9 @@ class Connection:
     def refuse(self, refusal: LoginRefused, request: LoginRequest) -> LoginFailed:
         """Queues the Login Response of a refusal; the connection closes after it.
 
-        Source: RFC7143 11.13.5
+        Source: RFC7143 11.13.5, 13.8
         """
+        moved = [("TargetAddress", refusal.address)] if refusal.address else []
         self.send(
             LoginResponse(
                 isid=request.isid,
@@ -354,7 +356,8 @@ class Connection:
                 initiator_task_tag=request.initiator_task_tag,
                 status_class=refusal.status_class,
                 status_detail=refusal.status_detail,
-            )
+            ),
+            encode(moved),
         )
         self.close()
         return LoginFailed(refusal.reason)

@@ -45,14 +45,16 @@ class LoginRefused(Exception):
     status_class     1 redirection, 2 initiator error, 3 target error
     status_detail    the code within the class
     reason           what is wrong, for a person; holds no secret
+    address          where a target has moved to; otherwise empty
     Source: RFC7143 11.13.5
     """
 
-    def __init__(self, status_class: int, status_detail: int, reason: str) -> None:
+    def __init__(self, status_class: int, status_detail: int, *, reason: str, address: str = "") -> None:
         super().__init__(reason)
         self.status_class = status_class
         self.status_detail = status_detail
         self.reason = reason
+        self.address = address
 
 
 class LoginStatus(IntEnum):
@@ -80,15 +82,16 @@ class LoginStatus(IntEnum):
     SERVICE_UNAVAILABLE = 0x0301
     OUT_OF_RESOURCES = 0x0302
 
-    def refusal(self, reason: str) -> LoginRefused:
+    def refusal(self, reason: str, address: str = "") -> LoginRefused:
         """Makes the exception that ends a login with this status.
 
         reason    what is wrong, for a person; holds no secret
+        address   where a target has moved to, "host:port"
         returns   the exception, to be raised by the caller
         Source: RFC7143 11.13.5
         """
         status_class, status_detail = divmod(self.value, 0x100)
-        return LoginRefused(status_class, status_detail, reason)
+        return LoginRefused(status_class, status_detail, reason=reason, address=address)
 
 
 class StreamLost(ProtocolError):

@@ -7,7 +7,8 @@ numbers, the TSIH, and whether a session of that TSIH exists or may be joined be
 Decisions. The initiator task tag is echoed and not compared over a login. A repeated InitiatorName, TargetName or
 SessionType of the same value is let pass, because libiscsi (until its pull request 196) repeats InitiatorName in the
 operational stage; every other key that comes twice ends the login, as the standard demands. An initiator that may not
-use a target is refused only after its authentication, so that the refusal tells a stranger nothing. Operational keys
+use a target is refused only after its authentication, so that the refusal tells a stranger nothing; that a target has
+moved or is offline is told at once, for where it is now it proves itself, and asks for proof, anew. Operational keys
 that come in the security stage are answered `Reject` and may be offered again in their own stage.
 """
 
@@ -23,6 +24,7 @@ from iscsi_target.iscsi.keys import Circumstances, Stage
 from iscsi_target.iscsi.parameters import DEFAULT_SEGMENT_BYTES, Parameters, Preferences
 from iscsi_target.iscsi.requests import LoginRequest
 from iscsi_target.iscsi.responses import LoginResponse
+from iscsi_target.iscsi.standing import ONLINE, Standing
 from iscsi_target.wire.names import InadmissibleValue, iscsi_name
 
 __all__ = [
@@ -61,6 +63,7 @@ class LoginTarget(NamedTuple):
     portal_group_tags    the portal groups through which it can be reached
     authentication       what an initiator must prove
     initiators           the names that may log in, in lower case; None lets every initiator in
+    standing             whether it takes logins in
     Source: RFC7143 4.2.7, 4.4
     """
 
@@ -69,6 +72,7 @@ class LoginTarget(NamedTuple):
     portal_group_tags: frozenset[int] = frozenset({1})
     authentication: Authentication = Authentication()
     initiators: frozenset[str] | None = None
+    standing: Standing = ONLINE
 
 
 class Endpoint(NamedTuple):
@@ -182,6 +186,7 @@ class _Opening:
         if target is None or self._portal_group_tag not in target.portal_group_tags:
             name, tag = offered["TargetName"], self._portal_group_tag
             raise LoginStatus.TARGET_NOT_FOUND.refusal(f"no target {name!r} in portal group {tag}")
+        target.standing.check(target.name)
         return target
 
     def greet(self, peer: _Peer) -> list[text.Pair]:

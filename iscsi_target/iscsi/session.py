@@ -40,7 +40,6 @@ from iscsi_target.iscsi.requests import (
     TextRequest,
 )
 from iscsi_target.iscsi.responses import (
-    AsyncMessage,
     LogoutResponse,
     ReadyToTransfer,
     TaskManagementResponse,
@@ -51,8 +50,6 @@ from iscsi_target.iscsi.transfer import NO_DATA_OUT, Ordering
 from iscsi_target.wire.serial import before
 
 MAX_ABORTED_TAGS = WINDOW_COMMANDS  # aborted tasks whose unsolicited data may still be on its way
-
-ASYNC_LOGOUT_REQUEST = 1  # RFC7143 11.9.1
 
 
 class Session:
@@ -333,14 +330,6 @@ class Session:
     def _has(self, connection: Connection) -> bool:
         """Returns False for a connection that is gone, though another one may have its CID."""
         return self.connections.get(connection.cid) is connection
-
-    def request_logout(self, connection: Connection, seconds: int) -> None:
-        """Asks the initiator by an Asynchronous Message to log out on a connection.
-
-        seconds    how long it has
-        Source: RFC7143 11.9.1
-        """
-        connection.send(AsyncMessage(async_event=ASYNC_LOGOUT_REQUEST, parameter3=seconds))
 
     def withdraw(self, concerns: Callable[[CommandReceived], bool]) -> bool:
         """Forgets tasks that a task management function ends although no unit has them.

@@ -26,6 +26,9 @@ of a unit and KEY a reservation key in hexadecimal as a text:
     {"request": "load", "unit": UNIT}               likewise, of when it is in again
     {"request": "insert", "unit": UNIT, "file": PATH}            likewise, of the medium with that absolute path
     {"request": "pools"}                            {"pools": [POOL, ...]}: how full each is, and by which units
+    {"request": "targets"}                          {"targets": [TARGET, ...]}: how each stands, and its sessions
+    {"request": "set_target", "target": NAME, "state": STATE}    likewise; the state is "online" or "offline", or with
+                                                    "address": "HOST:PORT" also "moved" or "moved_permanently"
     {"request": "faults"}                           the rules by which the target misbehaves, with their counts
     {"request": "add_fault", "rule": RULE, "name": NAME}         {"added": NAME}; without a name it gets a number
     {"request": "remove_faults", "names": [NAME, ...]}           the rules that are left
@@ -56,7 +59,7 @@ from iscsi_target.scsi.reservation_record import Record
 from iscsi_target.scsi.rules import Rule
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.timeline import Entry, entry_record
-from iscsi_target.server import fault_desk
+from iscsi_target.server import fault_desk, targets
 from iscsi_target.server.control_wire import MAX_REQUEST_BYTES, Client, Feed, error_line
 from iscsi_target.server.driver import Driver
 from iscsi_target.server.faults import Faults
@@ -64,6 +67,7 @@ from iscsi_target.server.media_changer import MediaChanger
 from iscsi_target.server.pools import Pools
 from iscsi_target.server.records import groups_record, pool_record, registration_record, reservations_record
 from iscsi_target.server.refused import Refused
+from iscsi_target.server.targets import Targets
 from iscsi_target.server.units import OpenUnit
 from iscsi_target.storage.faults import StorageError, refusal
 from iscsi_target.target import FaultFired, Order, ReservationNoted
@@ -80,7 +84,7 @@ ORDERS = {
 }
 CHANGES = ("eject", "eject_by_force", "load", "insert")
 OF_UNITS = ("reservations", "log", "watch", *ORDERS, "paths", "set_path", "media", *CHANGES)
-REQUESTS = ("units", "pools", *OF_UNITS, *fault_desk.REQUESTS, "watch_faults")
+REQUESTS = ("units", "pools", *OF_UNITS, "targets", "set_target", *fault_desk.REQUESTS, "watch_faults")
 
 _KEY = re.compile(r"(?:0[xX])?([0-9a-fA-F]{1,16})")
 
@@ -93,6 +97,7 @@ class Served(NamedTuple):
     changer   changes their media
     pools     of which some of them allocate
     faults    the rules by which the target misbehaves
+    targets   how they stand
     """
 
     units: Mapping[str, OpenUnit]
@@ -100,6 +105,7 @@ class Served(NamedTuple):
     changer: MediaChanger
     pools: Pools
     faults: Faults
+    targets: Targets
 
 
 class Control:
@@ -120,7 +126,7 @@ class Control:
     ) -> None:
         self._directory = directory
         self._driver = driver
-        self._units, self._opening, self._changer, self._pools, self._faults = served
+        self._units, self._opening, self._changer, self._pools, self._faults, self._targets = served
         self._tasks = tasks
         self._clients: set[asyncio.Task[None]] = set()
         self._descriptor = -1  # of the state directory while the socket is open
@@ -196,6 +202,9 @@ class Control:
             return
         if wanted == "pools":
             await client.send({"pools": [pool_record(self._pools, name, self._units) for name in self._pools.by_name]})
+            return
+        if wanted in ("targets", "set_target"):
+            await client.send(await targets.carry_out(self._targets, request))
             return
         if wanted == "watch_faults":
             await self._watch_faults(client)

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, TypeVarTuple, assert_never
+from typing import TYPE_CHECKING, NamedTuple, TypeVarTuple, assert_never
 
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.operations import Buffer, Fault, MediumError
@@ -37,6 +37,7 @@ from iscsi_target.target import (
     FaultFired,
     Fill,
     Flow,
+    Limits,
     Operated,
     Order,
     Perform,
@@ -54,14 +55,25 @@ if TYPE_CHECKING:  # loaded by the server only when a trace is wanted
 
 log = logging.getLogger(__name__)
 
-MAX_CONNECTIONS = 4096  # at one time
-MAX_CONNECTIONS_PER_PEER = 3072  # of one address, behind which may be a whole cluster; the others stay for others
-MAX_PENDING_LOGINS = 512  # connections that have not logged in; past it the oldest is cut for the newest
 TRACE_POLL_S = 0.01  # between looks whether a trace that is behind has caught up
 MIN_TIMER_S = 0.005  # a deadline that has passed already does not make the loop spin
 
 Arguments = TypeVarTuple("Arguments")
 Save = Callable[[str, UnitState], Awaitable[None]]
+
+
+class Settings(NamedTuple):
+    """What a driver is told beside the machine.
+
+    busy_poll_us   how long to ask for more input before sleeping
+    limits         how many connections there may be
+    """
+
+    busy_poll_us: int = 0
+    limits: Limits = Limits()
+
+
+DEFAULT_SETTINGS = Settings()
 
 
 class Driver:
@@ -71,7 +83,6 @@ class Driver:
     tasks     owns the tasks that save
     save      stores a unit's state durably
     trace     is told what goes over the connections, or None
-    busy_poll_us   how long to ask for more input before sleeping
     observers are told of every new entry in a unit's timeline
     fault_observers   are told whenever a rule has made the target misbehave
     """
@@ -82,7 +93,7 @@ class Driver:
         tasks: asyncio.TaskGroup,
         save: Save,
         trace: "Trace | None",
-        busy_poll_us: int = 0,
+        settings: Settings = DEFAULT_SETTINGS,
     ) -> None:
         self.media: dict[str, Medium] = {}
         self._target = target
@@ -90,7 +101,8 @@ class Driver:
         self._save = save
         self._trace = trace
         self._loop = asyncio.get_running_loop()
-        self._poller = Poller(self._loop, busy_poll_us / 1e6)
+        self._poller = Poller(self._loop, settings.busy_poll_us / 1e6)
+        self._limits = settings.limits
         self._numbers = count(1)
         self._buffer = memoryview(bytearray(RECEIVE_BUFFER_BYTES))
         self._channels: dict[int, Channel] = {}
@@ -176,18 +188,18 @@ class Driver:
 
     def _refusal(self, host: str) -> str:
         connections = len(self._channels) + len(self._closing)
-        if connections >= MAX_CONNECTIONS:
-            return f"{MAX_CONNECTIONS} connections are open"
+        if connections >= self._limits.connections:
+            return f"{self._limits.connections} connections are open"
         if connections >= affordable_connections():
             return (
                 f"{connections} connections are open; for more, raise the limit of open files (LimitNOFILE, ulimit -Hn)"
             )
-        if self._peers[host] >= MAX_CONNECTIONS_PER_PEER:
-            return f"{MAX_CONNECTIONS_PER_PEER} connections from this address are open"
+        if self._peers[host] >= self._limits.connections_per_address:
+            return f"{self._limits.connections_per_address} connections from this address are open"
         return ""
 
     def _make_room_for_login(self) -> None:
-        if len(self._pending) < MAX_PENDING_LOGINS:
+        if len(self._pending) < self._limits.pending_logins:
             return
         oldest = next(iter(self._pending))
         log.warning("connection from %s cut: %d others wait for login", self._channels[oldest].peer, len(self._pending))

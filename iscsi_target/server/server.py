@@ -15,7 +15,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Collection, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -29,12 +29,13 @@ from iscsi_target.scsi.port_groups import AccessState
 from iscsi_target.scsi.task import UnitState
 from iscsi_target.server.advertising import Advertising
 from iscsi_target.server.control import Control, Served
-from iscsi_target.server.driver import Driver
+from iscsi_target.server.driver import Driver, Settings
 from iscsi_target.server.faults import Faults
 from iscsi_target.server.listener import Listener, bind
 from iscsi_target.server.media_changer import MediaChanger
 from iscsi_target.server.paths import all_ports, carried_over, paths_of, regrouped, settled
 from iscsi_target.server.pools import Pools
+from iscsi_target.server.targets import Targets
 from iscsi_target.server.units import (
     Home,
     OpenUnit,
@@ -74,6 +75,7 @@ class Server:
     raises          ConfigError, StorageError on entering; nothing is left open then
 
     faults          the rules by which it misbehaves
+    targets         which of them take logins in
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Server:
         self._supplied: set[int] = set()  # tags of portal groups whose addresses the service manager chose
         self._cleanup = AsyncExitStack()
         self._changing = asyncio.Lock()
+        self.targets = Targets(self._changing, lambda: self._reconfigure(self.configuration), lambda: self.sessions)
 
     async def __aenter__(self) -> Self:
         try:
@@ -163,9 +166,11 @@ class Server:
         await self._open_units(self.configuration, self.configuration.units, self._units)
         self._cleanup.callback(self._close_listeners)
         self._listeners = await self._bind(self.configuration, self._inherited)
+        self.targets.configure(self.configuration.targets)
         self._target = self._build()
         tasks = await self._cleanup.enter_async_context(asyncio.TaskGroup())
-        self._driver = Driver(self._target, tasks, self._save, trace, self.configuration.busy_poll_us)
+        settings = Settings(self.configuration.busy_poll_us, self.configuration.limits)
+        self._driver = Driver(self._target, tasks, self._save, trace, settings)
         self.faults = Faults(self._target, self._driver)
         self.faults.configure(self.configuration.faults)
         self._driver.media.update((name, opened.medium) for name, opened in self._units.items())
@@ -186,7 +191,7 @@ class Server:
         control = Control(
             self.configuration.state,
             self._driver,
-            Served(self._units, self._opening, changer, self._pools, self.faults),
+            Served(self._units, self._opening, changer, self._pools, self.faults, self.targets),
             tasks,
         )
         self._cleanup.callback(control.close)
@@ -206,7 +211,7 @@ class Server:
 
     def _build(self) -> MisbehavingTarget:
         return MisbehavingTarget(
-            nodes=_nodes(self.configuration, self._units),
+            nodes=self._nodes(self.configuration),
             units=[opened.logical_unit for opened in self._units.values()],
             portals=self._portals(self.configuration),
             discovery=self.configuration.discovery,
@@ -214,6 +219,7 @@ class Server:
             timeouts=self.configuration.timeouts,
             entropy=os.urandom,
             epoch_s=time.time() - asyncio.get_running_loop().time(),
+            limits=self.configuration.limits,
         )
 
     async def _open_units(
@@ -352,6 +358,7 @@ class Server:
 
     def _reconfigure(self, configuration: Configuration) -> None:
         before, self.configuration = self.configuration, configuration
+        self.targets.configure(configuration.targets)
         self.faults.configure(configuration.faults)
         self._pools.adopt(configuration.pools)
         moving: dict[str, dict[int, AccessState]] = {}
@@ -365,7 +372,7 @@ class Server:
         self._driver.media = {name: opened.medium for name, opened in self._units.items()}
         self._driver.input(
             self._target.reconfigure,
-            _nodes(configuration, self._units),
+            self._nodes(configuration),
             [opened.logical_unit for opened in self._units.values()],
             self._portals(configuration),
             configuration.discovery,
@@ -375,7 +382,7 @@ class Server:
                 self._driver.regroup(name, wanted)
 
     def _refuse_restart_only_changes(self, configuration: Configuration) -> None:
-        for name in ("state", "preferences", "timeouts", "busy_poll_us"):
+        for name in ("state", "preferences", "timeouts", "limits", "busy_poll_us"):
             if getattr(configuration, name) != getattr(self.configuration, name):
                 key = "session" if name in ("preferences", "timeouts") else name
                 raise ConfigError(key, "cannot change while the server runs", remedy="restart it, or undo this change")
@@ -391,6 +398,21 @@ class Server:
             if listener.portal_group_tag not in known:
                 listener.portal_group_tag = configuration.portal_groups[0].tag
         return {place for place, listener in self._listeners.items() if listener.inherited} | set(tags)
+
+    def _nodes(self, configuration: Configuration) -> list[TargetNode]:
+        return [
+            TargetNode(
+                name=entry.name,
+                alias=entry.alias,
+                portal_group_tags=entry.portal_groups,
+                luns={lun: unit for lun, unit in entry.luns.items() if unit in self._units},
+                authentication=entry.authentication,
+                initiators=entry.initiators,
+                chosen=entry.chosen,
+                standing=self.targets.standing(entry),
+            )
+            for entry in configuration.targets
+        ]
 
     def _portals(self, configuration: Configuration) -> dict[int, list[Portal]]:
         """Returns what each portal group tells initiators; at a wildcard, the port alone."""
@@ -436,21 +458,6 @@ class Server:
             if isinstance(result, MediumError):
                 log.error("unit %s: %s while it was closed; check its medium", name, result)
             await opened.medium.close()
-
-
-def _nodes(configuration: Configuration, units: Container[str]) -> list[TargetNode]:
-    return [
-        TargetNode(
-            name=entry.name,
-            alias=entry.alias,
-            portal_group_tags=entry.portal_groups,
-            luns={lun: unit for lun, unit in entry.luns.items() if unit in units},
-            authentication=entry.authentication,
-            initiators=entry.initiators,
-            chosen=entry.chosen,
-        )
-        for entry in configuration.targets
-    ]
 
 
 def _place(address: Address, tag: int) -> Place:

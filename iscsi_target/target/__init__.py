@@ -28,6 +28,7 @@ from iscsi_target.target.actions import (
     SessionSummary,
 )
 from iscsi_target.target.alarms import NEVER
+from iscsi_target.target.limits import Limits
 from iscsi_target.target.machine import Target
 from iscsi_target.target.misbehaving import MisbehavingTarget
 from iscsi_target.target.nodes import Portal, TargetNode, Timeouts
@@ -44,6 +45,7 @@ __all__ = [
     "FaultFired",
     "Fill",
     "Flow",
+    "Limits",
     "LoginFailed",
     "MisbehavingTarget",
     "Operated",

@@ -41,6 +41,11 @@ class Link:
         self._cut_leaving_at = NEVER
         self._debts: dict[OpenTask, float] = {}  # when the Data-Out of a task must be there
 
+    @property
+    def carries_session(self) -> bool:
+        """True when its session ends with it, False when it is leaving a session that goes on."""
+        return self.active is None or self.connection not in self.active.retiring
+
     def admitted(self, session: Session, now: float) -> None:
         """Starts the watch over a connection in full feature phase."""
         self.session = session

@@ -12,6 +12,7 @@ from iscsi_target.iscsi import events
 from iscsi_target.iscsi.chap import Authentication
 from iscsi_target.iscsi.connection import Connection
 from iscsi_target.iscsi.express import answer_plain
+from iscsi_target.iscsi.farewell import announce_drop, request_logout
 from iscsi_target.iscsi.framing import Buffer, Incoming
 from iscsi_target.iscsi.login import Endpoint, LoginPhase
 from iscsi_target.iscsi.parameters import Preferences
@@ -34,6 +35,7 @@ from iscsi_target.target.actions import (
 )
 from iscsi_target.target.alarms import Alarms
 from iscsi_target.target.dispatch import Dispatcher
+from iscsi_target.target.limits import DEFAULT_LIMITS, Limits
 from iscsi_target.target.link import Due, Link
 from iscsi_target.target.nodes import Portal, TargetNode, Timeouts
 from iscsi_target.target.sessions import Sessions
@@ -49,6 +51,7 @@ class Target:
     preferences    our side of every negotiation
     entropy        returns that many random bytes
     epoch_s        what makes seconds since the epoch of the time of an input
+    limits         how many sessions there may be
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Target:
         timeouts: Timeouts,
         entropy: Callable[[int], bytes],
         epoch_s: float = 0.0,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._preferences = preferences
         self._timeouts = timeouts
@@ -72,7 +76,7 @@ class Target:
         self._links: dict[int, Link] = {}
         self._touched: dict[Connection, None] = {}
         self._alarms = Alarms()
-        self._sessions = Sessions(self._links, self._dispatcher, self._announce, self._set_alarm)
+        self._sessions = Sessions(self._links, self._dispatcher, self._announce, self._set_alarm, limits)
         self._units: dict[str, LogicalUnit] = {}
         self._copy_managers = CopyManagers(entropy)
         self._adopt(nodes, units, portals, discovery)
@@ -184,6 +188,8 @@ class Target:
                 link.ping(now)
             elif due is not Due.NOTHING:
                 self._announce(ConnectionTimedOut(link.connection.number, due.value))
+                if link.session is not None:
+                    announce_drop(link.session, link.connection, whole=link.carries_session)
                 link.connection.close()
         actions = self._take_actions()
         for link in links:
@@ -224,7 +230,7 @@ class Target:
         discovery: Authentication,
         now: float,
     ) -> list[Action]:
-        """Takes other nodes and units. Sessions of nodes that are gone are asked to leave; the others go on.
+        """Takes other nodes and units. Sessions of nodes that are gone or offline are asked to leave; others go on.
 
         An initiator whose LUNs changed learns it by a unit attention on the units it keeps. A login that is under way
         is cut when who may log in where has changed, so that none completes under rules that hold no more.
@@ -240,7 +246,7 @@ class Target:
                     link.connection.close()
         for active in list(self._active.values()):
             node = self._nodes.get(active.node.name)
-            if node is None or active.nexus.target_port.portal_group_tag not in node.portal_group_tags:
+            if node is None or not node.serves(active.nexus.target_port.portal_group_tag):
                 for connection in active.session.connections.values():
                     self._send_off(self._links[connection.number])
             elif not active.ending:
@@ -277,7 +283,7 @@ class Target:
         if link.session is None:
             link.connection.close()
             return
-        link.session.request_logout(link.connection, int(self._timeouts.logout_s))
+        request_logout(link.connection, int(self._timeouts.logout_s))
         link.asked_to_leave(self._dispatcher.now)
         self._set_alarm(link)
 

@@ -19,6 +19,7 @@ from iscsi_target.iscsi.parameters import Preferences
 from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.target.actions import Action, FaultFired, Flow
 from iscsi_target.target.active import ActiveSession
+from iscsi_target.target.limits import DEFAULT_LIMITS, Limits
 from iscsi_target.target.link import Link
 from iscsi_target.target.machine import Target
 from iscsi_target.target.nodes import Portal, TargetNode, Timeouts
@@ -56,6 +57,7 @@ class MisbehavingTarget(Target):
         timeouts: Timeouts,
         entropy: Callable[[int], bytes],
         epoch_s: float = 0.0,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         super().__init__(
             nodes=nodes,
@@ -66,6 +68,7 @@ class MisbehavingTarget(Target):
             timeouts=timeouts,
             entropy=entropy,
             epoch_s=epoch_s,
+            limits=limits,
         )
         self._book = Rulebook()
         self._taps: dict[int, Tap] = {}

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from iscsi_target.iscsi.chap import Authentication
 from iscsi_target.iscsi.connection import Connection
 from iscsi_target.iscsi.login import LoginTarget
+from iscsi_target.iscsi.standing import ONLINE, Standing
 from iscsi_target.iscsi.text import Pair
 from iscsi_target.scsi.profiles import Chosen
 
@@ -48,6 +49,7 @@ class TargetNode(NamedTuple):
     luns                 LUN 0..16383 -> name of the unit
     initiators           the names that may log in, normalised; None lets every initiator in
     chosen               how initiators are treated where they disagree
+    standing             whether it takes logins in
     Source: RFC7143 4.4.1
     """
 
@@ -58,12 +60,17 @@ class TargetNode(NamedTuple):
     authentication: Authentication = Authentication()
     initiators: frozenset[str] | None = None
     chosen: Chosen = Chosen()
+    standing: Standing = ONLINE
+
+    def serves(self, portal_group_tag: int) -> bool:
+        """Returns True when sessions through a portal group may go on."""
+        return self.standing.admits and portal_group_tag in self.portal_group_tags
 
     @property
     def login_target(self) -> LoginTarget:
         """Returns what a login has to know of it."""
         tags = frozenset(self.portal_group_tags)
-        return LoginTarget(self.name, self.alias, tags, self.authentication, self.initiators)
+        return LoginTarget(self.name, self.alias, tags, self.authentication, self.initiators, self.standing)
 
 
 def send_targets(

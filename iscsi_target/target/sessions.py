@@ -19,6 +19,7 @@ from functools import partial
 from iscsi_target.iscsi import events
 from iscsi_target.iscsi.connection import Admission, Connection
 from iscsi_target.iscsi.errors import LoginRefused, LoginStatus
+from iscsi_target.iscsi.farewell import announce_drop
 from iscsi_target.iscsi.login import Negotiated
 from iscsi_target.iscsi.service_requests import LOGOUT_CID_NOT_FOUND, LOGOUT_DONE
 from iscsi_target.iscsi.session import Session
@@ -37,11 +38,10 @@ from iscsi_target.target.actions import (
 )
 from iscsi_target.target.active import ActiveSession, Departing, check_room, continued, summarise
 from iscsi_target.target.dispatch import Dispatcher
+from iscsi_target.target.limits import Limits
 from iscsi_target.target.link import Link
 from iscsi_target.target.nodes import Portal, TargetNode, send_targets
 from iscsi_target.target.tsihs import Tsihs
-
-MAX_SESSIONS = 4096  # normal sessions; a laboratory that tries how a cluster grows has two thousand
 
 
 class Sessions:
@@ -51,6 +51,7 @@ class Sessions:
     dispatcher   knows the normal sessions
     announce     is told what an operator may want to know
     watch        is told of a link whose clock has changed
+    limits       how many there may be
     """
 
     def __init__(
@@ -59,12 +60,14 @@ class Sessions:
         dispatcher: Dispatcher,
         announce: Callable[[Event], None],
         watch: Callable[[Link], None],
+        limits: Limits,
     ) -> None:
         self._links = links
         self._dispatcher = dispatcher
         self._active = dispatcher.active
         self._announce = announce
         self._watch = watch
+        self._limits = limits
         self._discoveries: dict[Session, None] = {}
         self._tsihs = Tsihs()
         self._nodes: Mapping[str, TargetNode] = {}
@@ -127,8 +130,7 @@ class Sessions:
         if (active := self._active.get(nexus)) is not None:
             self._reinstate(active, link)
             return
-        if len(self._active) >= MAX_SESSIONS:
-            raise LoginStatus.OUT_OF_RESOURCES.refusal(f"{MAX_SESSIONS} sessions are open")
+        self._limits.check(self._active, len(self._active), nexus)
         if negotiated.tsih and replaced is not None:
             negotiated = continued(negotiated, replaced)
         session = self._open(link, negotiated, admission.request.cmd_sn)
@@ -277,6 +279,8 @@ class Sessions:
             self._tsihs.release(session.tsih)
             self._announce(SessionEnded(*_names(session), target="", tsih=session.tsih))
         elif active is not None and not active.ending and link.connection not in active.retiring:
+            for connection in session.connections.values():
+                announce_drop(session, connection, whole=True)
             session.close()
             self._end(active)
 

@@ -4,6 +4,7 @@ import pytest
 
 from iscsi_target.iscsi.errors import RejectReason
 from iscsi_target.iscsi.events import LogoutRequested, ProtocolViolated
+from iscsi_target.iscsi.farewell import request_logout
 from iscsi_target.iscsi.framing import PduReader
 from iscsi_target.iscsi.header import NO_TAG
 from iscsi_target.iscsi.open_task import Response
@@ -158,7 +159,7 @@ def test_reserved_logout_reason_is_rejected():
 @pytest.mark.clause("RFC7143 11.9.1")
 def test_target_asks_for_a_logout():
     transcript = Transcript()
-    transcript.session.request_logout(transcript.connection, 10)
+    request_logout(transcript.connection, 10)
     header = only(transcript.answers(), AsyncMessage)
     assert (header.async_event, header.parameter3, header.initiator_task_tag) == (1, 10, NO_TAG)
 

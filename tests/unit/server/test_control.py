@@ -28,7 +28,7 @@ from iscsi_target.server.control_wire import MAX_REQUEST_BYTES, MAX_WAITING_ENTR
 from iscsi_target.server.media_changer import MediaChanger
 from iscsi_target.server.server import Server
 from iscsi_target.storage.faults import StorageError
-from iscsi_target.target import FaultFired, ReservationNoted
+from iscsi_target.target import ReservationNoted
 
 PORT = TargetPort("iqn.2026-11.org.iscsi-target:disk0", 1)
 A, B = (Nexus(InitiatorPort(f"iqn.2026-01.org.example:{name}", bytes(6)), PORT) for name in "ab")
@@ -150,6 +150,10 @@ def descriptors():
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+def served(server, *opening):
+    return Served({}, opening, changer(server), server._pools, server.faults, server.targets)
+
+
 async def test_socket_that_cannot_listen_leaves_nothing_open_and_nothing_behind(server, tmp_path, monkeypatch):
     async def fail(*arguments, sock, **options):
         made.append(sock)
@@ -159,7 +163,10 @@ async def test_socket_that_cannot_listen_leaves_nothing_open_and_nothing_behind(
     monkeypatch.setattr(asyncio, "start_unix_server", fail)
     async with asyncio.TaskGroup() as tasks:
         control = Control(
-            tmp_path, server._driver, Served({}, (), changer(server), server._pools, server.faults), tasks
+            tmp_path,
+            server._driver,
+            Served({}, (), changer(server), server._pools, server.faults, server.targets),
+            tasks,
         )
         open_before = descriptors()
         with pytest.raises(StorageError, match="cannot make the control socket: No buffer space available"):
@@ -310,7 +317,10 @@ async def test_unit_that_the_machine_does_not_have_yet_is_an_error(server, state
 async def test_unit_that_is_closed_and_opened_again_is_said_to_come(server, tmp_path):
     async with asyncio.TaskGroup() as tasks:
         control = Control(
-            tmp_path, server._driver, Served({}, ("disk0",), changer(server), server._pools, server.faults), tasks
+            tmp_path,
+            server._driver,
+            Served({}, ("disk0",), changer(server), server._pools, server.faults, server.targets),
+            tasks,
         )
         await control.open()
         said = await refusal(tmp_path, {"request": "log", "unit": "disk0"})
@@ -470,30 +480,3 @@ async def test_media_are_changed_by_requests(state, tmp_path):
             assert "is no absolute path" in await refusal(state, {"request": "insert", **unit, **wrong})
         [found] = await ask(state, {"request": "insert", **unit, "file": str(other)})
         assert (found["medium"], found["size_bytes"]) == (str(other.resolve()), 4096)
-
-
-# Faults
-
-
-async def test_faults_are_added_counted_and_removed_by_requests(server, state):
-    rule = "on scsi-command where nth=2: answer busy"
-    assert await ask(state, {"request": "add_fault", "rule": rule, "name": "second"}) == [{"added": "second"}]
-    assert await ask(state, {"request": "add_fault", "rule": "on in where nth=99: drop"}) == [{"added": "1"}]
-    [found] = await ask(state, {"request": "faults"})
-    assert found["faults"][0] == {"name": "second", "rule": rule, "matched": 0, "fired": 0}
-    [left] = await ask(state, {"request": "remove_faults", "names": ["second"]})
-    assert [fault["name"] for fault in left["faults"]] == ["1"]
-    assert await ask(state, {"request": "clear_faults"}) == [{"faults": []}]
-
-
-async def test_one_who_watches_faults_is_told_of_each_that_fires(server, state):
-    async with connected(state) as watching:
-        watching.say({"request": "watch_faults"})
-        assert await watching.next() == {"watching": "faults"}
-        fired = FaultFired(3, "1", "on in: drop", "nop-out", 7, 1)
-        [observer] = server.faults.observers
-        observer(fired)
-        assert await watching.next() == fired._asdict()
-        watching.writer.write_eof()
-        assert await watching.next() is None
-    assert not server.faults.observers

@@ -24,6 +24,7 @@ from iscsi_target.target import (
     Announce,
     Close,
     ConnectionJoined,
+    Limits,
     Operated,
     Order,
     Perform,
@@ -289,8 +290,8 @@ async def test_lost_connection_is_reported_to_the_machine(setting):
     assert await setting.machine.until("disconnected") == ("disconnected", 1)
 
 
-async def test_connection_past_the_limit_is_refused(setting, monkeypatch):
-    monkeypatch.setattr(driver_module, "MAX_CONNECTIONS", 1)
+async def test_connection_past_the_limit_is_refused(setting):
+    setting.driver._limits = Limits(connections=1)
     setting.connect()
     assert await receive(setting.connect()) == b""
     assert [call for call in setting.machine.calls if call[0] == "connected"] == [
@@ -307,22 +308,22 @@ async def test_connection_that_there_is_no_descriptor_for_is_refused_and_the_log
     assert "raise the limit of open files (LimitNOFILE" in caplog.text
 
 
-async def test_connection_past_the_limit_of_its_address_is_refused(setting, monkeypatch):
-    monkeypatch.setattr(driver_module, "MAX_CONNECTIONS_PER_PEER", 1)
+async def test_connection_past_the_limit_of_its_address_is_refused(setting):
+    setting.driver._limits = Limits(connections_per_address=1)
     setting.connect()
     assert await receive(setting.connect()) == b""
 
 
-async def test_place_of_a_closed_connection_is_free_again(setting, monkeypatch):
-    monkeypatch.setattr(driver_module, "MAX_CONNECTIONS", 1)
+async def test_place_of_a_closed_connection_is_free_again(setting):
+    setting.driver._limits = Limits(connections=1)
     setting.connect().close()
     await setting.machine.until("disconnected")
     setting.connect()
     assert len([call for call in setting.machine.calls if call[0] == "connected"]) == 2
 
 
-async def test_oldest_connection_without_login_makes_room(setting, monkeypatch):
-    monkeypatch.setattr(driver_module, "MAX_PENDING_LOGINS", 1)
+async def test_oldest_connection_without_login_makes_room(setting):
+    setting.driver._limits = Limits(pending_logins=1)
     oldest = setting.connect()
     setting.connect()
     assert await receive(oldest) == b""
@@ -330,8 +331,8 @@ async def test_oldest_connection_without_login_makes_room(setting, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", [SessionStarted, ConnectionJoined])
-async def test_connection_with_a_session_does_not_make_room(setting, monkeypatch, kind):
-    monkeypatch.setattr(driver_module, "MAX_PENDING_LOGINS", 1)
+async def test_connection_with_a_session_does_not_make_room(setting, kind):
+    setting.driver._limits = Limits(pending_logins=1)
     started = kind(connection=1, initiator="iqn.x", isid="80", target="iqn.y", tsih=1)
     setting.machine.answers["connected"] = [Announce(started)]
     setting.connect()

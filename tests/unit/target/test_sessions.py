@@ -3,7 +3,7 @@
 import pytest
 
 from iscsi_target.iscsi.errors import LoginStatus
-from iscsi_target.target import ConnectionJoined, ConnectionLeft, SessionEnded, sessions
+from iscsi_target.target import ConnectionJoined, ConnectionLeft, Limits, SessionEnded
 from tests.initiator import CONNECTION, NODE, Host, Lab
 
 
@@ -12,8 +12,8 @@ def lab() -> Lab:
     return Lab()
 
 
-def test_sessions_are_limited(lab: Lab, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sessions, "MAX_SESSIONS", 3)
+def test_sessions_are_limited(lab: Lab):
+    lab.target._sessions._limits = Limits(sessions=3)
     hosts = [lab.session(f"h{number}") for number in range(3)]
     extra = lab.connect("extra")
     extra.login()
