@@ -20,15 +20,17 @@ class NotServing(Exception):
 
 
 class ServedTarget:
-    """A target process that serves on ports of 127.0.0.1 which the kernel chose; a context manager that ends it.
+    """A target process; a context manager that ends it.
 
     state     its state directory; kept over restarts, and the place of its logs
     options   further words of the command line: a configuration file, --trace FILE
+    listen    the address of its first portal group, by default at a port that the kernel chooses; None: what the
+              configuration says
     """
 
-    def __init__(self, state: Path, options: Sequence[str] = ()) -> None:
+    def __init__(self, state: Path, options: Sequence[str] = (), listen: str | None = "127.0.0.1:0") -> None:
         self.state = state
-        self.options = tuple(options)
+        self.options = (*options, *(("--listen", listen) if listen else ()))
         self.urls: tuple[str, ...] = ()
         self.portals: tuple[str, ...] = ()
         self._process: subprocess.Popen[bytes] | None = None
@@ -60,7 +62,7 @@ class ServedTarget:
         """
         assert self._process is None or self._process.poll() is not None
         command = [sys.executable, "-m", "iscsi_target", "serve", *self.options]
-        command += ["--json", "--listen", "127.0.0.1:0", "--state", str(self.state)]
+        command += ["--json", "--state", str(self.state)]
         with (self.state / "serve.out").open("wb") as output, (self.state / "serve.err").open("wb") as errors:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
         try:
@@ -108,5 +110,5 @@ class ServedTarget:
         return self._process.wait(DRAIN_TIMEOUT_S)
 
     def restart(self) -> None:
-        """Starts the ended process again on the same state; the port is another one."""
+        """Starts the ended process again on the same state; a port that the kernel chose is another one."""
         self.start()

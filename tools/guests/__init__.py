@@ -1,0 +1,1 @@
+"""Linux guests, of Debian's packages, as initiators of the tests: see `tools/guest --help`."""
