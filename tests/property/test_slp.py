@@ -47,7 +47,7 @@ def test_any_bytes_get_no_reply_or_one_that_can_be_read(message):
 @given(FILTERS)
 def test_a_filter_and_its_opposite_part_the_services(text):
     """Law: every service fits a filter or its opposite, and none both."""
-    attributes = [each.attributes for each in OFFER.services]
+    attributes = [each.searchable for each in OFFER.services]
     fits, opposite = parse(text), parse(f"(!{text})")
     assert all(fits.holds(each) is not opposite.holds(each) for each in attributes)
 

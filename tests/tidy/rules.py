@@ -54,7 +54,8 @@ OUTERMOST_LOOPS = {
     "iscsi_target/storage/medium.py": 2,
     "iscsi_target/server/control.py": 1,
     "iscsi_target/server/server.py": 1,
-    "iscsi_target/discovery/isns/service.py": 2,
+    "iscsi_target/discovery/isns/registrar.py": 1,
+    "iscsi_target/discovery/isns/service.py": 3,
     "iscsi_target/discovery/isns/status_port.py": 1,
     "iscsi_target/discovery/slp/responder.py": 1,
 }

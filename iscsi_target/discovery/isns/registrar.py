@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 
 END_S: Final = 2.0  # for the server to take the deregistration
 PREPARE_AGAIN_S: Final = 5.0  # after an address could not be found out
-ANY: Final = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
 
 StatusPort = TcpStatusPort | UdpStatusPort
 
@@ -147,20 +146,27 @@ class Registrar:
             towards.close()
 
     async def _status_port(self, host: str) -> int:
-        """Returns the port at which ESI and SCN for the portals of a host arrive; 0: at none."""
+        """Returns the port at which ESI and SCN for the portals of a host arrive; 0: at none.
+
+        It is of all addresses where it is configured, and where the host is none of ours, but another translates it.
+        """
         if self.entry.status_transport is StatusTransport.NONE:
             return 0
+        wildcard = "::" if ":" in host else "0.0.0.0"
+        if self.entry.status_port or wildcard in self._status_ports:
+            return await self._open_status_port(wildcard)
+        try:
+            return await self._open_status_port(host)
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+            return await self._open_status_port(wildcard)
+
+    async def _open_status_port(self, host: str) -> int:
         if host not in self._status_ports:
             udp = self.entry.status_transport is StatusTransport.UDP
             port = UdpStatusPort(self, self._tasks) if udp else TcpStatusPort(self)
-            try:
-                await port.open(host, self.entry.status_port)
-            except OSError as error:
-                if error.errno != errno.EADDRNOTAVAIL:
-                    raise
-                # An advertised address that another host translates.
-                family = socket.AF_INET6 if ":" in host else socket.AF_INET
-                await port.open(ANY[family], self.entry.status_port)
+            await port.open(host, self.entry.status_port)
             self._status_ports[host] = port
         return self._status_ports[host].port
 
@@ -168,7 +174,10 @@ class Registrar:
 
     def input(self, call: Callable[..., list[Action]], *arguments: object) -> None:
         """Gives the machine input; the time is added as the last argument."""
-        self._execute(call(*arguments, self._loop.time()))
+        try:
+            self._execute(call(*arguments, self._loop.time()))
+        except Exception:
+            log.exception("internal error; what came from iSNS server %s is passed over", self.entry.server)
 
     def _execute(self, actions: Iterable[Action]) -> None:
         for action in actions:

@@ -135,7 +135,10 @@ class Service:
                     assert_never(action)
 
     def _input(self, call: Callable[[], list[Action]]) -> None:
-        self._execute(call())
+        try:
+            self._execute(call())
+        except Exception:
+            log.exception("internal error; what time has come for is passed over")
         self._set_timer()
 
     def _set_timer(self) -> None:

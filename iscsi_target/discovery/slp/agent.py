@@ -154,9 +154,7 @@ class _Answering:
         if request.predicate:
             self._check_language()
         found = [
-            each.url(self._host)
-            for each in self._offer.services
-            if kind in TYPES and predicate.holds({**each.attributes, **each.policy})
+            each.url(self._host) for each in self._offer.services if kind in TYPES and predicate.holds(each.searchable)
         ]
         urls = tuple(self._fitting(dict.fromkeys(found)))
         body = service_reply(ErrorCode.SUCCESS, urls, self._offer.lifetime_s)

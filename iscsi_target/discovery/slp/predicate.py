@@ -2,8 +2,9 @@
 
     (&(iscsi-name=iqn.2026-11.org.example*)(portal-group<=2)(!(alias=spare)))
 
-What is compared with a number is compared as one where both are; text without case and superfluous spaces. A comparison
-is true when it is for any of the values, and false for an attribute that is not there.
+What is compared with a number is compared as one where both are; text without case and superfluous spaces, so values of
+attributes come here folded. A comparison is true when it is for any of the values, and false for an attribute that is
+not there.
 
 Source: RFC2608 8.1; RFC 2254 4
 """
@@ -12,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from iscsi_target.discovery.slp.strings import Attributes, StringError, folded, unescaped
+from iscsi_target.discovery.slp.strings import Attributes, StringError, folded, matches, unescaped
 
 MAX_DEPTH: Final = 16
 MAX_TERMS: Final = 64
@@ -74,16 +75,14 @@ class Comparison:
 
     def holds(self, attributes: Attributes) -> bool:
         """Says whether attributes fit."""
-        return any(self._fits(folded(value)) for value in attributes.get(self.tag, ()))
+        return any(self._fits(value) for value in attributes.get(self.tag, ()))
 
     def _fits(self, value: str) -> bool:
         if self.operator == ">=":
             return _in_order(self.pattern[0], value)
         if self.operator == "<=":
             return _in_order(value, self.pattern[0])
-        if len(self.pattern) == 1:
-            return value == self.pattern[0]
-        return _matches(value, self.pattern)
+        return matches(value, self.pattern)
 
 
 def parse(text: str) -> Predicate:
@@ -104,20 +103,6 @@ def _in_order(low: str, high: str) -> bool:
     if _NUMBER.fullmatch(low) and _NUMBER.fullmatch(high):
         return int(low) <= int(high)
     return low <= high
-
-
-def _matches(value: str, pattern: tuple[str, ...]) -> bool:
-    """Says whether the parts of a pattern stand in a value in their order, the first and last at its ends."""
-    first, *middle, last = pattern
-    if len(value) < len(first) + len(last) or not value.startswith(first) or not value.endswith(last):
-        return False
-    at, end = len(first), len(value) - len(last)
-    for part in middle:
-        at = value.find(part, at, end)
-        if at < 0:
-            return False
-        at += len(part)
-    return True
 
 
 class _Parser:

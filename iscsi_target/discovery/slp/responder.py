@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 GROUP: Final = "239.255.255.253"  # RFC2608 6.1
 MAX_REQUEST_BYTES: Final = 8192  # by TCP
-MAX_CONNECTIONS: Final = 64  # of all addresses; past it the oldest goes
+MAX_CONNECTIONS: Final = 64  # at one address; past it the oldest goes
 IDLE_S: Final = 30.0  # without a byte, a connection is closed
 UNREAD_BYTES: Final = 1 << 20  # of replies; who leaves more unread is cut
 

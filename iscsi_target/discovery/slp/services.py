@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from iscsi_target.config.address import Address
 from iscsi_target.config.values import WILDCARDS, TargetEntry
-from iscsi_target.discovery.slp.strings import Attributes
+from iscsi_target.discovery.slp.strings import Attributes, folded
 
 SERVICE_TYPE: Final = "service:iscsi:target"
 ANY_INITIATOR, ANY_ADDRESS, ANY_CREDENTIAL = "iscsi", "any", "any"
@@ -23,13 +23,13 @@ class Service(NamedTuple):
 
     address         the portal; a wildcard stands for the address at which a request arrives
     attributes      what is told
-    policy          what requests may also be narrowed by
+    searchable      what requests may be narrowed by: these and who may log in, folded
     """
 
     address: Address
     name: str
     attributes: Attributes
-    policy: Attributes
+    searchable: Attributes
 
     def url(self, local_host: str) -> str:
         """Returns the URL for who reaches us at a host.
@@ -49,7 +49,9 @@ def services_of(targets: Iterable[TargetEntry], portals: Iterable[tuple[Address,
     for target in targets:
         for address, tag in places:
             if tag in target.portal_groups:
-                yield Service(address, target.name, _attributes(target, tag), _policy(target))
+                told = _attributes(target, tag)
+                searchable = {key: tuple(map(folded, values)) for key, values in {**told, **_policy(target)}.items()}
+                yield Service(address, target.name, told, searchable)
 
 
 def _attributes(target: TargetEntry, tag: int) -> Attributes:

@@ -15,6 +15,7 @@ from iscsi_target.discovery.isns.messages import Answer, Function, Request, pack
 from iscsi_target.discovery.isns.objects import Kind, read_objects
 from iscsi_target.discovery.isns.pdu import MessageReader, pack
 from iscsi_target.discovery.isns.registrar import Offer, Registrar
+from tests.endtoend.isns_servers import free_port
 
 A = "iqn.2026-11.org.example:a"
 NODE = NodeEntry(A, "", (1,), "None")
@@ -153,3 +154,25 @@ async def test_address_that_is_not_found_is_looked_up_again(server, register, mo
     register(IsnsEntry(server.address), (HERE, 1))
     await server.next(Function.DEV_ATTR_REG)
     assert "yet: no such name" in caplog.text
+
+
+async def test_bug_of_the_machine_ends_nothing(server, register, monkeypatch, caplog):
+    registering = register(IsnsEntry(server.address), (HERE, 1))
+    await server.next(Function.DEV_ATTR_REG)
+
+    def fails(*arguments):
+        raise AssertionError("a bug")
+
+    registering.input(fails)
+    assert "internal error" in caplog.text
+    await registering.close()
+    await server.next(Function.DEV_DEREG)
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+async def test_portals_of_other_hosts_share_a_status_port(server, register, chosen):
+    hosts = ["127.0.0.1", "192.0.2.1", "192.0.2.2"] if chosen else ["192.0.2.1", "192.0.2.2", "127.0.0.1"]
+    entry = IsnsEntry(server.address, status_port=free_port() if chosen else 0)
+    register(entry, *((Address(host, 3260), 1) for host in hosts))
+    request = await server.next(Function.DEV_ATTR_REG)
+    assert len({value for tag, value in request.operating if tag == Tag.SCN_PORT}) == 1

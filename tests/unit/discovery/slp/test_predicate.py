@@ -8,7 +8,7 @@ from iscsi_target.discovery.slp.strings import StringError
 ATTRIBUTES = {
     "iscsi-name": ("iqn.2026-11.org.example:disk1",),
     "portal-group": ("10",),
-    "alias": ("The  Disk (one)",),
+    "alias": ("the disk (one)",),
     "auth-name": ("a", "b"),
 }
 

@@ -38,6 +38,12 @@ def test_attributes_tell_name_group_transport_and_alias_but_not_who_may_log_in()
         "transports": ("tcp",),
         "alias": ("Disk, A",),
     }
-    assert first.policy == {"auth-name": ("iscsi",), "auth-addr": ("any",), "auth-cred": ("any",)}
+    anybody = {"auth-name": ("iscsi",), "auth-addr": ("any",), "auth-cred": ("any",)}
+    assert first.searchable == {**first.attributes, "alias": ("disk, a",), **anybody}
     assert set(third.attributes) == {"iscsi-name", "portal-group", "transports"}
-    assert third.policy == {"auth-name": ("iqn.x",), "auth-addr": ("any",), "auth-cred": ("u",)}
+    assert third.searchable == {
+        **third.attributes,
+        "auth-name": ("iqn.x",),
+        "auth-addr": ("any",),
+        "auth-cred": ("u",),
+    }

@@ -10,6 +10,7 @@ from iscsi_target.discovery.slp.strings import (
     chosen,
     escaped,
     folded,
+    matches,
     merged,
     split_list,
     unescaped,
@@ -57,6 +58,22 @@ def test_wrong_escape_is_refused(text):
 def test_tags_choose_attributes(tags, expected):
     attributes = {"iscsi-name": ("n",), "portal-group": ("1",)}
     assert list(chosen(attributes, split_list(tags))) == expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fits"),
+    [
+        ("abcabc", True),
+        ("a*c", True),
+        ("*", True),
+        ("a*b*b*c", True),
+        ("a*b*b*b*c", False),
+        ("abca*abc", False),
+        ("b*", False),
+    ],
+)
+def test_pattern_fits(pattern, fits):
+    assert matches("abcabc", tuple(pattern.split("*"))) is fits
 
 
 def test_attributes_of_several_services_are_joined():
