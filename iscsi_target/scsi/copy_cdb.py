@@ -68,6 +68,23 @@ class ReceiveCopyOperatingParameters(Layout):
     control: U8 = 0
 
 
+class ReceiveCopyFailureDetails(Layout):
+    """RECEIVE COPY FAILURE DETAILS(LID1).
+
+    Source: SPC4r37 6.23
+    """
+
+    operation_code: U8 = 0x84
+    _1: B3 = 0
+    service_action: B5 = 0x04
+    list_identifier: U8 = 0
+    _2: U24 = 0
+    _3: U32 = 0
+    allocation_length: U32 = 0
+    _4: U8 = 0
+    control: U8 = 0
+
+
 class CopyParameterHeader(Layout):
     """What the parameter list of EXTENDED COPY(LID1) begins with.
 
@@ -209,6 +226,25 @@ class CopyStatusData(Layout):
     segments_processed: U16 = 0
     transfer_count_units: U8 = 0
     transfer_count: U32 = 0
+
+
+class FailureDetailsData(Layout):
+    """What RECEIVE COPY FAILURE DETAILS(LID1) returns before the sense data.
+
+    Source: SPC4r37 6.23
+    """
+
+    available_data: U32 = 0
+    _1: U64 = 0
+    _2: U64 = 0
+    _3: U64 = 0
+    _4: U64 = 0
+    _5: U64 = 0
+    _6: U64 = 0
+    _7: U32 = 0
+    extended_copy_command_status: U8 = 0
+    _8: U8 = 0
+    sense_data_length: U16 = 0
 
 
 class OperatingParametersData(Layout):

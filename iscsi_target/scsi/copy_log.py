@@ -47,6 +47,8 @@ class CopyRecord:
     steps            what was asked of media successfully
     sense            what it has ended with, or None
     token            that it has made and that is not fetched yet, or nothing
+    told             True when RECEIVE COPY STATUS(LID1) has told of its end, and tells no more of it
+    detailed         True when the details of its failure are fetched
     """
 
     service_action: int
@@ -56,6 +58,8 @@ class CopyRecord:
     steps: int = 0
     sense: Sense | None = None
     token: bytes = b""
+    told: bool = False
+    detailed: bool = False
 
     @property
     def status(self) -> Status:
@@ -118,10 +122,6 @@ class CopyLog:
             if all(record.state.is_over for record in own.values()):
                 del self._records[nexus]
                 self._left.discard(nexus)
-
-    def forget(self, nexus: Nexus, identifier: int) -> None:
-        """Drops one copy operation; one that is not known is no error."""
-        self._records.get(nexus, {}).pop(identifier, None)
 
     def leave(self, nexus: Nexus) -> None:
         """Drops the copy operations of a nexus that are over.

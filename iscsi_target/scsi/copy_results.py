@@ -1,14 +1,18 @@
-"""What a unit tells of copies as SPC-3 had it: RECEIVE COPY STATUS(LID1) and RECEIVE COPY OPERATING PARAMETERS."""
+"""What a unit tells of copies as SPC-3 had it: what the status of a copy is, how it has
+failed, and the operating parameters."""
 
 from iscsi_target.scsi.copy_cdb import (
     CopyStatusData,
+    ExtendedCopyLid1,
+    FailureDetailsData,
     OperatingParametersData,
+    ReceiveCopyFailureDetails,
     ReceiveCopyOperatingParameters,
     ReceiveCopyStatusLid1,
 )
 from iscsi_target.scsi.copy_log import MAX_RUNNING, CopyState
 from iscsi_target.scsi.device import Device
-from iscsi_target.scsi.status import InvalidFieldInCdb
+from iscsi_target.scsi.status import CheckCondition, InvalidFieldInCdb
 from iscsi_target.scsi.task import Call, Done
 
 MAX_CSCDS = 8  # in one parameter list
@@ -27,16 +31,15 @@ IN_PROGRESS, WITHOUT_ERRORS, WITH_ERRORS = 0x00, 0x01, 0x02
 
 
 def receive_copy_status(device: Device, cdb: ReceiveCopyStatusLid1, call: Call) -> Done:
-    """Answers RECEIVE COPY STATUS(LID1); the status of a copy that has ended is forgotten with it.
+    """Answers RECEIVE COPY STATUS(LID1); the end of a copy is told once.
 
     raises   InvalidFieldInCdb for an identifier that is not known
     Source: SPC4r37 5.17.4.4, 6.25
     """
     found = device.copies.find(call.nexus, cdb.list_identifier)
-    if found is None:
+    if found is None or found.told:
         raise InvalidFieldInCdb(ReceiveCopyStatusLid1, "list_identifier")
-    if found.state.is_over:
-        device.copies.forget(call.nexus, cdb.list_identifier)
+    found.told = found.state.is_over
     data = CopyStatusData(
         copy_operation_status=_status(found.state),
         segments_processed=found.segments,
@@ -44,6 +47,28 @@ def receive_copy_status(device: Device, cdb: ReceiveCopyStatusLid1, call: Call) 
         transfer_count=found.copied_bytes >> 10,
     )
     return Done(data.pack()[: cdb.allocation_length])
+
+
+def receive_copy_failure_details(device: Device, cdb: ReceiveCopyFailureDetails, call: Call) -> Done:
+    """Answers RECEIVE COPY FAILURE DETAILS(LID1): the sense data of a copy that has failed, once.
+
+    raises   InvalidFieldInCdb for an identifier that is not known, and for a copy that goes on
+    Source: SPC4r37 6.23
+    """
+    found = device.copies.find(call.nexus, cdb.list_identifier)
+    if found is None or not found.state.is_over or found.service_action != ExtendedCopyLid1.default("service_action"):
+        raise InvalidFieldInCdb(ReceiveCopyFailureDetails, "list_identifier")
+    if found.sense is None or found.detailed:
+        return Done(bytes(AFTER_AVAILABLE_DATA)[: cdb.allocation_length])
+    sense = device.sense_data(CheckCondition(found.sense))
+    header = FailureDetailsData(
+        available_data=FailureDetailsData.size - AFTER_AVAILABLE_DATA + len(sense),
+        extended_copy_command_status=found.status,
+        sense_data_length=len(sense),
+    )
+    data = header.pack() + sense
+    found.detailed = not cdb.allocation_length or cdb.allocation_length >= len(data)
+    return Done(data[: cdb.allocation_length])
 
 
 def _status(state: CopyState) -> int:

@@ -8,10 +8,15 @@ from iscsi_target.scsi.command import Command, Row, command
 from iscsi_target.scsi.copy_cdb import (
     ExtendedCopyLid1,
     ExtendedCopyLid4,
+    ReceiveCopyFailureDetails,
     ReceiveCopyOperatingParameters,
     ReceiveCopyStatusLid1,
 )
-from iscsi_target.scsi.copy_results import receive_copy_operating_parameters, receive_copy_status
+from iscsi_target.scsi.copy_results import (
+    receive_copy_failure_details,
+    receive_copy_operating_parameters,
+    receive_copy_status,
+)
 from iscsi_target.scsi.copy_status import (
     copy_operation_abort,
     receive_copy_status_lid4,
@@ -74,6 +79,11 @@ COPY_ROWS: tuple[Command, ...] = (
         Row(name="RECEIVE COPY OPERATING PARAMETERS", access=ALWAYS, clause="SPC4r37 6.22"),
         ReceiveCopyOperatingParameters,
         receive_copy_operating_parameters,
+    ),
+    command(
+        Row(name="RECEIVE COPY FAILURE DETAILS(LID1)", access=ALWAYS, clause="SPC4r37 6.23"),
+        ReceiveCopyFailureDetails,
+        receive_copy_failure_details,
     ),
     command(
         Row(name="RECEIVE COPY STATUS(LID4)", access=ALWAYS, clause="SPC4r37 6.24"),

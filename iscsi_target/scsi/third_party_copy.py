@@ -46,7 +46,7 @@ from iscsi_target.wire.layout import U8, U16, Layout
 # Third-party copy descriptor types. Source: SPC4r37 7.8.17.3, SBC3r36 6.5.6
 BLOCK_DEVICE_ROD_LIMITS, SUPPORTED_COMMANDS, PARAMETER_DATA, SUPPORTED_DESCRIPTORS = 0x0000, 0x0001, 0x0004, 0x0008
 SUPPORTED_CSCD_IDS, ROD_TOKEN_FEATURES, SUPPORTED_ROD_TYPES, GENERAL_COPY = 0x000C, 0x0106, 0x0108, 0x8001
-ACTIONS = ((0x83, (0x00, 0x01, 0x10, 0x11, 0x1C)), (0x84, (0x00, 0x03, 0x05, 0x07)))  # as in the command table
+ACTIONS = ((0x83, (0x00, 0x01, 0x10, 0x11, 0x1C)), (0x84, (0x00, 0x03, 0x04, 0x05, 0x07)))  # as in the command table
 
 
 class _Number(Layout):

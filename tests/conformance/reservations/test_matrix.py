@@ -347,7 +347,7 @@ def test_a_command_that_joins_the_table_is_tested_by_its_line():
 def test_every_command_that_the_target_has_is_known_to_be_good_where_it_is_allowed():
     unknown = {probe.row.name for line in MATRIX for probe in probes(line, TABLE) if probe.allowed is None}
     want_a_copy = {f"RECEIVE COPY STATUS({lid})" for lid in ("LID1", "LID4")}
-    want_a_copy |= {"COPY OPERATION ABORT", "RECEIVE ROD TOKEN INFORMATION"}
+    want_a_copy |= {"RECEIVE COPY FAILURE DETAILS(LID1)", "COPY OPERATION ABORT", "RECEIVE ROD TOKEN INFORMATION"}
     assert unknown >= want_a_copy, "each wants a copy that was there before"
     unknown -= want_a_copy
     assert not unknown, "give it a sample, or name it here with the reason"

@@ -21,9 +21,6 @@ def test_copies_are_those_of_a_nexus_and_an_identifier():
     log.start(A, 7, done())
     log.start(B, 7, running())
     assert (log.find(A, 7), log.find(B, 7), log.find(A, 8)) == (done(), running(), None)
-    log.forget(A, 7)
-    log.forget(A, 7)
-    assert log.find(A, 7) is None
 
 
 @pytest.mark.clause("SPC4r37 5.17.4.2")

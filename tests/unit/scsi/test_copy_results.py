@@ -5,12 +5,14 @@ import pytest
 from iscsi_target.scsi.copy_cdb import (
     CopyStatusData,
     OperatingParametersData,
+    ReceiveCopyFailureDetails,
     ReceiveCopyOperatingParameters,
     ReceiveCopyStatusLid1,
 )
 from iscsi_target.scsi.copy_log import CopyRecord, CopyState
 from iscsi_target.scsi.copy_results import DESCRIPTOR_TYPES, MAX_SEGMENT_BYTES
 from iscsi_target.scsi.device import Device
+from iscsi_target.scsi.status import Sense, SenseKey
 from tests.unit.scsi.command_bench import INVALID_FIELD_IN_CDB, A, B, device, refusal, run
 
 DONE = CopyRecord(0, CopyState.DONE, 2, 5 << 10)
@@ -58,6 +60,36 @@ def test_the_allocation_length_cuts():
     unit = device()
     unit.copies.start(A, 7, RUNNING)
     assert run(unit, STATUS.replace(allocation_length=5)).data_in == bytes([0, 0, 0, 8, 0])
+
+
+# RECEIVE COPY FAILURE DETAILS
+
+
+DETAILS = ReceiveCopyFailureDetails(list_identifier=7, allocation_length=255)
+FAILURE = Sense(SenseKey.COPY_ABORTED, 0x0D01)
+
+
+@pytest.mark.clause("SPC4r37 6.23")
+def test_how_a_copy_has_failed_is_told_once_whatever_else_was_asked():
+    unit = device()
+    unit.copies.start(A, 7, CopyRecord(0, CopyState.FAILED, sense=FAILURE))
+    assert status(unit).copy_operation_status == 2
+    assert len(run(unit, DETAILS.replace(allocation_length=60)).data_in) == 60
+    data = bytes(run(unit, DETAILS).data_in)
+    assert data == (74).to_bytes(4) + bytes(52) + b"\2\0" + (18).to_bytes(2) + FAILURE.fixed()
+    assert bytes(run(unit, DETAILS).data_in) == bytes(4)
+
+
+@pytest.mark.clause("SPC4r37 6.23")
+def test_there_are_details_of_a_failure_only():
+    unit = device()
+    unit.copies.start(A, 7, CopyRecord(0, CopyState.DONE))
+    assert bytes(run(unit, DETAILS).data_in) == bytes(4)
+    for record in (CopyRecord(0, CopyState.FOREGROUND), CopyRecord(1, CopyState.FAILED, sense=FAILURE)):
+        unit = device()
+        assert refusal(unit, DETAILS) == INVALID_FIELD_IN_CDB
+        unit.copies.start(A, 7, record)
+        assert refusal(unit, DETAILS) == INVALID_FIELD_IN_CDB
 
 
 # Operating parameters

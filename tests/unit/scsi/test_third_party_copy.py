@@ -33,7 +33,7 @@ def descriptors() -> dict[int, bytes]:
 def test_the_page_says_which_commands_and_descriptors_there_are():
     found = descriptors()
     assert list(found) == [0x0000, 0x0001, 0x0004, 0x0008, 0x000C, 0x0106, 0x0108, 0x8001]
-    assert found[0x0001].hex() == "0d" + "8305000110111c" + "840400030507" + "0000"
+    assert found[0x0001].hex() == "0e" + "8305000110111c" + "84050003040507" + "00"
     assert found[0x0004].hex() == "00000000" + "0008" + "0010" + "00000400" + "00000000" + "00" * 12
     assert found[0x0008].hex() == "03020ae4"
     assert found[0x000C].hex() == "0002ffff"
