@@ -82,11 +82,6 @@ def _corrupt(rest: str, kind: Kind) -> Action:
         return Corrupt(Part.DATA, offset)
     for part in (Part.HEADER_DIGEST, Part.DATA_DIGEST):
         if key_of(rest) == part.value:
-            if kind.incoming:
-                remedy = "use a kind that goes out, or drop for what comes in"
-                raise RuleError(
-                    f"corrupt {rest}", f"means nothing of {kind.name}, whose digests initiators make", remedy=remedy
-                )
             return Corrupt(part)
     raise RuleError(
         f"corrupt {rest}".strip(), "does not say what", remedy="write header-digest, data-digest, data or data at 7"

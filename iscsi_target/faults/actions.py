@@ -52,7 +52,7 @@ class Part(Enum):
 
 
 class Corrupt(NamedTuple):
-    """A digest is wrong, or a byte of the data; the digest of wrong data is right.
+    """A digest is wrong, or is found to be wrong, or a byte of the data is; the digest of wrong data is right.
 
     offset   of the byte; data that is shorter is left alone
     """

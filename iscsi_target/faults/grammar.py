@@ -18,6 +18,7 @@ from iscsi_target.faults.reading import RuleError, count, key_of, like, number, 
 from iscsi_target.faults.rules import (
     UNLIMITED,
     CdbFieldIs,
+    CidIs,
     CommandIs,
     Condition,
     HeaderFieldIs,
@@ -117,6 +118,10 @@ def _portal_group(key: str, value: str, kind: Kind) -> Condition:
     return PortalGroupIs(span(key, value))
 
 
+def _cid(key: str, value: str, kind: Kind) -> Condition:
+    return CidIs(span(key, value))
+
+
 def _lun(key: str, value: str, kind: Kind) -> Condition:
     return LunIs(span(key, value))
 
@@ -162,6 +167,7 @@ _CONDITIONS: Mapping[str, Callable[[str, str, Kind], Condition]] = {
     "initiator": _initiator,
     "target": _target,
     "portal_group": _portal_group,
+    "cid": _cid,
     "lun": _lun,
     "opcode": _opcode,
     "service_action": _service_action,

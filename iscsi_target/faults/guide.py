@@ -9,7 +9,8 @@ kinds of PDU that the target sends: nop-in, scsi-response, task-management-respo
   data-in, logout-response, r2t, async-message, reject; out (all of them); any
 
 conditions, of which all must hold:
-  initiator=PATTERN  target=PATTERN  portal_group=NUMBERS  lun=NUMBERS       * and ? in a pattern, 3 or 0..7 for numbers
+  initiator=PATTERN  target=PATTERN  with * and ? in a pattern
+  portal_group=NUMBERS  cid=NUMBERS  lun=NUMBERS                             3, or 0..7
   opcode=WRITE(10)   opcode=0x2a     service_action=5      cdb.FIELD=NUMBERS of the command that a PDU belongs to
   pdu.FIELD=NUMBERS                                                          of the PDU's own header
 and for which of the PDUs that they leave the rule fires, without any of these for all:
@@ -22,7 +23,7 @@ actions:
   drop  duplicate  close                         the PDU is lost, comes twice, or ends the connection
   delay 200ms | 2s | 1min                        a command begins later; another PDU holds up what is behind it
   stall [TIME]                                   from here on nothing is read (kinds that come in) or sent (that go out)
-  corrupt header-digest | data-digest            of what goes out; needs digests to be negotiated
+  corrupt header-digest | data-digest            it is wrong, or of what comes in found to be; where digests are in use
   corrupt data [at OFFSET]                       one byte, unnoticed by digests
   change FIELD by NUMBER | change FIELD to NUMBER    a field of the header: stat_sn, data_sn, r2t_sn, exp_cmd_sn,
                                                  target_transfer_tag ...

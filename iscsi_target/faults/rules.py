@@ -21,6 +21,7 @@ class Subject(NamedTuple):
     initiator       the initiator's name, in lower case; empty before it has said it
     target          likewise; empty in a discovery session, too
     portal_group    tag of the portal group that the connection came to
+    cid             of the connection; None until it is logged in
     lun             of the PDU or of the command that it belongs to; None when there is none
     cdb             of the command that it belongs to; empty when it belongs to none
     data_bytes      how long its data segment is
@@ -31,6 +32,7 @@ class Subject(NamedTuple):
     initiator: str = ""
     target: str = ""
     portal_group: int = 0
+    cid: int | None = None
     lun: int | None = None
     cdb: bytes = b""
     data_bytes: int = 0
@@ -85,6 +87,16 @@ class PortalGroupIs(NamedTuple):
     def holds(self, subject: Subject) -> bool:
         """Returns True when the condition holds."""
         return self.span.holds(subject.portal_group)
+
+
+class CidIs(NamedTuple):
+    """The connection has such a CID in its session."""
+
+    span: Span
+
+    def holds(self, subject: Subject) -> bool:
+        """Returns True when the condition holds."""
+        return self.span.holds(subject.cid)
 
 
 class LunIs(NamedTuple):
@@ -142,7 +154,7 @@ class HeaderFieldIs(NamedTuple):
         return self.field in subject.header.fields and self.span.holds(getattr(subject.header, self.field))
 
 
-Condition = InitiatorIs | TargetIs | PortalGroupIs | LunIs | CommandIs | CdbFieldIs | HeaderFieldIs
+Condition = InitiatorIs | TargetIs | PortalGroupIs | CidIs | LunIs | CommandIs | CdbFieldIs | HeaderFieldIs
 
 
 class Schedule(NamedTuple):

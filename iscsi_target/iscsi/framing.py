@@ -185,7 +185,7 @@ class PduReader:
             if len(view) - start < needed:
                 return needed
             if not _intact(view[start : start + needed]):
-                raise StreamLost(RejectReason.PROTOCOL_ERROR, "the header digest is wrong")
+                raise wrong_header_digest()
         length = basic.data_segment_length
         if not length:
             return needed
@@ -203,8 +203,24 @@ class PduReader:
         if length and self._data_digest:
             digest_end = data_start + length + -length % 4 + DIGEST_BYTES
             if not _intact(view[data_start:digest_end]):
-                raise StreamLost(RejectReason.DATA_DIGEST_ERROR, "the data digest is wrong", bytes(header))
+                raise wrong_data_digest(header)
         return RawPdu(basic, header, view[header_end:additional_end], view[data_start : data_start + length])
+
+
+def wrong_header_digest() -> StreamLost:
+    """Returns what to raise when nothing in a header can be trusted.
+
+    Source: RFC7143 7.8
+    """
+    return StreamLost(RejectReason.PROTOCOL_ERROR, "the header digest is wrong")
+
+
+def wrong_data_digest(header: memoryview) -> StreamLost:
+    """Returns what to raise when the data of a PDU with this header cannot be trusted.
+
+    Source: RFC7143 7.8
+    """
+    return StreamLost(RejectReason.DATA_DIGEST_ERROR, "the data digest is wrong", bytes(header))
 
 
 def _too_long(view: memoryview, text: str) -> StreamLost:

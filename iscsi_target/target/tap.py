@@ -25,7 +25,7 @@ from iscsi_target.faults.rulebook import Armed, Rulebook
 from iscsi_target.faults.rules import Subject
 from iscsi_target.iscsi.connection import Connection, LoginExchange
 from iscsi_target.iscsi.events import Event
-from iscsi_target.iscsi.framing import Buffer, Incoming, RawPdu, wrap
+from iscsi_target.iscsi.framing import Buffer, Incoming, RawPdu, wrap, wrong_data_digest, wrong_header_digest
 from iscsi_target.iscsi.header import BasicHeader
 from iscsi_target.iscsi.requests import DataOut, LoginRequest, ScsiCommand
 from iscsi_target.iscsi.responses import RESPONSES, DataIn, ReadyToTransfer, ScsiResponse
@@ -139,6 +139,10 @@ class Tap:
                 return
             case Duplicate():
                 yield from connection.phase.receive(connection, pdu)
+            case Corrupt(Part.HEADER_DIGEST):
+                raise wrong_header_digest()
+            case Corrupt(Part.DATA_DIGEST):
+                raise wrong_data_digest(pdu.header)
             case Corrupt(Part.DATA, offset):
                 pdu = pdu._replace(data=memoryview(_flip(pdu.data, offset)))
             case Change() as change:
@@ -227,6 +231,7 @@ class Tap:
             self._initiator,
             self._target,
             connection.portal_group_tag,
+            connection.cid if session is not None else None,
             *known,
             data_bytes,
             *connection.digests,

@@ -10,6 +10,7 @@ from iscsi_target.faults.reading import RuleError
 from iscsi_target.faults.rules import (
     UNLIMITED,
     CdbFieldIs,
+    CidIs,
     CommandIs,
     HeaderFieldIs,
     InitiatorIs,
@@ -47,6 +48,7 @@ def test_every_kind_can_be_lost_and_is_in_the_guide(name: str):
         ("initiator=iqn.2026-01.org.Example:*", InitiatorIs("iqn.2026-01.org.example:*")),
         ("target=*:node", TargetIs("*:node")),
         ("portal_group=2", PortalGroupIs(Span(2, 2))),
+        ("cid=0", CidIs(Span(0, 0))),
         ("opcode=0x2a", CommandIs(0x2A)),
         ("opcode=write10", CommandIs(0x2A)),
         ("opcode=PERSISTENT RESERVE OUT", CommandIs(0x5F)),

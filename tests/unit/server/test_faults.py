@@ -6,7 +6,8 @@ import pytest
 
 import iscsi_target
 from iscsi_target.client import CommandFailed, Options, Preferences, SessionEnded
-from iscsi_target.config.values import ConfigError, FaultEntry, ram_configuration
+from iscsi_target.config.address import Address
+from iscsi_target.config.values import ConfigError, FaultEntry, PortalGroup, ram_configuration
 from iscsi_target.faults import rulebook
 from iscsi_target.faults.grammar import parse
 from iscsi_target.server import faults as module
@@ -67,6 +68,23 @@ async def test_a_stalled_connection_goes_on_when_rules_are_cleared(server):
             await fired.wait()
             server.faults.clear()
             assert await read == bytes(512)
+
+
+async def test_a_path_that_fails_without_a_word_is_one_portal_group(configuration):
+    other = PortalGroup(2, (Address("127.0.0.1", 0),))
+    targets = (configuration.targets[0]._replace(portal_groups=(1, 2)),)
+    groups = (*configuration.portal_groups, other)
+    async with Server(configuration._replace(portal_groups=groups, targets=targets)) as server:
+        good, lost = (f"iscsi://{portal}/{targets[0].name}/0" for portal in server.portals)
+        server.faults.add("on in where portal_group=2: drop")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2), iscsi_target.connect(lost):
+                pass
+        async with iscsi_target.connect(good) as session:
+            assert await session.read(0, 1) == bytes(512)
+        server.faults.clear()
+        async with iscsi_target.connect(lost) as session:
+            assert await session.read(0, 1) == bytes(512)
 
 
 async def test_an_initiator_notices_a_wrong_data_digest(server):

@@ -4,9 +4,9 @@ import pytest
 
 from iscsi_target.faults.actions import Change
 from iscsi_target.iscsi.requests import LoginRequest, NopOut
-from iscsi_target.iscsi.responses import DataIn, LoginResponse, NopIn, ReadyToTransfer, ScsiResponse
+from iscsi_target.iscsi.responses import DataIn, LoginResponse, NopIn, ReadyToTransfer, Reject, ScsiResponse
 from iscsi_target.scsi.block_cdb import Read10
-from iscsi_target.target import LoginFailed
+from iscsi_target.target import LoginFailed, ProtocolViolated
 from iscsi_target.target import tap as tap_module
 from iscsi_target.target.tap import _changed, _flip
 from iscsi_target.wire.crc32c import digest
@@ -90,6 +90,33 @@ def test_a_request_of_an_unknown_opcode_is_one_that_comes_in(lab: FaultLab, a: H
     a.feed(b"\x1f" + bytes(47))
     assert not a.received
     assert lab.fired == ["1 unknown"]
+
+
+@pytest.mark.parametrize(
+    "part, reason, rejects", [("header-digest", "the header digest", 0), ("data-digest", "the data digest", 1)]
+)
+def test_a_digest_that_is_right_is_found_to_be_wrong(lab: FaultLab, part: str, reason: str, rejects: int):
+    a = lab.session("a", offers=DIGESTS)
+    lab.add(f"on nop-out: corrupt {part}")
+    ping(a)
+    assert [event.reason for event in lab.announced(ProtocolViolated)] == [f"{reason} is wrong"]
+    assert len(a.take(Reject)) == rejects
+    assert a.closed
+
+
+def test_a_digest_that_a_request_has_not_got_is_not_waited_for(lab: FaultLab, a: Host):
+    lab.add("on nop-out: corrupt data-digest")
+    ping(a)
+    assert len(a.take(NopIn)) == 1
+
+
+def test_a_rule_may_be_about_one_connection_of_a_session(lab: FaultLab):
+    first = lab.session("a", offers=[("MaxConnections", "2")])
+    second = first.join(1)
+    lab.add("on nop-out where cid=1: drop")
+    for host in (first, second):
+        ping(host)
+    assert (len(first.take(NopIn)), len(second.take(NopIn))) == (1, 0)
 
 
 # Logins
