@@ -123,10 +123,10 @@ def test_it_goes_on_after_kill_9(target: ServedTarget, image: Path, method: Meth
     target.kill9()
     assert FORMER in image.read_bytes()
     target.restart()
-    assert "unit disk0: it is still being sanitized" in log_of(target)
     assert ask(target, readiness) == IN_PROGRESS
     ask(target, wait_for_the_end)
-    target.kill9()
+    assert target.terminate() == 0
+    assert "unit disk0: it is still being sanitized" in log_of(target)
     check_gone(image, method)
     target.restart()
     assert ask(target, readiness) == (0, 0)
@@ -149,13 +149,15 @@ def test_the_server_answers_others_meanwhile_and_says_what_happens(target: Serve
     async def look(initiator: Initiator) -> list[int]:
         await begin(initiator, Method.BLOCK_ERASE)
         seen = [await progress(initiator)]
-        while await readiness(initiator) == IN_PROGRESS:
+        while (told := await readiness(initiator)) == IN_PROGRESS:
             outcome = await initiator.execute(Inquiry(allocation_length=36), read_bytes=36)
             assert outcome.status == 0
             seen.append(await progress(initiator))
+        assert told == (0, 0)
         return seen[:-1]
 
     seen = ask(target, look)
+    assert target.terminate() == 0  # everything is in the log then
     assert seen == sorted(seen)
     assert len(set(seen)) > 10
     for said in ("sanitize by block erase has begun, asked for by iqn.", "sanitize by block erase has ended"):
@@ -179,11 +181,11 @@ def test_a_medium_that_cannot_be_written_fails_it_and_a_restart_does_not_mend_th
         await wait_for_the_end(initiator)
 
     assert ask(target, fail) == (3, 0x3103)
+    assert target.terminate() == 0
     assert "sanitize by overwrite has failed" in log_of(target)
-    target.kill9()
     os.truncate(image, SIZE)
     target.restart()
-    assert "it could not be sanitized" in log_of(target)
     ask(target, mend)
-    target.kill9()
+    assert target.terminate() == 0
+    assert "it could not be sanitized" in log_of(target)
     check_gone(image, Method.BLOCK_ERASE)

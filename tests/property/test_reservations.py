@@ -358,6 +358,8 @@ class ReservationMachine(RuleBasedStateMachine):
             assert self.world.unit.device.spc2_reservation.holder is None
             for each, codes in self.world.told.items():
                 codes &= set(self.world.pending(each))
+        if function is Function.NEXUS_RESET and nexus in self.world.told:
+            self.world.told[nexus] &= set(self.world.pending(nexus))
 
     @rule(nexus=nexuses, new=new_keys, by=nexuses, function=functions, fault=faults)
     def interrupt_a_save(self, nexus, new, by, function, fault):
