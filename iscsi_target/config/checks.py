@@ -184,6 +184,7 @@ def _preferences(table: SessionTable) -> Preferences:
         first_burst_length=table.first_burst_length,
         max_outstanding_r2t=table.max_outstanding_r2t,
         max_connections=table.max_connections,
+        error_recovery_level=table.error_recovery_level,
     )
 
 

@@ -59,6 +59,7 @@ REMEDIES: Mapping[str, str] = {
     "size": 'write bytes, or a text such as "512MiB" or "1GiB"',
     "block_size": "write 512 or 4096",
     "max_connections": f"write a number of 1 to {MAX_CONNECTIONS}",
+    "error_recovery_level": "write 0 or 1",
     "max_outstanding_r2t": "write a number of 1 to 16",
     "soft_threshold": "write percent of the size, 1 to 99",
     "rule": 'write rule = "on scsi-command where opcode=WRITE(10), nth=3: delay 2s"',
@@ -291,6 +292,7 @@ class SessionTable(Table):
     initial_r2t: bool = False
     immediate_data: bool = True
     max_outstanding_r2t: int = Field(default=16, ge=1, le=16)
+    error_recovery_level: int = Field(default=0, ge=0, le=1)
     max_connections: int = Field(default=MAX_CONNECTIONS, ge=1, le=MAX_CONNECTIONS)
     login_timeout: Seconds = 30.0
     nop_interval: Seconds = 15.0

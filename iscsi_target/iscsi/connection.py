@@ -16,6 +16,7 @@ from iscsi_target.iscsi.numbering import WINDOW_COMMANDS
 from iscsi_target.iscsi.parameters import Parameters
 from iscsi_target.iscsi.requests import REQUEST_HEADERS, LoginRequest
 from iscsi_target.iscsi.responses import LoginResponse, NopIn, Reject, Response
+from iscsi_target.iscsi.retention import Retention
 from iscsi_target.iscsi.text import encode
 from iscsi_target.wire.serial import advance
 
@@ -154,6 +155,7 @@ class Connection:
     queued_bytes        how much data is queued
     reader              cuts what comes into PDUs
     tap                 what PDUs go through, both ways, or None
+    retention           keeps what may have to be sent again; None where nothing ever is
     """
 
     def __init__(
@@ -175,6 +177,7 @@ class Connection:
         self.congested = False  # more is queued on it than its peer fetches; the driver knows
         self.reader = PduReader(REQUEST_HEADERS)
         self.tap: Tap | None = None
+        self.retention: Retention | None = None
         self.stat_sn = 0
         self._header_digest = False
         self._data_digest = False
@@ -218,9 +221,10 @@ class Connection:
     def is_plain(self) -> bool:
         """True when PDUs may be taken and queued without a look at each of them.
 
-        A PDU begins with what comes next, there are no digests and no tap, and nothing is in the way of what is sent.
+        A PDU begins with what comes next, there are no digests and no tap, and nothing is in the way of what is sent,
+        or kept of it.
         """
-        if self._header_digest or self._data_digest or self.tap is not None:
+        if self._header_digest or self._data_digest or self.tap is not None or self.retention is not None:
             return False
         return not (self.reader.filled or self.congested or self.closing)
 
@@ -256,6 +260,19 @@ class Connection:
 
     def queue(self, header: bytes, data: Buffer) -> None:
         """Queues one PDU that is numbered already, whose header has the length of the data."""
+        if self.retention is not None:
+            self.retention.note(header, data)
+        self._queue(header, data)
+
+    def send_again(self, header: Response, data: Buffer) -> None:
+        """Queues a PDU that went out before, as it was but for ExpCmdSN and MaxCmdSN.
+
+        Source: RFC7143 11.16
+        """
+        numbers = self.phase.numbers
+        self._queue(header.replace(exp_cmd_sn=numbers.expected, max_cmd_sn=numbers.maximum).pack(), data)
+
+    def _queue(self, header: bytes, data: Buffer) -> None:
         if self.tap is not None:
             self.tap.send(self, header, data)
             return
@@ -335,7 +352,10 @@ class Connection:
             limit_bytes=parameters.target_max_recv,
             header_digest=parameters.header_digest,
             data_digest=parameters.data_digest,
+            recovers=parameters.error_recovery_level > 0,
         )
+        if parameters.error_recovery_level:
+            self.retention = Retention(self.stat_sn)
 
     def refuse_admission(self, refusal: LoginRefused) -> LoginFailed:
         """Ends a login that the target does not admit."""

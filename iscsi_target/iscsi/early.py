@@ -24,7 +24,7 @@ from iscsi_target.iscsi.requests import (
 )
 
 MAX_REQUESTS = 16  # that wait where there is one connection
-MAX_REQUESTS_OF_SEVERAL = 2 * WINDOW_COMMANDS  # that wait where there may be several; some of them are immediate
+MAX_REQUESTS_WHERE_REORDERED = 2 * WINDOW_COMMANDS  # likewise; some of them are immediate
 MAX_BYTES = 32 << 20  # of what waits: a window of commands with the default FirstBurstLength
 COST_BYTES = 1024  # of keeping a PDU with its header, beside its data
 
@@ -48,13 +48,13 @@ class Early(NamedTuple):
 class EarlyRequests:
     """Keeps the requests of a session that wait for their turn.
 
-    numbers       decides whose turn it is
-    connections   how many the session may have
+    numbers    decides whose turn it is
+    reorders   whether requests may overtake others, because there are several connections, or some may be lost
     """
 
-    def __init__(self, numbers: CommandWindow[Early], connections: int) -> None:
+    def __init__(self, numbers: CommandWindow[Early], *, reorders: bool) -> None:
         self._numbers = numbers
-        self._most = MAX_REQUESTS if connections == 1 else MAX_REQUESTS_OF_SEVERAL
+        self._most = MAX_REQUESTS_WHERE_REORDERED if reorders else MAX_REQUESTS
         self._size_bytes = 0
 
     def keep(self, connection: Connection, pdu: RawPdu, request: Numbered) -> bool:
@@ -103,6 +103,13 @@ class EarlyRequests:
     def discard(self, connection: Connection) -> None:
         """Drops what waits of one connection; the numbers are still to come."""
         self._numbers.discard(lambda early: early.connection is connection)
+        self._count_again()
+
+    def forget(self, connection: Connection, tag: int) -> None:
+        """Drops a command whose data is lost while it waits: it is to come again."""
+        self._numbers.discard(
+            lambda early: early.connection is connection and early.pdu.basic.initiator_task_tag == tag
+        )
         self._count_again()
 
     def command(self, cmd_sn: int) -> ScsiCommand | None:

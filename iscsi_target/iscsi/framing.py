@@ -23,6 +23,7 @@ LOGIN_DATA_BYTES = 8192  # MaxRecvDataSegmentLength of both sides until the full
 MAX_AHS_WORDS = 64  # a CDB of 260 bytes and a bidirectional read length take them; more is refused
 HEADER_BYTES = BasicHeader.size
 LONG_BYTES = 16 * 1024  # of the rest of a PDU: from here on it is worth a receive of its own
+MAX_LOST = 3  # PDUs in a row whose header digest is wrong: then it is not known where the next one begins
 NOTHING = memoryview(b"")
 _PADDING = (b"", bytes(3), bytes(2), bytes(1))
 
@@ -35,6 +36,7 @@ class RawPdu(NamedTuple):
     additional   additional header segments, 0..1020 bytes
     data         the data segment without padding
     lasting      True when the views stay valid, because the PDU came in pieces and has a buffer of its own
+    damaged      True when the data digest is wrong, where the connection outlives that
     """
 
     basic: AnyRequest
@@ -42,13 +44,14 @@ class RawPdu(NamedTuple):
     additional: memoryview
     data: memoryview
     lasting: bool = False
+    damaged: bool = False
 
     def kept(self) -> "RawPdu":
         """Returns the PDU as one that stays valid."""
         if self.lasting:
             return self
         header, additional, data = (memoryview(bytes(part)) for part in (self.header, self.additional, self.data))
-        return RawPdu(self.basic, header, additional, data, lasting=True)
+        return RawPdu(self.basic, header, additional, data, lasting=True, damaged=self.damaged)
 
 
 class Incoming:
@@ -90,11 +93,21 @@ class PduReader:
         self._limit_bytes = LOGIN_DATA_BYTES
         self._header_digest = False
         self._data_digest = False
+        self._recovers = False
+        self._header_wrong = False  # the digest of the header that was looked at last, where that is outlived
+        self._lost = 0  # PDUs in a row
         self._partial = bytearray()  # of the length that is known to be needed so far
         self.filled = 0
 
-    def enter_full_feature_phase(self, *, limit_bytes: int, header_digest: bool, data_digest: bool) -> None:
-        """Sets what holds from the next PDU on; limit_bytes is this side's MaxRecvDataSegmentLength."""
+    def enter_full_feature_phase(
+        self, *, limit_bytes: int, header_digest: bool, data_digest: bool, recovers: bool = False
+    ) -> None:
+        """Sets what holds from the next PDU on.
+
+        limit_bytes   this side's MaxRecvDataSegmentLength
+        recovers      whether the connection outlives a wrong digest
+        """
+        self._recovers = recovers
         self._limit_bytes = limit_bytes
         self._header_digest = header_digest
         self._data_digest = data_digest
@@ -150,7 +163,7 @@ class PduReader:
         return False
 
     def take(self, incoming: Incoming) -> RawPdu | None:
-        """Takes the next PDU; what there is of one that is not whole is kept for `gather`.
+        """Takes the next PDU; what there is of one that is not whole is kept for `gather`, and a lost one is not told.
 
         A PDU must be done with before the next is taken.
 
@@ -165,12 +178,23 @@ class PduReader:
             needed = self._needed(basic, view, position)
             if needed <= there:
                 incoming.position = position + needed
+                if self._header_wrong:
+                    self._lose()
+                    return None
+                self._lost = 0
                 if needed == HEADER_BYTES:
                     return RawPdu(basic, view[position : position + needed], NOTHING, NOTHING, incoming.lasting)
                 return self._pdu(basic, view, position)._replace(lasting=incoming.lasting)
         self._partial = bytearray(needed)
         self.gather(incoming)
         return None
+
+    def _lose(self) -> None:
+        """Lets a PDU fall away whose header digest is wrong; raises StreamLost when there are too many in a row."""
+        self._header_wrong = False
+        self._lost += 1
+        if self._lost > MAX_LOST:
+            raise StreamLost(RejectReason.PROTOCOL_ERROR, f"{self._lost} header digests in a row are wrong")
 
     def _needed(self, basic: AnyRequest, view: memoryview, start: int) -> int:
         """Returns how many bytes are needed to know more: the header with its digest, then all.
@@ -184,7 +208,8 @@ class PduReader:
             needed += DIGEST_BYTES
             if len(view) - start < needed:
                 return needed
-            if not _intact(view[start : start + needed]):
+            self._header_wrong = not _intact(view[start : start + needed])
+            if self._header_wrong and (not self._recovers or basic.data_segment_length > self._limit_bytes):
                 raise wrong_header_digest()
         length = basic.data_segment_length
         if not length:
@@ -203,6 +228,8 @@ class PduReader:
         if length and self._data_digest:
             digest_end = data_start + length + -length % 4 + DIGEST_BYTES
             if not _intact(view[data_start:digest_end]):
+                if self._recovers:
+                    return RawPdu(basic, header, view[header_end:additional_end], NOTHING, damaged=True)
                 raise wrong_data_digest(header)
         return RawPdu(basic, header, view[header_end:additional_end], view[data_start : data_start + length])
 

@@ -404,6 +404,8 @@ def negotiate(
                     demanded is not offered
     Source: RFC7143 6.2, 13
     """
+    if circumstances.discovery:
+        preferences = preferences._replace(error_recovery_level=0)  # RFC7143 7.4.1
     heard = tuple(
         pair if pair[0] not in _TEXTS or pair[1] in text.REPLIES else (pair[0], _SOME_TEXT) for pair in offered
     )

@@ -119,12 +119,14 @@ def send(command: CommandReceived, response: Ending, data_sn: int = 0) -> None:
 
 
 def _send_data(command: CommandReceived, parts: Sequence[DataInPart], data_sn: int) -> None:
-    """Queues Data-In PDUs without status.
+    """Queues Data-In PDUs without status; where they are kept, the initiator is asked to acknowledge each sequence.
 
     Source: RFC7143 11.7
     """
     for number, (offset, data, final) in enumerate(parts, data_sn):
         header = DataIn(final=final, initiator_task_tag=command.tag, data_sn=number, buffer_offset=offset)
+        if final and command.connection.retention is not None:
+            header = header.replace(acknowledge=True, lun=command.lun, target_transfer_tag=command.tag)
         command.connection.send(header, data, status=False)
 
 

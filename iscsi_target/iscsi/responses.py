@@ -5,6 +5,7 @@ sending leaves them zero.
 """
 
 from iscsi_target.iscsi.header import NO_TAG, Opcode
+from iscsi_target.wire.choice import Choice
 from iscsi_target.wire.layout import B2, B3, B6, B7, U8, U16, U24, U32, Bit, Bytes3, Bytes4, Bytes6, Bytes8, Layout
 
 
@@ -286,3 +287,6 @@ RESPONSES: dict[int, type[Response]] = {
     Opcode.ASYNC_MESSAGE: AsyncMessage,
     Opcode.REJECT: Reject,
 }
+
+RESPONSE_HEADERS = Choice[Response](dict(RESPONSES), NopIn)
+"""Reads the header of a PDU that a target has made, by its opcode."""

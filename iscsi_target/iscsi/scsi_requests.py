@@ -24,6 +24,7 @@ from iscsi_target.iscsi.open_task import OpenTask
 from iscsi_target.iscsi.requests import DataOut, ScsiCommand, TaskManagementRequest
 from iscsi_target.iscsi.transfer import (
     NO_DATA_OUT,
+    DataLost,
     DataOutTransfer,
     TransferFailed,
     UnexpectedUnsolicitedData,
@@ -129,6 +130,24 @@ def data_out(session: "Session", connection: Connection, pdu: RawPdu) -> Iterabl
         task.collecting = False
         return _fail(session, tag, task, error)
     return _go_on(session, tag, task)
+
+
+def data_out_damaged(session: "Session", connection: Connection, header: DataOut) -> Iterable[Event]:
+    """Ends the task that has lost a Data-Out PDU, once the initiator owes no more for it.
+
+    Source: RFC7143 7.8
+    """
+    tag = header.initiator_task_tag
+    task = session.tasks.get(tag)
+    if task is None:
+        session.early.forget(connection, tag)
+        return ()
+    if task.connection is not connection or not task.transfer.expects(header.target_transfer_tag):
+        return ()
+    error = DataLost("the data digest of a Data-Out PDU is wrong")
+    is_first = task.transfer.lose(header)
+    task.collecting = False
+    return _fail(session, tag, task, error) if is_first else _go_on(session, tag, task)
 
 
 def _fail(session: "Session", tag: int, task: OpenTask, error: TransferFailed) -> Iterator[Event]:

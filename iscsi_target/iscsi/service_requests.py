@@ -6,6 +6,7 @@ Each function takes a PDU that is in its turn, queues what answers it, and retur
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from iscsi_target.iscsi import snack
 from iscsi_target.iscsi.connection import Connection
 from iscsi_target.iscsi.errors import ProtocolError, RejectReason
 from iscsi_target.iscsi.events import Event, LogoutRequested
@@ -69,14 +70,15 @@ def logout_request(session: "Session", connection: Connection, pdu: RawPdu) -> I
 
 
 def snack_request(session: "Session", connection: Connection, pdu: RawPdu) -> Iterable[Event]:
-    """Refuses: what is lost is not sent again at ErrorRecoveryLevel 0.
+    """Sends again what is asked for.
 
-    raises    ProtocolError
+    raises    ProtocolError when that cannot be
     Source: RFC7143 11.16
     """
     header = pdu.basic
     assert isinstance(header, SnackRequest)
-    raise ProtocolError(RejectReason.SNACK_REJECT, f"SNACK of type {header.kind} came at ErrorRecoveryLevel 0")
+    snack.answer(session, connection, header)
+    return ()
 
 
 def unknown(_session: "Session", _connection: Connection, pdu: RawPdu) -> Iterable[Event]:

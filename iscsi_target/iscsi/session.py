@@ -6,7 +6,8 @@ still on its way on another connection. LUN, CDB, status and sense are opaque by
 
 A protocol error ends in a Reject here, and the connection goes on. Data-Out for a task that has been aborted is
 swallowed: a target transfer tag that was ever given out is recognised by its number, and of unsolicited data the last
-few aborted tags are remembered.
+few aborted tags are remembered. At ErrorRecoveryLevel 1 a connection outlives wrong digests, too: a request that is
+lost leaves a hole in the CmdSNs until it comes again, and Data-Out that is lost ends its task.
 """
 
 from collections import deque
@@ -16,7 +17,7 @@ from itertools import chain
 from iscsi_target.iscsi import scsi_requests, service_requests
 from iscsi_target.iscsi.connection import Connection, Departure
 from iscsi_target.iscsi.early import NUMBERED, Early, EarlyRequests, Numbered
-from iscsi_target.iscsi.errors import ProtocolError, StreamLost
+from iscsi_target.iscsi.errors import ProtocolError, RejectReason, StreamLost
 from iscsi_target.iscsi.events import (
     CommandReceived,
     DataOutCompleted,
@@ -24,7 +25,7 @@ from iscsi_target.iscsi.events import (
     ProtocolViolated,
 )
 from iscsi_target.iscsi.framing import RawPdu
-from iscsi_target.iscsi.header import NO_TAG
+from iscsi_target.iscsi.header import NO_TAG, BasicHeader
 from iscsi_target.iscsi.login import Negotiated
 from iscsi_target.iscsi.numbering import WINDOW_COMMANDS, CommandWindow
 from iscsi_target.iscsi.open_task import Ending, OpenTask, send
@@ -77,7 +78,8 @@ class Session:
         self.connections: dict[int, Connection] = {}
         self.parameters = negotiated.parameters
         self.numbers: CommandWindow[Early] = CommandWindow(first_cmd_sn)
-        self.early = EarlyRequests(self.numbers, self.parameters.max_connections)
+        may_lose = self.parameters.max_connections > 1 or self.parameters.error_recovery_level > 0
+        self.early = EarlyRequests(self.numbers, reorders=may_lose)
         self.tasks: dict[int, OpenTask] = {}
         self.parking = Parking()
         self._tags_given = 0  # target transfer tags, of R2Ts and pings
@@ -145,6 +147,8 @@ class Session:
         """Takes one PDU and returns what it, and requests that waited for it, bring about."""
         basic = pdu.basic
         events: Iterable[Event] = ()
+        if connection.retention is not None and not self._goes_on(connection, pdu):
+            return self._damaged(connection, pdu)
         if not isinstance(basic, NUMBERED):
             events = self._handle(connection, pdu)
         elif basic.immediate:
@@ -157,6 +161,29 @@ class Session:
         elif not (self.numbers.is_early(basic.cmd_sn) and self.early.keep(connection, pdu, basic)):
             self._drop(basic)
         return chain(events, self._release()) if self.numbers.early else events
+
+    def _goes_on(self, connection: Connection, pdu: RawPdu) -> bool:
+        """Takes in what has been acknowledged; returns False for a PDU whose data is damaged.
+
+        raises    StreamLost when nothing has been acknowledged for too long
+        """
+        assert connection.retention is not None
+        if not isinstance(pdu.basic, BasicHeader):
+            connection.retention.acknowledge(pdu.basic.exp_stat_sn)
+        if connection.retention.is_full:
+            raise StreamLost(RejectReason.PROTOCOL_ERROR, "no status is acknowledged any more")
+        return not pdu.damaged
+
+    def _damaged(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
+        """Rejects a PDU whose data digest is wrong; a request may come again, a task is over whose data is lost.
+
+        Source: RFC7143 7.8
+        """
+        connection.reject(RejectReason.DATA_DIGEST_ERROR, pdu.header)
+        events: Iterable[Event] = (ProtocolViolated(connection.number, "the data digest is wrong"),)
+        if isinstance(pdu.basic, DataOut):
+            return chain(events, scsi_requests.data_out_damaged(self, connection, pdu.basic))
+        return events
 
     def _drop(self, request: Numbered) -> None:
         """Ignores a request that is outside the window, has come before or is skipped, with what follows it."""
@@ -275,7 +302,8 @@ class Session:
     def is_late(self, header: DataOut) -> bool:
         """Returns True for Data-Out of a task that may have ended since it was asked for, or sent unasked."""
         if header.target_transfer_tag == NO_TAG:
-            return header.initiator_task_tag in self._aborted
+            command_lost = self.parameters.error_recovery_level > 0  # it comes again, with all its data
+            return command_lost or header.initiator_task_tag in self._aborted
         return 0 < (self._tags_given - header.target_transfer_tag) % NO_TAG <= self._tags_given
 
     def discard(self, tag: int) -> None:
@@ -284,6 +312,8 @@ class Session:
         if task is not None:
             if not task.transfer.quiet:
                 self._swallow(tag)
+            if task.connection.retention is not None:
+                task.connection.retention.discard(tag)
             self._forget(tag, task)
 
     def _swallow(self, tag: int) -> None:

@@ -249,6 +249,13 @@ class DataOutTransfer:
             if header.final:
                 self._end(header.target_transfer_tag, sequence)
 
+    def lose(self, header: DataOut) -> bool:
+        """Takes a PDU whose data is lost, and gives up; returns False when it had given up already."""
+        had_failed = self._failed
+        self.fail()
+        self.receive(header, b"")
+        return not had_failed
+
     def _store(self, start: int, data: Buffer) -> None:
         """Keeps what is wanted of some data; the buffer grows only as far as data has come."""
         kept = max(0, min(len(data), self._wanted - start))

@@ -9,7 +9,7 @@ the last operation of them is back, whoever waited for it has its answer. A logi
 replaces it like that. Of the only connection of a session this comes to the same as reinstating the session, but for
 its TSIH and what was negotiated for the session, which stay; the initiator learns of it as of the loss of a nexus.
 
-A connection that is lost without a logout ends its session with all other connections: at ErrorRecoveryLevel 0 the
+A connection that is lost without a logout ends its session with all other connections: below ErrorRecoveryLevel 2 the
 tasks that were on it cannot be carried on, and only a new session tells the initiator so (RFC7143 7.1.4.4).
 """
 

@@ -50,6 +50,7 @@ header_digest = ["CRC32C", "None"]
 first_burst_length = "64KiB"
 login_timeout = 20
 max_connections = 2
+error_recovery_level = 1
 """
 
 
@@ -98,6 +99,7 @@ def test_correct_file_becomes_a_configuration(write, tmp_path):
     assert configuration.preferences.header_digest == ("CRC32C", "None")
     assert configuration.preferences.first_burst_length == 65536
     assert configuration.preferences.max_connections == 2
+    assert configuration.preferences.error_recovery_level == 1
     assert configuration.timeouts.login_s == 20
     assert configuration.targets[0].initiators == frozenset({"iqn.2026-11.org.example:a"})
 
@@ -175,6 +177,7 @@ WRONG = [
         "max_connections = 33",
         "session.max_connections is more than 32; write a number of 1 to 32",
     ),
+    ("error_recovery_level = 1", "error_recovery_level = 2", "error_recovery_level is more than 1; write 0 or 1"),
     ("login_timeout = 20", "login_timeout = -1", "session.login_timeout is not more than 0; write more than 0"),
     (
         "login_timeout = 20",

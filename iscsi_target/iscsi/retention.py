@@ -1,0 +1,220 @@
+"""What a connection has sent and the initiator has not acknowledged, so that it can be sent again.
+
+A status is kept until ExpStatSN is past it, and Data-In and R2Ts of its task with it; an initiator that is asked to may
+acknowledge Data-In before. What is sent again is what was sent before, byte for byte, but for ExpCmdSN and MaxCmdSN.
+
+Decision: data is kept, not read again, because other commands may have changed the blocks since. It is kept by
+reference, and not without end: when there is too much, what is oldest can no longer be sent again.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from iscsi_target.iscsi.header import NO_TAG
+from iscsi_target.iscsi.responses import RESPONSE_HEADERS, DataIn, NopIn, ReadyToTransfer, Response, ScsiResponse
+from iscsi_target.iscsi.transfer import Buffer, DataInPart, split
+from iscsi_target.wire.serial import advance, before, distance
+
+MAX_KEPT_BYTES = 16 << 20  # of Data-In and R2Ts of one connection; as much as its session may have under way
+PDU_BYTES = 512  # that keeping a PDU costs beside its data
+MAX_STATUSES = 1024  # that are not acknowledged; several windows of commands
+MAX_STATUS_BYTES = 16 << 20  # of data that such statuses have: answers to pings may be long
+
+DATA_OR_R2T, STATUS, DATA_ACK, R_DATA = 0, 1, 2, 3  # RFC7143 11.16.1
+
+
+class Sent(NamedTuple):
+    """One PDU as it went out."""
+
+    header: Response
+    data: Buffer
+
+
+@dataclass(slots=True)
+class _Task:
+    """What went out for one command.
+
+    sent          Data-In and R2Ts that are kept, by their number, ascending
+    end           the number after the last
+    size_bytes    what it counts for
+    """
+
+    sent: dict[int, Sent] = field(default_factory=dict)
+    end: int = 0
+    size_bytes: int = 0
+
+
+class Retention:
+    """Keeps what one connection sends.
+
+    stat_sn    the next StatSN
+    Source: RFC7143 4.2.2.2, 11.16
+    """
+
+    def __init__(self, stat_sn: int) -> None:
+        self._acknowledged = stat_sn  # the first that is not
+        self._statuses: dict[int, Sent] = {}  # by StatSN, ascending
+        self._tasks: dict[int, _Task] = {}  # by initiator task tag, oldest first
+        self._kept_bytes = 0
+        self._status_bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        """True when the initiator has acknowledged nothing for so long that it has to be given up."""
+        return len(self._statuses) > MAX_STATUSES or self._status_bytes > MAX_STATUS_BYTES
+
+    def note(self, packed: bytes, data: Buffer) -> None:
+        """Keeps a PDU that goes out; packed is its header, numbered already."""
+        header = RESPONSE_HEADERS.unpack(packed, 0)
+        if isinstance(header, DataIn):
+            self._keep(header.initiator_task_tag, header.data_sn, Sent(header, data))
+            if not header.status_present:
+                return
+        elif isinstance(header, ReadyToTransfer):
+            self._keep(header.initiator_task_tag, header.r2t_sn, Sent(header, data))
+            return
+        elif isinstance(header, NopIn) and header.initiator_task_tag == NO_TAG:
+            return
+        self._statuses[header.stat_sn] = sent = Sent(header, data)
+        self._status_bytes += _own_bytes(sent)
+
+    def _keep(self, tag: int, number: int, sent: Sent) -> None:
+        task = self._tasks.setdefault(tag, _Task())
+        if number < task.end:  # the tag is in use again
+            self._forget(tag)
+            task = self._tasks[tag] = _Task()
+        task.sent[number] = sent
+        task.end = number + 1
+        task.size_bytes += PDU_BYTES + len(sent.data)
+        self._kept_bytes += PDU_BYTES + len(sent.data)
+        while self._kept_bytes > MAX_KEPT_BYTES:
+            self._forget(next(iter(self._tasks)))
+
+    def _forget(self, tag: int) -> None:
+        task = self._tasks.pop(tag, None)
+        if task is not None:
+            self._kept_bytes -= task.size_bytes
+
+    def acknowledge(self, exp_stat_sn: int) -> None:
+        """Forgets the statuses before ExpStatSN, and what belongs to them; a number that cannot be is ignored."""
+        if not 0 < distance(self._acknowledged, exp_stat_sn) <= len(self._statuses):
+            return
+        while self._acknowledged != exp_stat_sn:
+            sent = self._statuses.pop(self._acknowledged)
+            self._status_bytes -= _own_bytes(sent)
+            if isinstance(sent.header, DataIn | ScsiResponse):
+                self._forget(sent.header.initiator_task_tag)
+            self._acknowledged = advance(self._acknowledged)
+
+    def acknowledge_data(self, tag: int, begin: int) -> bool:
+        """Forgets the Data-In of a task before a DataSN; returns False when that much has not gone out.
+
+        Source: RFC7143 11.16.2
+        """
+        task = self._tasks.get(tag)
+        if task is None or begin > task.end:
+            return task is None  # the status may have been acknowledged meanwhile
+        for number in [number for number in task.sent if number < begin]:
+            sent = task.sent.pop(number)
+            task.size_bytes -= PDU_BYTES + len(sent.data)
+            self._kept_bytes -= PDU_BYTES + len(sent.data)
+        return True
+
+    def discard(self, tag: int) -> None:
+        """Forgets what went out for a task that has been aborted."""
+        self._forget(tag)
+
+    def statuses(self, begin: int, length: int) -> list[Sent] | None:
+        """Returns the statuses of a run; None when some of them are acknowledged or have never been.
+
+        length    0 for all from the first on
+        Source: RFC7143 11.16.6, 11.16.7
+        """
+        end = advance(self._acknowledged, len(self._statuses))
+        length = length or distance(begin, end)
+        if before(begin, self._acknowledged) or not 0 <= length <= distance(begin, end):
+            return None
+        return _run(self._statuses, (advance(begin, ahead) for ahead in range(length)))
+
+    def data(self, tag: int, begin: int, *, length: int) -> list[Sent] | None:
+        """Returns the Data-In and R2Ts of a run; None when some of them are not kept or have never been.
+
+        length    0 for all from the first on
+        Source: RFC7143 11.16.6, 11.16.7
+        """
+        task = self._tasks.get(tag)
+        if task is None or begin >= task.end or begin + length > task.end:
+            return None
+        return _run(task.sent, range(begin, begin + length if length else task.end))
+
+    def cut_again(self, tag: int, snack_tag: int, *, burst: int, segment: int) -> list[Sent] | None:
+        """Cuts all Data-In of a task again, for another length of segments; the status stands alone then.
+
+        snack_tag    that the status carries, so that the initiator knows it from the one before
+        returns      what is to be sent; None when not all of it is kept
+        Source: RFC7143 11.16.3
+        """
+        task = self._tasks.get(tag)
+        last_first = reversed(self._statuses.values())
+        status = next((sent for sent in last_first if _is_status_of(sent.header, tag)), None)
+        if task is None or status is None:
+            return None
+        parts = [sent for sent in task.sent.values() if isinstance(sent.header, DataIn)]
+        if not parts or len(parts) < task.end:  # some is acknowledged, or it has had R2Ts: it is bidirectional
+            return None
+        whole = b"".join(bytes(part.data) for part in parts)
+        cut = [Sent(_data_in(tag, number, part), part.data) for number, part in enumerate(split(whole, burst, segment))]
+        self._forget(tag)
+        for number, sent in enumerate(cut):
+            self._keep(tag, number, sent)
+        alone = Sent(_alone(status.header).replace(snack_tag=snack_tag, exp_data_sn=len(cut)), _sense(status))
+        self._statuses[alone.header.stat_sn] = alone
+        return [*cut, alone]
+
+
+def _run(kept: Mapping[int, Sent], numbers: Iterable[int]) -> list[Sent] | None:
+    run = []
+    for number in numbers:
+        if number not in kept:
+            return None
+        run.append(kept[number])
+    return run
+
+
+def _own_bytes(status: Sent) -> int:
+    """Returns how much data a status has beside that of its task."""
+    return 0 if isinstance(status.header, DataIn) else len(status.data)
+
+
+def _data_in(tag: int, number: int, part: DataInPart) -> DataIn:
+    return DataIn(
+        final=part.final,
+        initiator_task_tag=tag,
+        data_sn=number,
+        buffer_offset=part.offset,
+        data_segment_length=len(part.data),
+    )
+
+
+def _is_status_of(header: Response, tag: int) -> bool:
+    return isinstance(header, DataIn | ScsiResponse) and header.initiator_task_tag == tag
+
+
+def _alone(header: Response) -> ScsiResponse:
+    """Returns the status of a Data-In PDU as a SCSI Response."""
+    if isinstance(header, ScsiResponse):
+        return header
+    assert isinstance(header, DataIn)
+    return ScsiResponse(
+        overflow=header.overflow,
+        underflow=header.underflow,
+        status=header.status,
+        initiator_task_tag=header.initiator_task_tag,
+        stat_sn=header.stat_sn,
+        residual_count=header.residual_count,
+    )
+
+
+def _sense(status: Sent) -> Buffer:
+    return status.data if isinstance(status.header, ScsiResponse) else b""
