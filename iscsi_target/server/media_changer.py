@@ -16,6 +16,7 @@ from iscsi_target.config.values import ConfigError
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.operations import Flush, MediumError
 from iscsi_target.scsi.reservation_record import Record, nexus_record
+from iscsi_target.scsi.sanitization import Method
 from iscsi_target.server.driver import Driver
 from iscsi_target.server.refused import Refused
 from iscsi_target.server.units import Home, NewMedium, OpenUnit, open_medium, tell_room
@@ -129,8 +130,12 @@ class MediaChanger:
             raise Refused(f"unit {name} is about to be opened", "try again")
         if not opened.device.features.removable:
             raise Refused(f"the medium of unit {name} is not removable", "configure it with removable = true")
-        if opened.device.sanitization is not None:
-            raise Refused(f"unit {name} is being sanitized, or that has failed", "wait for its end")
+        under_way = opened.device.sanitization
+        if under_way is not None:
+            done = "formatted" if under_way.method is Method.FORMAT else "sanitized"
+            if under_way.failed:
+                raise Refused(f"the medium of unit {name} could not be {done}", "let an initiator do it once more")
+            raise Refused(f"unit {name} is being {done}", "wait for its end")
         return opened
 
     def _empty(self, name: str) -> OpenUnit:

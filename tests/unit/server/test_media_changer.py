@@ -158,10 +158,20 @@ async def test_what_makes_no_sense_is_refused_with_a_remedy(changer, other, tmp_
     await changer.insert("cd", str(other))
 
 
-async def test_medium_that_is_being_sanitized_stays_in(server, changer):
-    server._units["cd"].device.sanitization = Sanitization(Method.BLOCK_ERASE, MIB, failed=True)
-    with pytest.raises(Refused, match="is being sanitized"):
+@pytest.mark.parametrize(
+    "method, failed, said",
+    [
+        (Method.BLOCK_ERASE, False, "unit cd is being sanitized; wait for its end"),
+        (Method.FORMAT, False, "unit cd is being formatted; wait for its end"),
+        (Method.OVERWRITE, True, "the medium of unit cd could not be sanitized; let an initiator do it once more"),
+        (Method.FORMAT, True, "the medium of unit cd could not be formatted; let an initiator do it once more"),
+    ],
+)
+async def test_medium_that_is_being_sanitized_or_could_not_be_stays_in(server, changer, method, failed, said):
+    server._units["cd"].device.sanitization = Sanitization(method, MIB, failed=failed)
+    with pytest.raises(Refused) as told:
         await changer.eject("cd", force=True)
+    assert str(told.value) == said
 
 
 async def test_medium_that_an_initiator_has_ejected_can_be_replaced(changer, a, other):
