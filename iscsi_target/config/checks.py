@@ -327,9 +327,14 @@ def _size_mistakes(unit: Unit, key: Key, found_bytes: int) -> Iterator[Mistake]:
     if found_bytes < unit.block_length_bytes:
         what = f"{unit.path} has {found_bytes} bytes, which is not one block"
         yield Mistake((*key, unit.backing.value), what, "give it a size with truncate(1)")
-    elif unit.size_bytes not in (None, found_bytes):
-        what = f"is {unit.size_bytes} where {unit.path} has {found_bytes} bytes"
-        yield Mistake((*key, "size"), what, f"leave it out, or write size = {found_bytes}, or use truncate(1)")
+        return
+    wanted_bytes = found_bytes if unit.size_bytes is None else unit.size_bytes
+    what = f"is {wanted_bytes} where {unit.path} has {found_bytes} bytes"
+    if wanted_bytes < found_bytes:
+        remedy = f"leave it out, or write size = {found_bytes}, or use truncate(1), which loses what is beyond"
+        yield Mistake((*key, "size"), what, remedy)
+    elif wanted_bytes > found_bytes and unit.read_only:
+        yield Mistake((*key, "size"), f"{what}, and read_only forbids to make it longer", "leave it out")
 
 
 def _missing_file_mistakes(unit: Unit, key: Key, directory: Path) -> Iterator[Mistake]:

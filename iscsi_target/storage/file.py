@@ -112,7 +112,8 @@ class FileStore:
     ) -> "FileStore":
         """Opens an image or a block device; creates a sparse image when nothing is there and a size is given.
 
-        size_bytes   1 or more: what must be there or is created; None takes the size of what is there
+        size_bytes   1 or more: what a device must have; a shorter image is made that long, or created; None takes the
+                     size of what is there
         read_only    True shares the lock with other readers and never creates
         creating     called before a created image comes into being; what it raises prevents that
         undo         for atomic writes; one that had not ended is undone
@@ -124,6 +125,7 @@ class FileStore:
             if where.exists():
                 store = cls(_open(where, size_bytes, read_only), undo)
                 store._undo_unfinished()
+                store._reach(size_bytes)
                 return store
             if read_only or size_bytes is None:
                 remedy = "correct the path, or give a size (without read_only) to have it created"
@@ -316,6 +318,16 @@ class FileStore:
             os.ftruncate(self._descriptor, size_bytes)
             os.fsync(self._descriptor)
 
+    def _reach(self, size_bytes: int | None) -> None:
+        """Makes an image that was just opened as long as it is to be; the store is closed when that fails."""
+        if size_bytes is None or size_bytes == self._size_bytes:
+            return
+        try:
+            self.grow(size_bytes)
+        except StorageError:
+            self.close()
+            raise
+
     def _undo_unfinished(self) -> None:
         """Brings back what was there before an atomic write that had not ended when the store was closed or lost.
 
@@ -414,7 +426,7 @@ def _open(where: Path, size_bytes: int | None, read_only: bool) -> _Opened:
         undo.callback(os.close, descriptor)
         _take_lock(descriptor, where, kind, read_only)
         found_bytes = _size_of(descriptor, kind)
-        _check_size(where, kind, found_bytes, size_bytes)
+        _check_size(where, kind, found_bytes, size_bytes, read_only=read_only)
         undo.pop_all()
     return _Opened(where, descriptor, kind, found_bytes, read_only)
 
@@ -456,11 +468,12 @@ def _size_of(descriptor: int, kind: Kind) -> int:
     return os.fstat(descriptor).st_size
 
 
-def _check_size(where: Path, kind: Kind, found_bytes: int, wanted_bytes: int | None) -> None:
+def _check_size(where: Path, kind: Kind, found_bytes: int, wanted_bytes: int | None, *, read_only: bool) -> None:
     if found_bytes == 0:
         remedy = "give it a size with truncate(1), or remove it and configure a size to have it created"
         raise StorageError("it is empty", where, remedy)
-    if wanted_bytes is None or wanted_bytes == found_bytes:
+    may_grow = kind is Kind.REGULAR_FILE and not read_only
+    if wanted_bytes is None or wanted_bytes == found_bytes or (may_grow and wanted_bytes > found_bytes):
         return
     remedy = f"set the size to {found_bytes} or leave it out"
     if kind is Kind.REGULAR_FILE:

@@ -105,6 +105,17 @@ def test_hangup_reads_the_configuration_again_and_keeps_the_old_one_when_it_is_w
     socket.create_connection((host, int(port))).close()
 
 
+def test_hangup_with_a_larger_size_makes_the_file_longer(serve, tmp_path):
+    path, image = tmp_path / "config.toml", tmp_path / "state" / "grows.img"
+    path.write_text(CONFIGURATION + '[units.grows]\nfile = "grows.img"\nsize = "1MiB"\n')
+    process = serve(path, "--state", tmp_path / "state", "--json")
+    process.next("serving")
+    path.write_text(path.read_text().replace("1MiB", "2MiB"))
+    process.process.send_signal(signal.SIGHUP)
+    process.next("reloaded")
+    assert image.stat().st_size == 2 << 20
+
+
 def test_service_manager_is_told_of_readiness_reload_and_end(serve, tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))

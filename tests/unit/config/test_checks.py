@@ -203,12 +203,19 @@ def test_mistake_is_told_with_its_place_and_remedy(write, old, new, expected):
 
 @pytest.mark.parametrize(
     "found_bytes, expected",
-    [(0, "has 0 bytes, which is not one block"), (8192, "units.disk0.size is 1048576 where ")],
+    [(0, "has 0 bytes, which is not one block"), (1048577, "units.disk0.size is 1048576 where ")],
 )
 def test_image_that_could_not_be_served_is_a_mistake(write, tmp_path, found_bytes, expected):
     (tmp_path / "state" / "disk0.img").write_bytes(bytes(found_bytes))
     [line] = write(CORRECT).mistakes
     assert expected in line
+
+
+def test_image_that_is_shorter_than_it_is_to_be_is_a_mistake_only_when_it_must_not_be_written(write, tmp_path):
+    (tmp_path / "state" / "disk0.img").write_bytes(bytes(8192))
+    assert not write(CORRECT).mistakes
+    [line] = write(CORRECT.replace('personality = "scst"', "read_only = true")).mistakes
+    assert "read_only forbids to make it longer; leave it out" in line
 
 
 def test_line_of_a_mistake_is_told(write, path):

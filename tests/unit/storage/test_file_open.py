@@ -90,11 +90,29 @@ def test_an_existing_image_keeps_its_contents_and_gives_its_size(image):
     store.close()
 
 
-@pytest.mark.parametrize("found", [SIZE - 512, SIZE + 512])
-def test_an_image_of_another_size_is_refused_and_left_alone(image, found):
+def test_a_shorter_image_is_made_as_long_as_it_is_to_be(image):
+    image.write_bytes(b"x" * 512)
+    store = FileStore.open(image, size_bytes=SIZE, read_only=False)
+    assert store.size_bytes == image.stat().st_size == SIZE
+    assert store.read(0, 1024) == b"x" * 512 + bytes(512)
+    store.close()
+
+
+def test_an_image_that_cannot_be_made_longer_is_closed(image, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    image.write_bytes(b"x" * 512)
+    monkeypatch.setattr(os, "ftruncate", full)
+    refused(image, SIZE)
+    FileStore.open(image, size_bytes=None, read_only=False).close()
+
+
+@pytest.mark.parametrize(("found", "read_only"), [(SIZE - 512, True), (SIZE + 512, False), (SIZE + 512, True)])
+def test_an_image_of_another_size_is_refused_and_left_alone(image, found, read_only):
     image.touch()
     os.truncate(image, found)
-    error = refused(image, SIZE)
+    error = refused(image, SIZE, read_only=read_only)
     assert str(found) in error.what
     assert f"truncate -s {SIZE}" in error.remedy
     assert image.stat().st_size == found
