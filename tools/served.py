@@ -8,11 +8,19 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypedDict
 
 READY_TIMEOUT_S = 20.0
 DRAIN_TIMEOUT_S = 20.0
 POLL_S = 0.01
+
+
+class Event(TypedDict, total=False):
+    """A line of what `serve --json` prints, as far as it matters here."""
+
+    event: str
+    urls: list[str]
+    portals: list[str]
 
 
 class NotServing(Exception):
@@ -72,18 +80,42 @@ class ServedTarget:
             raise
 
     def _await_readiness(self, deadline_s: float) -> None:
+        serving = self._await_event(("serving",), 0, deadline_s)
+        self.urls, self.portals = tuple(serving["urls"]), tuple(serving["portals"])
+
+    def _await_event(self, names: Sequence[str], known: int, deadline_s: float) -> Event:
+        """Waits for an event that has one of some names.
+
+        known     how many of them are known already
+        raises    NotServing
+        """
         assert self._process is not None
         while time.monotonic() < deadline_s:
             ended = self._process.poll() is not None
-            for line in (self.state / "serve.out").read_text().splitlines(keepends=True):
-                event = json.loads(line) if line.endswith("\n") else {}
-                if event.get("event") == "serving":
-                    self.urls, self.portals = tuple(event["urls"]), tuple(event["portals"])
-                    return
+            told = [event for event in self._events() if event.get("event") in names]
+            if len(told) > known:
+                return told[known]
             if ended:
                 raise NotServing(f"exit code {self._process.returncode}: {self.errors}")
             time.sleep(POLL_S)
-        raise NotServing(f"nothing served after {READY_TIMEOUT_S:g} s: {self.errors}")
+        raise NotServing(f"no {' or '.join(names)} in time: {self.errors}")
+
+    def _events(self) -> list[Event]:
+        lines = (self.state / "serve.out").read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def reload(self) -> None:
+        """Has the process read its configuration again, and waits until it has taken it.
+
+        raises    NotServing when it does not take it
+        """
+        assert self._process is not None
+        names = ("reloaded", "reload_failed")
+        known = sum(event.get("event") in names for event in self._events())
+        self._process.send_signal(signal.SIGHUP)
+        event = self._await_event(names, known, time.monotonic() + READY_TIMEOUT_S)
+        if event["event"] != "reloaded":
+            raise NotServing(f"the configuration is not taken: {event}")
 
     def url(self, unit: int = 0, path: int = 0) -> str:
         """Returns the libiscsi URL of a unit.

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tools.guests.image import GuestUnavailable, cache_folder, ready_image
-from tools.guests.machine import HOST, SCRIPT_TIMEOUT_S, GuestFailed, booted, free_port
+from tools.guests.machine import HOSTS, SCRIPT_TIMEOUT_S, GuestFailed, booted, free_port
 from tools.served import NotServing, ServedTarget
 
 UNAVAILABLE = 125  # as of docker run and timeout: the script's own exit statuses are below
@@ -32,7 +32,7 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="tools/guest",
         description="Boots a Debian guest with the kernel's own initiator, open-iscsi, sg3-utils, multipath-tools and"
-        f" targetcli. It reaches 127.0.0.1 of this machine at {HOST}. Nothing in it outlives it.",
+        f" targetcli. It reaches 127.0.0.1 of this machine at {HOSTS[0]}. Nothing in it outlives it.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("build", help=f"make the image that guests boot, once; kept in {cache_folder()}")
@@ -82,6 +82,6 @@ def _environment(with_target: bool) -> Iterator[Mapping[str, str]]:
     port = free_port()
     with TemporaryDirectory(prefix="guest-target-") as folder:
         file = Path(folder, "target.toml")
-        file.write_text(CONFIGURATION.format(port=port, host=HOST, name=TARGET))
+        file.write_text(CONFIGURATION.format(port=port, host=HOSTS[0], name=TARGET))
         with ServedTarget(Path(folder), [str(file)], listen=None):
-            yield {"PORTAL": f"{HOST}:{port}", "TARGET": TARGET}
+            yield {"PORTAL": f"{HOSTS[0]}:{port}", "TARGET": TARGET}

@@ -1,7 +1,8 @@
 """A guest: boots the image under QEMU's software emulation, runs scripts in it and always ends it.
 
-The image is shared and never changed, so several guests at once are nodes of a cluster. A guest reaches the host's
-loopback at `HOST`; nothing reaches the guest but its agent, over a virtio port.
+The image is shared and never changed, so several guests at once are nodes of a cluster. A guest has two networks, as
+multipath wants them, and reaches the host's loopback in each. Nothing reaches the guest but its agent, over a virtio
+port.
 """
 
 import json
@@ -16,7 +17,10 @@ from typing import NamedTuple
 
 from tools.guests.image import Image, require
 
-HOST = "10.0.2.2"  # QEMU's user network forwards this address to 127.0.0.1
+HOSTS = (
+    "10.0.2.2",
+    "10.0.3.2",
+)  # QEMU's networks forward these to 127.0.0.1; eth0 and eth1 of the guest lead there
 PROGRAMS = {"qemu-system-x86_64": "qemu-system-x86", "setpriv": "util-linux"}
 MEMORY_MIB = 768
 BOOT_TIMEOUT_S = 300.0
@@ -141,7 +145,8 @@ def _command(image: Image, name: str, *, console: Path, channel: int) -> list[st
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         *("-kernel", str(image.kernel), "-initrd", str(image.initramfs), "-append", kernel_line),
         *("-drive", f"file={image.root},format=raw,if=virtio,read-only=on"),
-        *("-netdev", "user,id=network", "-device", "virtio-net-pci,netdev=network,romfile="),
+        *("-netdev", "user,id=net0,net=10.0.2.0/24", "-device", "virtio-net-pci,netdev=net0,romfile="),
+        *("-netdev", "user,id=net1,net=10.0.3.0/24", "-device", "virtio-net-pci,netdev=net1,romfile="),
         *("-chardev", f"socket,id=agent,fd={channel}", "-device", "virtio-serial-pci"),
         *("-device", "virtserialport,chardev=agent", "-device", "virtio-rng-pci"),
         *("-chardev", f"file,id=console,path={console},append=on", "-serial", "chardev:console"),
