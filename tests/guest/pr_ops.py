@@ -11,9 +11,9 @@ VERBS = {  # the ioctl, its structure in the order of the words
     "register": (0x401870C8, "<QQI4x"),  # old key, new key, flags: 1 ignores the old key
     "reserve": (0x401070C9, "<QI4x"),  # key, type
     "release": (0x401070CA, "<QI4x"),
-    "preempt": (0x401870CB, "<QQI4x"),  # key of the one to preempt, own key, type
+    "preempt": (0x401870CB, "<QQI4x"),  # own key, key of the one to preempt, type
     "preempt-abort": (0x401870CC, "<QQI4x"),
-    "clear": (0x401070CD, "<QI4x"),  # key, flags
+    "clear": (0x401070CD, "<Q8x"),  # key
 }
 
 device, verb, *numbers = sys.argv[1:]

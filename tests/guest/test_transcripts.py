@@ -27,6 +27,10 @@ def test_commands_are_told_from_prose_and_output() -> None:
     assert parse(TEXT) == [Scene("a", "", STEPS)]
 
 
+def test_a_line_of_output_may_look_like_one_of_a_command() -> None:
+    assert parse("    $ one\n    printed\n    > more\n") == [Scene("a", "", (Step("one", ("printed", "> more")),))]
+
+
 def test_scenes_are_in_guests_and_on_the_host() -> None:
     text = TEXT + "\nOn the host: rain\nOn b:\n\n    $ one\n\nOn a:\n\n    $ one\n"
     once = (Step("one", ()),)

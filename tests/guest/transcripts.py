@@ -11,8 +11,8 @@
 
     On the host: the target restarts
 
-A command begins with `$ ` and goes on in lines with `> `. Below it stands what it prints, and in brackets its exit
-status when that is not 0. A line `...` stands for any number of lines, and `[..]` within a line for any text. Blank
+A command begins with `$ ` and goes on in the lines after it with `> `. Below it stands what it prints, and in brackets
+its status when that is not 0. A line `...` stands for any number of lines, and `[..]` within a line for any text. Blank
 lines and spaces at the end of lines do not count. The commands up to the next change of place run in one shell. What
 the host can do is up to the test.
 """
@@ -71,7 +71,7 @@ def _with_line(steps: tuple[Step, ...], line: str) -> tuple[Step, ...]:
     if line.startswith("$ "):
         return (*steps, Step(line.removeprefix("$ "), ()))
     *before, last = steps
-    if line.startswith("> "):
+    if line.startswith("> ") and not last.lines:
         return (*before, Step(f"{last.command}\n{line.removeprefix('> ')}", ()))
     return (*before, Step(last.command, (*last.lines, line)))
 
