@@ -30,8 +30,8 @@ from iscsi_target.iscsi.parameters import Preferences
 from iscsi_target.iscsi.requests import REQUEST_HEADERS, ScsiCommand
 from iscsi_target.iscsi.responses import DataIn, ReadyToTransfer, ScsiResponse
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
-from iscsi_target.scsi.block_cdb import Read16, Write16
-from iscsi_target.scsi.lun import pack_lun
+from iscsi_target.scsi.layouts.block_cdb import Read16, Write16
+from iscsi_target.scsi.layouts.lun import pack_lun
 from iscsi_target.scsi.operations import Operation, Write
 from iscsi_target.wire.serial import distance
 from tests.initiator import ADDRESS, NODE, READY, Host, Lab, Result

@@ -21,13 +21,13 @@ from iscsi_target.iscsi.parameters import Preferences
 from iscsi_target.iscsi.responses import RESPONSES, Response
 from iscsi_target.iscsi.task_management import TaskManagement
 from iscsi_target.iscsi.text import Pair, encode, parse_listing
-from iscsi_target.scsi.block_cdb import Read10, Write10
-from iscsi_target.scsi.cdb import RequestSense, TestUnitReady
-from iscsi_target.scsi.logical_unit import LogicalUnit
-from iscsi_target.scsi.lun import pack_lun
+from iscsi_target.scsi.layouts.block_cdb import Read10, Write10
+from iscsi_target.scsi.layouts.cdb import RequestSense, TestUnitReady
+from iscsi_target.scsi.layouts.lun import pack_lun
 from iscsi_target.scsi.operations import MediumError, Operation, Outcome, WouldBlock
+from iscsi_target.scsi.state.task import Ticket
 from iscsi_target.scsi.status import Status
-from iscsi_target.scsi.task import Ticket
+from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 from iscsi_target.storage.ram import RamStore
 from iscsi_target.target import (
     Action,

@@ -7,8 +7,7 @@ Parameter lists of PERSISTENT RESERVE OUT are made. Nothing is sent here: each b
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from iscsi_target.scsi.nexus import InitiatorPort
-from iscsi_target.scsi.reservation_pages import (
+from iscsi_target.scsi.layouts.reservation_pages import (
     BasicParameterList,
     FullStatusDescriptor,
     MoveParameterList,
@@ -17,7 +16,8 @@ from iscsi_target.scsi.reservation_pages import (
     ReservationKey,
     TransportIdList,
 )
-from iscsi_target.scsi.transport_id import pack_transport_id, unpack_transport_id
+from iscsi_target.scsi.layouts.transport_id import pack_transport_id, unpack_transport_id
+from iscsi_target.scsi.nexus import InitiatorPort
 
 
 class Holding(NamedTuple):

@@ -7,10 +7,19 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 
 from iscsi_target.scsi.access import Access
-from iscsi_target.scsi.commands import TABLE
-from iscsi_target.scsi.personalities import PERSONALITIES
-from iscsi_target.scsi.personality import STRICT, Audience, Event, InAction, Notice, OutAction, Personality, Quirk
-from iscsi_target.scsi.rules import Rule
+from iscsi_target.scsi.commands.table import TABLE
+from iscsi_target.scsi.reservations.personalities import PERSONALITIES
+from iscsi_target.scsi.reservations.personality import (
+    STRICT,
+    Audience,
+    Event,
+    InAction,
+    Notice,
+    OutAction,
+    Personality,
+    Quirk,
+)
+from iscsi_target.scsi.reservations.rules import Rule
 
 USAGE = """\
 usage: tools/personalities

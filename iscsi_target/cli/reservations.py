@@ -30,10 +30,10 @@ from iscsi_target.cli.control_client import (
     unanswered,
 )
 from iscsi_target.config.values import ConfigError
+from iscsi_target.scsi.layouts.reservation_pages import CapabilitiesData
 from iscsi_target.scsi.nexus import TargetPort
-from iscsi_target.scsi.reservation_pages import CapabilitiesData
-from iscsi_target.scsi.reservation_record import from_record
-from iscsi_target.scsi.reservations import Reservations
+from iscsi_target.scsi.reservations.reservation_record import from_record
+from iscsi_target.scsi.reservations.reservations import Reservations
 
 ORDERS = ("clear", "preempt")
 

@@ -8,10 +8,10 @@ Source: SPC4r37 6.15 (what the numbers mean)
 
 from collections.abc import Mapping
 
+from iscsi_target.scsi.layouts.reservation_pages import CapabilitiesData
 from iscsi_target.scsi.nexus import TargetPort
-from iscsi_target.scsi.personality import ReservationType
-from iscsi_target.scsi.reservation_pages import CapabilitiesData
-from iscsi_target.scsi.reservations import Reservation, Reservations
+from iscsi_target.scsi.reservations.personality import ReservationType
+from iscsi_target.scsi.reservations.reservations import Reservation, Reservations
 
 # The types in the order of the type mask, and the field of the mask that each has
 _MASK = {

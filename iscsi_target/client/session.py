@@ -33,10 +33,10 @@ from iscsi_target.iscsi.parameters import Parameters
 from iscsi_target.iscsi.requests import Request
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
 from iscsi_target.iscsi.text import Pair
-from iscsi_target.scsi.block_cdb import Read16, ReadCapacity16, SynchronizeCache16, Write16
-from iscsi_target.scsi.cdb import TestUnitReady
-from iscsi_target.scsi.lun import pack_lun
-from iscsi_target.scsi.pages import ReadCapacity16Data
+from iscsi_target.scsi.layouts.block_cdb import Read16, ReadCapacity16, SynchronizeCache16, Write16
+from iscsi_target.scsi.layouts.cdb import TestUnitReady
+from iscsi_target.scsi.layouts.lun import pack_lun
+from iscsi_target.scsi.layouts.pages import ReadCapacity16Data
 from iscsi_target.scsi.status import SenseKey
 from iscsi_target.wire.layout import Layout
 

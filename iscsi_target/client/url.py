@@ -12,7 +12,7 @@ from iscsi_target.initiator.proof import Credentials
 from iscsi_target.iscsi.chap import ChapAccount
 from iscsi_target.iscsi.parameters import CRC32C
 from iscsi_target.iscsi.text import NONE
-from iscsi_target.scsi.lun import MAX_LUN
+from iscsi_target.scsi.layouts.lun import MAX_LUN
 from iscsi_target.wire.names import InadmissibleValue, iscsi_name
 
 SCHEME: Final = "iscsi://"

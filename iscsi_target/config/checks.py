@@ -46,7 +46,7 @@ from iscsi_target.config.values import (
 )
 from iscsi_target.iscsi.parameters import Preferences
 from iscsi_target.iscsi.standing import OFFLINE, ONLINE, Standing, moved_to
-from iscsi_target.scsi.lun import MAX_LUN
+from iscsi_target.scsi.layouts.lun import MAX_LUN
 from iscsi_target.target import Limits, Timeouts
 
 NUMBER = re.compile(r"\d{1,9}", re.ASCII)  # of a LUN or tag; longer ones are wrong in any case

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from iscsi_target.config.tables import Document, Mistake, Table
 from iscsi_target.config.values import TargetPortGroup
-from iscsi_target.scsi.port_groups import ENTERABLE, MAX_GROUPS, PortGroup
+from iscsi_target.scsi.state.port_groups import ENTERABLE, MAX_GROUPS, PortGroup
 
 KEY = "target_port_groups"
 MAX_GROUP = 65535  # TARGET PORT GROUP has two bytes; zero is reserved here for ports of no group. Source: SPC4r37 6.37

@@ -23,8 +23,8 @@ from iscsi_target.config.values import (
     parse_address,
 )
 from iscsi_target.iscsi.parameters import MAX_CONNECTIONS
-from iscsi_target.scsi.personalities import PERSONALITIES
 from iscsi_target.scsi.profiles import DEFAULT_PROFILE, PROFILES
+from iscsi_target.scsi.reservations.personalities import PERSONALITIES
 from iscsi_target.target import Limits
 from iscsi_target.wire.names import InadmissibleValue, iscsi_name
 

@@ -18,8 +18,8 @@ from iscsi_target.faults.rules import Rule
 from iscsi_target.iscsi.chap import Authentication
 from iscsi_target.iscsi.parameters import MAX_CONNECTIONS, SAM_5_LEVEL, Preferences
 from iscsi_target.iscsi.standing import ONLINE, Standing
-from iscsi_target.scsi.port_groups import PortGroup
 from iscsi_target.scsi.profiles import Chosen
+from iscsi_target.scsi.state.port_groups import PortGroup
 from iscsi_target.target import Limits, Timeouts
 
 DEFAULT_PORT = 3260  # RFC7143 14.1

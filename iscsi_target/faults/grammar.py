@@ -31,8 +31,8 @@ from iscsi_target.faults.rules import (
 )
 from iscsi_target.iscsi.requests import DataOut, ScsiCommand
 from iscsi_target.iscsi.responses import DataIn, ReadyToTransfer, ScsiResponse
-from iscsi_target.scsi.command import Command
-from iscsi_target.scsi.commands import TABLE
+from iscsi_target.scsi.commands.command import Command
+from iscsi_target.scsi.commands.table import TABLE
 
 MAX_RULE_CHARACTERS = 1000
 MAX_COUNT = 1 << 32

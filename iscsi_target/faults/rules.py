@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from iscsi_target.faults.actions import Action, Corrupt, Part
 from iscsi_target.faults.kinds import Kind
-from iscsi_target.scsi import command_lookup
-from iscsi_target.scsi.command import Command
+from iscsi_target.scsi.commands import command_lookup
+from iscsi_target.scsi.commands.command import Command
 from iscsi_target.scsi.status import StatusError
 from iscsi_target.wire.layout import Layout, LayoutError
 

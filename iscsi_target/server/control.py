@@ -53,12 +53,12 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from iscsi_target.scsi.personality import OutAction
-from iscsi_target.scsi.port_groups import ENTERABLE
-from iscsi_target.scsi.reservation_record import Record
-from iscsi_target.scsi.rules import Rule
+from iscsi_target.scsi.reservations.personality import OutAction
+from iscsi_target.scsi.reservations.reservation_record import Record
+from iscsi_target.scsi.reservations.rules import Rule
+from iscsi_target.scsi.state.port_groups import ENTERABLE
+from iscsi_target.scsi.state.timeline import Entry, entry_record
 from iscsi_target.scsi.status import Status
-from iscsi_target.scsi.timeline import Entry, entry_record
 from iscsi_target.server import fault_desk, targets
 from iscsi_target.server.control_wire import MAX_REQUEST_BYTES, Client, Feed, error_line
 from iscsi_target.server.driver import Driver

@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from iscsi_target.scsi.reservation_record import Record
-from iscsi_target.scsi.timeline import Entry, entry_record
+from iscsi_target.scsi.reservations.reservation_record import Record
+from iscsi_target.scsi.state.timeline import Entry, entry_record
 from iscsi_target.server.refused import Refused
 
 log = logging.getLogger(__name__)

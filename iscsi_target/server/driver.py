@@ -17,11 +17,11 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple, TypeVarTuple, assert_never
 
-from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.operations import Buffer, Fault, MediumError
-from iscsi_target.scsi.port_groups import AccessState
-from iscsi_target.scsi.task import UnitState
-from iscsi_target.scsi.timeline import Entry
+from iscsi_target.scsi.state.port_groups import AccessState
+from iscsi_target.scsi.state.task import UnitState
+from iscsi_target.scsi.state.timeline import Entry
+from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 from iscsi_target.server.descriptors import affordable_connections
 from iscsi_target.server.journal import announce
 from iscsi_target.server.poller import Poller

@@ -4,7 +4,7 @@ import logging
 
 from iscsi_target.faults.reading import RuleError
 from iscsi_target.faults.rulebook import BookError
-from iscsi_target.scsi.reservation_record import Record
+from iscsi_target.scsi.reservations.reservation_record import Record
 from iscsi_target.server.faults import Faults
 from iscsi_target.server.refused import Refused
 

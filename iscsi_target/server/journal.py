@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 
-from iscsi_target.scsi.sanitization import Method
+from iscsi_target.scsi.state.sanitization import Method
+from iscsi_target.scsi.state.task import Milestone
+from iscsi_target.scsi.state.timeline import entry_record
 from iscsi_target.scsi.status import Status
-from iscsi_target.scsi.task import Milestone
-from iscsi_target.scsi.timeline import entry_record
 from iscsi_target.target import (
     ConnectionJoined,
     ConnectionLeft,

@@ -15,8 +15,8 @@ from pathlib import Path
 from iscsi_target.config.values import ConfigError
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.operations import Flush, MediumError
-from iscsi_target.scsi.reservation_record import Record, nexus_record
-from iscsi_target.scsi.sanitization import Method
+from iscsi_target.scsi.reservations.reservation_record import Record, nexus_record
+from iscsi_target.scsi.state.sanitization import Method
 from iscsi_target.server.driver import Driver
 from iscsi_target.server.refused import Refused
 from iscsi_target.server.units import Home, NewMedium, OpenUnit, open_medium, tell_room

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from iscsi_target.config.values import Configuration
-from iscsi_target.scsi.device import PortIdentity
 from iscsi_target.scsi.nexus import TargetPort
-from iscsi_target.scsi.port_groups import NO_GROUPS, AccessState, PortGroups, StatusCode, arrived, departed
+from iscsi_target.scsi.state.device import PortIdentity
+from iscsi_target.scsi.state.port_groups import NO_GROUPS, AccessState, PortGroups, StatusCode, arrived, departed
 
 THE_ONLY_GROUP = 1  # of all ports where none is configured, as every port reaches every unit alike then
 

@@ -11,7 +11,7 @@ from enum import Enum
 from functools import partial
 
 from iscsi_target.config.values import PoolEntry
-from iscsi_target.scsi.thresholds import NEVER_S, QUIET_S
+from iscsi_target.scsi.unit.thresholds import NEVER_S, QUIET_S
 from iscsi_target.storage.pool import PAGE_BYTES, Pool
 
 log = logging.getLogger(__name__)

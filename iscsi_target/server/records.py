@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from iscsi_target.scsi.device import Device
+from iscsi_target.scsi.commands.persistent_reserve_in import report_capabilities
+from iscsi_target.scsi.layouts.reservation_pages import CapabilitiesData
 from iscsi_target.scsi.nexus import Nexus
-from iscsi_target.scsi.persistent_reserve_in import report_capabilities
-from iscsi_target.scsi.reservation_pages import CapabilitiesData
-from iscsi_target.scsi.reservation_record import Record, nexus_record, to_record
+from iscsi_target.scsi.reservations.reservation_record import Record, nexus_record, to_record
+from iscsi_target.scsi.state.device import Device
 from iscsi_target.server.pools import Pools
 from iscsi_target.server.units import OpenUnit
 

@@ -25,8 +25,8 @@ from iscsi_target.config.address import Address
 from iscsi_target.config.values import WILDCARDS, ConfigError, Configuration, PortalGroup, TargetEntry, Unit
 from iscsi_target.scsi.nexus import TargetPort
 from iscsi_target.scsi.operations import Flush, MediumError
-from iscsi_target.scsi.port_groups import AccessState
-from iscsi_target.scsi.task import UnitState
+from iscsi_target.scsi.state.port_groups import AccessState
+from iscsi_target.scsi.state.task import UnitState
 from iscsi_target.server.advertising import Advertising
 from iscsi_target.server.control import Control, Served
 from iscsi_target.server.driver import Driver, Settings

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from iscsi_target.config.values import WILDCARDS, TargetEntry, parse_address
 from iscsi_target.iscsi.standing import OFFLINE, ONLINE, Standing, moved_to
-from iscsi_target.scsi.reservation_record import Record
+from iscsi_target.scsi.reservations.reservation_record import Record
 from iscsi_target.server.refused import Refused
 from iscsi_target.target import SessionSummary
 

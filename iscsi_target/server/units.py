@@ -12,17 +12,17 @@ from typing import NamedTuple
 
 from iscsi_target.config.values import Backing, ConfigError, Unit
 from iscsi_target.scsi.attention import AttentionCode
-from iscsi_target.scsi.device import Device, Features, Geometry, Identity, TransferLimits
-from iscsi_target.scsi.logical_unit import LogicalUnit
-from iscsi_target.scsi.mode_pages import DEFAULTS, LOGICAL_BLOCK_PROVISIONING, THRESHOLD_DEFAULTS, ModePages
+from iscsi_target.scsi.layouts.mode_pages import DEFAULTS, LOGICAL_BLOCK_PROVISIONING, THRESHOLD_DEFAULTS, ModePages
+from iscsi_target.scsi.layouts.threshold_pages import LogicalBlockProvisioningPage
 from iscsi_target.scsi.operations import MediumError
-from iscsi_target.scsi.personalities import PERSONALITIES
-from iscsi_target.scsi.personality import Personality
-from iscsi_target.scsi.reservations import Reservations
+from iscsi_target.scsi.reservations.personalities import PERSONALITIES
+from iscsi_target.scsi.reservations.personality import Personality
+from iscsi_target.scsi.reservations.reservations import Reservations
 from iscsi_target.scsi.resources import Resources
-from iscsi_target.scsi.sanitization import Sanitization
-from iscsi_target.scsi.task import UnitState
-from iscsi_target.scsi.threshold_pages import LogicalBlockProvisioningPage
+from iscsi_target.scsi.state.device import Device, Features, Geometry, Identity, TransferLimits
+from iscsi_target.scsi.state.sanitization import Sanitization
+from iscsi_target.scsi.state.task import UnitState
+from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 from iscsi_target.server.paths import Paths
 from iscsi_target.server.pools import Pools
 from iscsi_target.storage.faults import StorageError

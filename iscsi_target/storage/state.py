@@ -28,12 +28,12 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from iscsi_target.scsi import sanitization
 from iscsi_target.scsi.nexus import TargetPort
 from iscsi_target.scsi.operations import Fault, MediumError
-from iscsi_target.scsi.reservation_record import from_record, to_record
-from iscsi_target.scsi.reservations import Reservations
-from iscsi_target.scsi.task import UnitState
+from iscsi_target.scsi.reservations.reservation_record import from_record, to_record
+from iscsi_target.scsi.reservations.reservations import Reservations
+from iscsi_target.scsi.state import sanitization
+from iscsi_target.scsi.state.task import UnitState
 from iscsi_target.storage import host
 from iscsi_target.storage.faults import StorageError, refusal
 from iscsi_target.wire.crc32c import crc32c

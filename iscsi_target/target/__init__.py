@@ -4,7 +4,7 @@
 tasks, `machine` the machine.
 """
 
-from iscsi_target.scsi.task import Perform, Persist
+from iscsi_target.scsi.state.task import Perform, Persist
 from iscsi_target.target.actions import (
     Action,
     Announce,

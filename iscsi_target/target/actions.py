@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from iscsi_target.iscsi.connection import Remark
 from iscsi_target.iscsi.framing import Buffer
-from iscsi_target.scsi.personality import OutAction
-from iscsi_target.scsi.sanitization import Sanitization
-from iscsi_target.scsi.task import Milestone, Perform, Persist
-from iscsi_target.scsi.timeline import Entry
+from iscsi_target.scsi.reservations.personality import OutAction
+from iscsi_target.scsi.state.sanitization import Sanitization
+from iscsi_target.scsi.state.task import Milestone, Perform, Persist
+from iscsi_target.scsi.state.timeline import Entry
 
 # Events: what happened
 

@@ -9,12 +9,12 @@ from iscsi_target.iscsi.express import Answer
 from iscsi_target.iscsi.login import Negotiated
 from iscsi_target.iscsi.session import Session
 from iscsi_target.scsi.attention import AttentionCode
-from iscsi_target.scsi.lane import Lane
-from iscsi_target.scsi.logical_unit import LogicalUnit
-from iscsi_target.scsi.lun import unpack_lun
+from iscsi_target.scsi.layouts.lun import unpack_lun
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.profiles import Choices
-from iscsi_target.scsi.task import Task
+from iscsi_target.scsi.state.task import Task
+from iscsi_target.scsi.unit.lane import Lane
+from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 from iscsi_target.target.actions import SessionSummary
 from iscsi_target.target.nodes import TargetNode
 

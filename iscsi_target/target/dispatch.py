@@ -19,16 +19,15 @@ from iscsi_target.iscsi.events import (
 from iscsi_target.iscsi.open_task import Response
 from iscsi_target.iscsi.parameters import SAM_5_LEVEL
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
-from iscsi_target.scsi import command_lookup, commands
 from iscsi_target.scsi.attention import AttentionCode
-from iscsi_target.scsi.cdb import PersistentReserveOut, ReportLuns
-from iscsi_target.scsi.logical_unit import LogicalUnit
+from iscsi_target.scsi.commands import command_lookup
+from iscsi_target.scsi.commands import table as commands
+from iscsi_target.scsi.layouts.cdb import PersistentReserveOut, ReportLuns
+from iscsi_target.scsi.layouts.reservation_pages import BasicParameterList
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.operations import MediumError, Outcome
 from iscsi_target.scsi.profiles import AbortOfFinished
-from iscsi_target.scsi.reservation_pages import BasicParameterList
-from iscsi_target.scsi.status import CheckCondition, Sense, SenseKey, Status, StatusError
-from iscsi_target.scsi.task import (
+from iscsi_target.scsi.state.task import (
     Aborted,
     Bring,
     Collect,
@@ -47,7 +46,9 @@ from iscsi_target.scsi.task import (
     Ticket,
     UnitAction,
 )
-from iscsi_target.scsi.timeline import Entry
+from iscsi_target.scsi.state.timeline import Entry
+from iscsi_target.scsi.status import CheckCondition, Sense, SenseKey, Status, StatusError
+from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 from iscsi_target.target import queries
 from iscsi_target.target.actions import Action, Announce, Operated, Order, ReservationNoted, SanitizeNoted
 from iscsi_target.target.active import ActiveSession

@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 
-from iscsi_target.scsi.copy_rows import FETCH
-from iscsi_target.scsi.logical_unit import LogicalUnit
+from iscsi_target.scsi.commands.copy_rows import FETCH
 from iscsi_target.scsi.nexus import OPERATOR
 from iscsi_target.scsi.operations import Fault, MediumError, Outcome
+from iscsi_target.scsi.state.task import Bring, Completed, Task, TaskAttribute, Ticket, UnitAction
 from iscsi_target.scsi.status import Status
-from iscsi_target.scsi.task import Bring, Completed, Task, TaskAttribute, Ticket, UnitAction
+from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 
 
 class Fetches:

@@ -16,10 +16,10 @@ from iscsi_target.iscsi.farewell import announce_drop, request_logout
 from iscsi_target.iscsi.framing import Buffer, Incoming
 from iscsi_target.iscsi.login import Endpoint, LoginPhase
 from iscsi_target.iscsi.parameters import Preferences
-from iscsi_target.scsi.copy_managers import CopyManagers
-from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.operations import MediumError, Outcome
-from iscsi_target.scsi.task import Ticket, UnitAction
+from iscsi_target.scsi.state.copy_managers import CopyManagers
+from iscsi_target.scsi.state.task import Ticket, UnitAction
+from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 from iscsi_target.target.actions import (
     Action,
     Announce,

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
-from iscsi_target.scsi.logical_unit import LogicalUnit
-from iscsi_target.scsi.task import Function, Managed, ManagementRequest, UnitAction
+from iscsi_target.scsi.state.task import Function, Managed, ManagementRequest, UnitAction
+from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 from iscsi_target.target.queries import QUERIES
 
 FUNCTIONS = {

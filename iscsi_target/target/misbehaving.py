@@ -16,7 +16,7 @@ from iscsi_target.iscsi.events import CommandReceived
 from iscsi_target.iscsi.framing import Incoming
 from iscsi_target.iscsi.open_task import OpenTask, Response
 from iscsi_target.iscsi.parameters import Preferences
-from iscsi_target.scsi.logical_unit import LogicalUnit
+from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 from iscsi_target.target.actions import Action, FaultFired, Flow
 from iscsi_target.target.active import ActiveSession
 from iscsi_target.target.limits import DEFAULT_LIMITS, Limits

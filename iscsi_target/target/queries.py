@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from iscsi_target.iscsi.events import TaskManagementRequested
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
-from iscsi_target.scsi.logical_unit import LogicalUnit
-from iscsi_target.scsi.pages import EventInformation
+from iscsi_target.scsi.layouts.pages import EventInformation
 from iscsi_target.scsi.status import UnitAttention
+from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 from iscsi_target.target.active import ActiveSession
 
 QUERIES = (TaskManagement.QUERY_TASK, TaskManagement.QUERY_TASK_SET, TaskManagement.QUERY_ASYNCHRONOUS_EVENT)

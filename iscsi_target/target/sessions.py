@@ -24,9 +24,9 @@ from iscsi_target.iscsi.login import Negotiated
 from iscsi_target.iscsi.service_requests import LOGOUT_CID_NOT_FOUND, LOGOUT_DONE
 from iscsi_target.iscsi.session import Session
 from iscsi_target.iscsi.text import Pair
-from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
-from iscsi_target.scsi.task import Function, ManagementRequest
+from iscsi_target.scsi.state.task import Function, ManagementRequest
+from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 from iscsi_target.target.actions import (
     ConnectionJoined,
     ConnectionLeft,

@@ -29,7 +29,7 @@ from iscsi_target.iscsi.framing import Buffer, Incoming, RawPdu, wrap, wrong_dat
 from iscsi_target.iscsi.header import BasicHeader
 from iscsi_target.iscsi.requests import DataOut, LoginRequest, ScsiCommand
 from iscsi_target.iscsi.responses import RESPONSES, DataIn, ReadyToTransfer, ScsiResponse
-from iscsi_target.scsi.lun import unpack_lun
+from iscsi_target.scsi.layouts.lun import unpack_lun
 from iscsi_target.target.link import Link
 from iscsi_target.wire.choice import Choice
 from iscsi_target.wire.layout import Layout

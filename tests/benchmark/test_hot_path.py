@@ -14,10 +14,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from iscsi_target.iscsi.framing import PduReader, frame
 from iscsi_target.iscsi.requests import DataOut, ScsiCommand
 from iscsi_target.iscsi.responses import DataIn
-from iscsi_target.scsi.block_cdb import Read16
-from iscsi_target.scsi.cdb import PersistentReserveOut
+from iscsi_target.scsi.layouts.block_cdb import Read16
+from iscsi_target.scsi.layouts.cdb import PersistentReserveOut
+from iscsi_target.scsi.layouts.reservation_pages import BasicParameterList
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus
-from iscsi_target.scsi.reservation_pages import BasicParameterList
 from tests.initiator import Host, Lab
 from tests.unit.scsi.unit_bench import PORT, READY, A, Bench
 

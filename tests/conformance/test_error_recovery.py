@@ -22,7 +22,7 @@ from iscsi_target.iscsi.responses import (
     TextResponse,
 )
 from iscsi_target.iscsi.retention import DATA_ACK, DATA_OR_R2T, R_DATA, STATUS
-from iscsi_target.scsi.block_cdb import Read10, Write10
+from iscsi_target.scsi.layouts.block_cdb import Read10, Write10
 from iscsi_target.wire.layout import Layout
 from tests.initiator import READY, Host, Lab
 from tests.unit.scsi.unit_bench import BLOCK

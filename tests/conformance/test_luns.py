@@ -5,8 +5,8 @@ import pytest
 from iscsi_target.iscsi.responses import AsyncMessage
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
 from iscsi_target.scsi.attention import AttentionCode
-from iscsi_target.scsi.cdb import Inquiry, ReportLuns, RequestSense
-from iscsi_target.scsi.lun import pack_lun
+from iscsi_target.scsi.layouts.cdb import Inquiry, ReportLuns, RequestSense
+from iscsi_target.scsi.layouts.lun import pack_lun
 from iscsi_target.target import Timeouts
 from tests.initiator import NODE, READY, Host, Lab, disk_node
 from tests.unit.scsi.unit_bench import BLOCK

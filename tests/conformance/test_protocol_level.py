@@ -8,8 +8,8 @@ import pytest
 from iscsi_target.iscsi.responses import TaskManagementResponse
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
 from iscsi_target.scsi.attention import AttentionCode, with_information
-from iscsi_target.scsi.block_cdb import PreventAllowMediumRemoval
-from iscsi_target.scsi.cdb import Reserve6
+from iscsi_target.scsi.layouts.block_cdb import PreventAllowMediumRemoval
+from iscsi_target.scsi.layouts.cdb import Reserve6
 from iscsi_target.scsi.status import Status
 from iscsi_target.target.management import LATER_LEVEL
 from tests.initiator import Host, Lab

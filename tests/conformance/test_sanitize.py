@@ -7,13 +7,13 @@ import pytest
 
 from iscsi_target.iscsi.responses import ReadyToTransfer
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
-from iscsi_target.scsi.block_cdb import GetLbaStatus, Read10
-from iscsi_target.scsi.cdb import Inquiry, ReportSupportedOperationCodes, RequestSense
-from iscsi_target.scsi.inquiry_pages import BlockDeviceCharacteristics, VpdHeader
+from iscsi_target.scsi.commands.sanitize import EXIT_FAILURE_MODE, OverwriteHeader, Sanitize
+from iscsi_target.scsi.layouts.block_cdb import GetLbaStatus, Read10
+from iscsi_target.scsi.layouts.cdb import Inquiry, ReportSupportedOperationCodes, RequestSense
+from iscsi_target.scsi.layouts.inquiry_pages import BlockDeviceCharacteristics, VpdHeader
+from iscsi_target.scsi.layouts.pages import LbaStatusDescriptor, LbaStatusHeader, OneCommandHeader
 from iscsi_target.scsi.operations import Fault, MediumError
-from iscsi_target.scsi.pages import LbaStatusDescriptor, LbaStatusHeader, OneCommandHeader
-from iscsi_target.scsi.sanitization import Method
-from iscsi_target.scsi.sanitize import EXIT_FAILURE_MODE, OverwriteHeader, Sanitize
+from iscsi_target.scsi.state.sanitization import Method
 from iscsi_target.scsi.status import Status
 from iscsi_target.target import SanitizeNoted
 from tests.initiator import READY, Ended, Host, Lab

@@ -8,7 +8,7 @@ from iscsi_target.iscsi.requests import DataOut
 from iscsi_target.iscsi.responses import ReadyToTransfer, TaskManagementResponse
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
 from iscsi_target.scsi.attention import AttentionCode
-from iscsi_target.scsi.block_cdb import Read10
+from iscsi_target.scsi.layouts.block_cdb import Read10
 from iscsi_target.scsi.status import Status
 from tests.initiator import READY, Host, Lab
 from tests.unit.scsi.unit_bench import BLOCK

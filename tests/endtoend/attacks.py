@@ -14,10 +14,10 @@ from iscsi_target.iscsi.requests import (
     TextRequest,
 )
 from iscsi_target.iscsi.responses import LoginResponse
-from iscsi_target.scsi.block_cdb import Read16, Write16
-from iscsi_target.scsi.cdb import Inquiry, TestUnitReady
-from iscsi_target.scsi.commands import TABLE
-from iscsi_target.scsi.lun import pack_lun
+from iscsi_target.scsi.commands.table import TABLE
+from iscsi_target.scsi.layouts.block_cdb import Read16, Write16
+from iscsi_target.scsi.layouts.cdb import Inquiry, TestUnitReady
+from iscsi_target.scsi.layouts.lun import pack_lun
 from tests.endtoend.hostile import (
     BLOCK_BYTES,
     PATIENCE_S,

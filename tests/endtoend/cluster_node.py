@@ -7,11 +7,11 @@ hosts do.
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from iscsi_target.scsi.block_cdb import Read10, Write10
-from iscsi_target.scsi.cdb import PersistentReserveIn, PersistentReserveOut
+from iscsi_target.scsi.layouts.block_cdb import Read10, Write10
+from iscsi_target.scsi.layouts.cdb import PersistentReserveIn, PersistentReserveOut
+from iscsi_target.scsi.layouts.reservation_pages import CapabilitiesData
 from iscsi_target.scsi.nexus import InitiatorPort
-from iscsi_target.scsi.personality import InAction, OutAction
-from iscsi_target.scsi.reservation_pages import CapabilitiesData
+from iscsi_target.scsi.reservations.personality import InAction, OutAction
 from iscsi_target.scsi.status import Status
 from iscsi_target.wire.layout import Layout
 from tests import reservation_data

@@ -18,8 +18,8 @@ from iscsi_target.iscsi.requests import (
     TextRequest,
 )
 from iscsi_target.iscsi.responses import ReadyToTransfer, ScsiResponse
-from iscsi_target.scsi.block_cdb import Read16, Write16
-from iscsi_target.scsi.lun import pack_lun
+from iscsi_target.scsi.layouts.block_cdb import Read16, Write16
+from iscsi_target.scsi.layouts.lun import pack_lun
 from iscsi_target.scsi.status import Status
 from iscsi_target.wire.crc32c import crc32c
 from iscsi_target.wire.layout import Layout

@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-from iscsi_target.scsi.cdb import PersistentReserveIn, PersistentReserveOut
+from iscsi_target.scsi.layouts.cdb import PersistentReserveIn, PersistentReserveOut
 from iscsi_target.scsi.nexus import InitiatorPort
-from iscsi_target.scsi.personality import InAction
-from iscsi_target.scsi.reservation_request import Request
-from iscsi_target.scsi.reservations import Reservations
+from iscsi_target.scsi.reservations.personality import InAction
+from iscsi_target.scsi.reservations.reservation_request import Request
+from iscsi_target.scsi.reservations.reservations import Reservations
 from iscsi_target.scsi.status import Status
 from iscsi_target.wire.layout import Layout
 from tests import reservation_data

@@ -15,10 +15,10 @@ import pytest
 
 from iscsi_target.iscsi.requests import ScsiCommand
 from iscsi_target.iscsi.responses import ReadyToTransfer
-from iscsi_target.scsi.block_cdb import Write10
-from iscsi_target.scsi.lun import pack_lun
+from iscsi_target.scsi.layouts.block_cdb import Write10
+from iscsi_target.scsi.layouts.lun import pack_lun
 from iscsi_target.scsi.nexus import InitiatorPort
-from iscsi_target.scsi.personality import OutAction, ReservationType
+from iscsi_target.scsi.reservations.personality import OutAction, ReservationType
 from iscsi_target.scsi.status import Status
 from tests.conftest import Tool
 from tests.endtoend.cluster_node import (

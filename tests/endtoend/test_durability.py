@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 import pytest
 
-from iscsi_target.scsi.block_cdb import Read16, SynchronizeCache16, Unmap, Write16
-from iscsi_target.scsi.cdb import Inquiry, ModeSelect6, ModeSense6
-from iscsi_target.scsi.pages import UnmapBlockDescriptor, UnmapHeader
+from iscsi_target.scsi.layouts.block_cdb import Read16, SynchronizeCache16, Unmap, Write16
+from iscsi_target.scsi.layouts.cdb import Inquiry, ModeSelect6, ModeSense6
+from iscsi_target.scsi.layouts.pages import UnmapBlockDescriptor, UnmapHeader
 from iscsi_target.wire.layout import Layout
 from tests.conftest import IN_CI
 from tests.endtoend.reserving import insist

@@ -25,8 +25,8 @@ from iscsi_target.config.address import Address
 from iscsi_target.config.values import Backing, Configuration, PortalGroup, TargetEntry, Unit
 from iscsi_target.iscsi.requests import TextRequest
 from iscsi_target.iscsi.responses import ReadyToTransfer, ScsiResponse, TextResponse
-from iscsi_target.scsi import cdb
-from iscsi_target.scsi.block_cdb import Read16, Write16
+from iscsi_target.scsi.layouts import cdb
+from iscsi_target.scsi.layouts.block_cdb import Read16, Write16
 from iscsi_target.server.server import Server
 from tests.endtoend.hostile import command
 from tests.endtoend.wire_initiator import ISID, Initiator, session, text

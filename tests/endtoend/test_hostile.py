@@ -20,7 +20,7 @@ import iscsi_target
 from iscsi_target.config.address import Address
 from iscsi_target.config.values import Backing, Configuration, PortalGroup, TargetEntry, Unit
 from iscsi_target.iscsi.connection import Connection
-from iscsi_target.scsi.block_cdb import Read16, Write16
+from iscsi_target.scsi.layouts.block_cdb import Read16, Write16
 from iscsi_target.server.server import Server
 from iscsi_target.target import Timeouts
 from tests.endtoend.attacks import ATTACKS, Attack, command_numbers, deaf_readers, hoarded_writes

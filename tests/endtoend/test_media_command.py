@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from iscsi_target.scsi.attention import AttentionCode
-from iscsi_target.scsi.block_cdb import PreventAllowMediumRemoval
+from iscsi_target.scsi.layouts.block_cdb import PreventAllowMediumRemoval
 from tests.conftest import Tool
 from tests.endtoend.conftest import SIZE_BYTES, Serve
 from tests.endtoend.initiators import PLAIN, Finished, Initiators, attempt

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from iscsi_target.scsi.attention import AttentionCode
-from iscsi_target.scsi.block_cdb import Read10, Write10
+from iscsi_target.scsi.commands.target_port_groups import SetDescriptor, SetTargetPortGroups
+from iscsi_target.scsi.layouts.block_cdb import Read10, Write10
 from iscsi_target.scsi.status import Status
-from iscsi_target.scsi.target_port_groups import SetDescriptor, SetTargetPortGroups
 from tests.endtoend.wire_initiator import Initiator, Outcome, session
 from tools.served import ServedTarget
 

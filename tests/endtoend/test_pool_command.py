@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from iscsi_target.scsi.attention import AttentionCode
-from iscsi_target.scsi.cdb import LogSense, ModeSense10, RequestSense
+from iscsi_target.scsi.layouts.cdb import LogSense, ModeSense10, RequestSense
 from iscsi_target.scsi.sense_data import FixedSense
 from tests.endtoend.initiators import PLAIN, Finished, Initiators, attempt, run
 from tests.endtoend.reserving import insist

@@ -25,14 +25,14 @@ from typing import NamedTuple
 import pytest
 
 from iscsi_target.config.values import ram_configuration
-from iscsi_target.scsi.block_cdb import Read16
-from iscsi_target.scsi.cdb import Inquiry
+from iscsi_target.scsi.layouts.block_cdb import Read16
+from iscsi_target.scsi.layouts.cdb import Inquiry
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
-from iscsi_target.scsi.personality import STRICT, OutAction, ReservationType
-from iscsi_target.scsi.reservation_request import Request, Transition
-from iscsi_target.scsi.reservations import Cause, Reservations
+from iscsi_target.scsi.reservations.personality import STRICT, OutAction, ReservationType
+from iscsi_target.scsi.reservations.reservation_request import Request, Transition
+from iscsi_target.scsi.reservations.reservations import Cause, Reservations
+from iscsi_target.scsi.reservations.transitions import apply
 from iscsi_target.scsi.status import Status, StatusError
-from iscsi_target.scsi.transitions import apply
 from iscsi_target.server.server import Server
 from tests.endtoend.nursery import ForkedTarget, Nursery
 from tests.endtoend.reserving import read_view, send_out, view_of

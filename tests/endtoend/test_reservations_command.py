@@ -20,11 +20,11 @@ import pytest
 
 from iscsi_target.iscsi.requests import ScsiCommand
 from iscsi_target.iscsi.responses import ReadyToTransfer
-from iscsi_target.scsi import cdb
 from iscsi_target.scsi.attention import AttentionCode
-from iscsi_target.scsi.block_cdb import Write10
-from iscsi_target.scsi.lun import pack_lun
-from iscsi_target.scsi.personality import OutAction
+from iscsi_target.scsi.layouts import cdb
+from iscsi_target.scsi.layouts.block_cdb import Write10
+from iscsi_target.scsi.layouts.lun import pack_lun
+from iscsi_target.scsi.reservations.personality import OutAction
 from iscsi_target.scsi.status import Status
 from iscsi_target.server.control import MAX_CLIENTS, SOCKET_NAME
 from iscsi_target.server.server import STATE_FILE

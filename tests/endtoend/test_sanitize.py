@@ -13,10 +13,10 @@ from typing import TypeVar
 
 import pytest
 
-from iscsi_target.scsi.block_cdb import Write16
-from iscsi_target.scsi.cdb import Inquiry, RequestSense
-from iscsi_target.scsi.sanitization import METHODS, Method
-from iscsi_target.scsi.sanitize import OverwriteHeader, Sanitize
+from iscsi_target.scsi.commands.sanitize import OverwriteHeader, Sanitize
+from iscsi_target.scsi.layouts.block_cdb import Write16
+from iscsi_target.scsi.layouts.cdb import Inquiry, RequestSense
+from iscsi_target.scsi.state.sanitization import METHODS, Method
 from tests.endtoend.reserving import insist
 from tests.endtoend.wire_initiator import Initiator, session
 from tests.initiator import READY

@@ -20,15 +20,15 @@ from iscsi_target.client.session import ClientSession
 from iscsi_target.config.address import Address
 from iscsi_target.config.values import Backing, Configuration, PortalGroup, TargetEntry, Unit
 from iscsi_target.iscsi.task_management import TaskManagement
-from iscsi_target.scsi import cdb as spc
-from iscsi_target.scsi.cdb import Inquiry
-from iscsi_target.scsi.copy_log import CopyState
-from iscsi_target.scsi.token_cdb import (
+from iscsi_target.scsi.layouts import cdb as spc
+from iscsi_target.scsi.layouts.cdb import Inquiry
+from iscsi_target.scsi.layouts.token_cdb import (
     CopyOperationStatus,
     PopulateToken,
     ReceiveRodTokenInformation,
     WriteUsingToken,
 )
+from iscsi_target.scsi.state.copy_log import CopyState
 from tests.unit.scsi.token_bench import ZERO_TOKEN, Ranges, populate_list, write_list
 
 MEBIBYTE = 1 << 20

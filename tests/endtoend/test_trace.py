@@ -7,9 +7,9 @@ import pytest
 
 from iscsi_target.iscsi.requests import ScsiCommand
 from iscsi_target.iscsi.responses import ScsiResponse
-from iscsi_target.scsi.block_cdb import Read10, Write10
-from iscsi_target.scsi.lun import pack_lun
-from iscsi_target.scsi.personality import OutAction
+from iscsi_target.scsi.layouts.block_cdb import Read10, Write10
+from iscsi_target.scsi.layouts.lun import pack_lun
+from iscsi_target.scsi.reservations.personality import OutAction
 from iscsi_target.scsi.status import Status
 from tests.conftest import Tool
 from tests.endtoend import cluster_node

@@ -9,8 +9,8 @@ from iscsi_target.initiator.events import CommandCompleted, Event, LoggedIn, Log
 from iscsi_target.initiator.login import Identity
 from iscsi_target.initiator.session import CLOSE_CONNECTION, Session, Settings
 from iscsi_target.iscsi.parameters import Preferences
-from iscsi_target.scsi.block_cdb import Read16, Write16
-from iscsi_target.scsi.lun import pack_lun
+from iscsi_target.scsi.layouts.block_cdb import Read16, Write16
+from iscsi_target.scsi.layouts.lun import pack_lun
 from tests.conftest import Tool
 from tests.endtoend.conftest import Serve
 from tests.endtoend.initiators import PLAIN, run

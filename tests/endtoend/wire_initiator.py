@@ -34,8 +34,8 @@ from iscsi_target.iscsi.responses import (
     Response,
     ScsiResponse,
 )
-from iscsi_target.scsi.cdb import TestUnitReady
-from iscsi_target.scsi.lun import pack_lun
+from iscsi_target.scsi.layouts.cdb import TestUnitReady
+from iscsi_target.scsi.layouts.lun import pack_lun
 from iscsi_target.scsi.status import Status
 from iscsi_target.wire.layout import Layout
 

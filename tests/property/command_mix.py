@@ -4,16 +4,16 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from iscsi_target.scsi import block_cdb as sbc
-from iscsi_target.scsi import cdb as spc
-from iscsi_target.scsi.allegiance import CODES_OF_A_GROUP, CONTROL_AT, asks_for_allegiance
-from iscsi_target.scsi.format_unit import FormatUnit, PatternDescriptor, ShortHeader
-from iscsi_target.scsi.mode_pages import CachingPage, ControlPage
+from iscsi_target.scsi.commands.format_unit import FormatUnit, PatternDescriptor, ShortHeader
+from iscsi_target.scsi.commands.sanitize import EXIT_FAILURE_MODE, OverwriteHeader, Sanitize
+from iscsi_target.scsi.layouts import block_cdb as sbc
+from iscsi_target.scsi.layouts import cdb as spc
+from iscsi_target.scsi.layouts.mode_pages import CachingPage, ControlPage
+from iscsi_target.scsi.layouts.pages import ModeHeader6, ModeHeader10, UnmapBlockDescriptor, UnmapHeader
 from iscsi_target.scsi.nexus import InitiatorPort
-from iscsi_target.scsi.pages import ModeHeader6, ModeHeader10, UnmapBlockDescriptor, UnmapHeader
-from iscsi_target.scsi.personality import InAction, OutAction
-from iscsi_target.scsi.sanitization import METHODS, Method
-from iscsi_target.scsi.sanitize import EXIT_FAILURE_MODE, OverwriteHeader, Sanitize
+from iscsi_target.scsi.reservations.personality import InAction, OutAction
+from iscsi_target.scsi.state.sanitization import METHODS, Method
+from iscsi_target.scsi.unit.allegiance import CODES_OF_A_GROUP, CONTROL_AT, asks_for_allegiance
 from iscsi_target.wire.layout import Layout
 from tests.conformance.reservations.world import TYPES
 from tests.reservation_data import basic, moving

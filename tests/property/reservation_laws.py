@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from iscsi_target.scsi.attention import AttentionCode
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
-from iscsi_target.scsi.personality import OutAction, ReservationType
-from iscsi_target.scsi.reservation_record import from_record, to_record
-from iscsi_target.scsi.reservation_request import Request
-from iscsi_target.scsi.reservations import Reservation, Reservations
+from iscsi_target.scsi.reservations.personality import OutAction, ReservationType
+from iscsi_target.scsi.reservations.reservation_record import from_record, to_record
+from iscsi_target.scsi.reservations.reservation_request import Request
+from iscsi_target.scsi.reservations.reservations import Reservation, Reservations
 
 WE, EA, WERO, EARO, WEAR, EAAR = ReservationType
 EXCLUSIVE, REGISTRANTS_ONLY, ALL_REGISTRANTS = {WE, EA}, {WERO, EARO}, {WEAR, EAAR}

@@ -5,16 +5,16 @@ Each change is checked against the laws at once; how commands are answered is th
 
 from typing import NamedTuple
 
-from iscsi_target.scsi.cdb import PersistentReserveIn, PersistentReserveOut
-from iscsi_target.scsi.commands import OVERRULING
-from iscsi_target.scsi.logical_unit import LogicalUnit
+from iscsi_target.scsi.commands.table import OVERRULING
+from iscsi_target.scsi.layouts.cdb import PersistentReserveIn, PersistentReserveOut
 from iscsi_target.scsi.nexus import OPERATOR, InitiatorPort, Nexus
-from iscsi_target.scsi.open_task import Fate, OpenTask
-from iscsi_target.scsi.personality import STRICT, InAction, OutAction
-from iscsi_target.scsi.reservation_request import Request, Transition
-from iscsi_target.scsi.reservations import Reservations
-from iscsi_target.scsi.task import Task, TaskAttribute, UnitState
-from iscsi_target.scsi.task_manager import TaskManager
+from iscsi_target.scsi.reservations.personality import STRICT, InAction, OutAction
+from iscsi_target.scsi.reservations.reservation_request import Request, Transition
+from iscsi_target.scsi.reservations.reservations import Reservations
+from iscsi_target.scsi.state.task import Task, TaskAttribute, UnitState
+from iscsi_target.scsi.unit.logical_unit import LogicalUnit
+from iscsi_target.scsi.unit.open_task import Fate, OpenTask
+from iscsi_target.scsi.unit.task_manager import TaskManager
 from iscsi_target.wire.layout import Layout
 from tests.conformance.reservations import world as drawing
 from tests.conformance.reservations.world import N1, N1Q, N2, N2Q, N3, RC, G, P, Q, Told, World

@@ -21,9 +21,9 @@ from iscsi_target.iscsi.framing import Buffer
 from iscsi_target.iscsi.header import NO_TAG
 from iscsi_target.iscsi.requests import DataOut, NopOut, ScsiCommand, TaskManagementRequest
 from iscsi_target.iscsi.task_management import TaskManagement
-from iscsi_target.scsi import cdb as spc
-from iscsi_target.scsi.block_cdb import Read10, Read16, Write10, Write16
-from iscsi_target.scsi.lun import pack_lun
+from iscsi_target.scsi.layouts import cdb as spc
+from iscsi_target.scsi.layouts.block_cdb import Read10, Read16, Write10, Write16
+from iscsi_target.scsi.layouts.lun import pack_lun
 from iscsi_target.scsi.operations import Operation, WouldBlock, extents
 from tests.initiator import Host, Lab, Result
 from tests.unit.scsi.unit_bench import BLOCK, BLOCKS

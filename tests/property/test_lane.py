@@ -21,15 +21,15 @@ from iscsi_target.iscsi.numbering import WINDOW_COMMANDS
 from iscsi_target.iscsi.requests import ScsiCommand
 from iscsi_target.iscsi.responses import ReadyToTransfer
 from iscsi_target.iscsi.task_management import TaskManagement
-from iscsi_target.scsi.cdb import RequestSense
-from iscsi_target.scsi.device import PortIdentity
-from iscsi_target.scsi.lane import Lane
-from iscsi_target.scsi.logical_unit import LogicalUnit
-from iscsi_target.scsi.lun import pack_lun
+from iscsi_target.scsi.layouts.cdb import RequestSense
+from iscsi_target.scsi.layouts.lun import pack_lun
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.operations import Buffer, Fault, MediumError, Mismatch, Operation, WouldBlock, extents, writes
-from iscsi_target.scsi.personalities import PERSONALITIES
-from iscsi_target.scsi.personality import OutAction
+from iscsi_target.scsi.reservations.personalities import PERSONALITIES
+from iscsi_target.scsi.reservations.personality import OutAction
+from iscsi_target.scsi.state.device import PortIdentity
+from iscsi_target.scsi.unit.lane import Lane
+from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 from iscsi_target.target import Order
 from iscsi_target.wire.serial import advance
 from tests.initiator import NODE, Host, Lab, Pdu, Result, disk_node

@@ -4,12 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
-from iscsi_target.scsi.personalities import PERSONALITIES
-from iscsi_target.scsi.personality import OutAction, Personality
-from iscsi_target.scsi.reservation_request import Request, Transition
-from iscsi_target.scsi.reservations import Cause, Reservations
+from iscsi_target.scsi.reservations.personalities import PERSONALITIES
+from iscsi_target.scsi.reservations.personality import OutAction, Personality
+from iscsi_target.scsi.reservations.reservation_request import Request, Transition
+from iscsi_target.scsi.reservations.reservations import Cause, Reservations
+from iscsi_target.scsi.reservations.transitions import GENERATIONS, apply
 from iscsi_target.scsi.status import StatusError
-from iscsi_target.scsi.transitions import GENERATIONS, apply
 
 PORTS = [TargetPort("iqn.2026-01.org.example:disks", tag) for tag in (1, 2)]
 INITIATORS = [InitiatorPort(f"iqn.2026-01.org.example:{name}", bytes(6)) for name in "abc"]

@@ -7,9 +7,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from iscsi_target.scsi.nexus import OPERATOR, InitiatorPort, Nexus, TargetPort
-from iscsi_target.scsi.personality import ReservationType
-from iscsi_target.scsi.reservation_record import MAX_KEY, MAX_TIME_S, InvalidRecord, from_record, to_record
-from iscsi_target.scsi.reservations import Cause, Reservation, Reservations
+from iscsi_target.scsi.reservations.personality import ReservationType
+from iscsi_target.scsi.reservations.reservation_record import MAX_KEY, MAX_TIME_S, InvalidRecord, from_record, to_record
+from iscsi_target.scsi.reservations.reservations import Cause, Reservation, Reservations
 
 NAMES = st.sampled_from(["iqn.2026-01.org.example:a", "iqn.2026-01.org.example:ünïcode", "eui.0123456789abcdef"])
 NEXUSES = st.builds(

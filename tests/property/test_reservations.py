@@ -8,20 +8,20 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from iscsi_target.scsi.block_cdb import Read10, Write10
-from iscsi_target.scsi.cdb import ModeSelect10, PersistentReserveOut, Release6, Release10, Reserve6, Reserve10
-from iscsi_target.scsi.cdb import TestUnitReady as UnitReady
-from iscsi_target.scsi.mode_pages import ControlPage
+from iscsi_target.scsi.layouts.block_cdb import Read10, Write10
+from iscsi_target.scsi.layouts.cdb import ModeSelect10, PersistentReserveOut, Release6, Release10, Reserve6, Reserve10
+from iscsi_target.scsi.layouts.cdb import TestUnitReady as UnitReady
+from iscsi_target.scsi.layouts.mode_pages import ControlPage
+from iscsi_target.scsi.layouts.pages import ModeHeader10
+from iscsi_target.scsi.layouts.reservation_pages import ReservationHeader
+from iscsi_target.scsi.layouts.transport_id import pack_transport_id
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.operations import Fault
-from iscsi_target.scsi.pages import ModeHeader10
-from iscsi_target.scsi.personality import InAction, OutAction
-from iscsi_target.scsi.reservation_pages import ReservationHeader
-from iscsi_target.scsi.reservation_record import from_record, to_record
-from iscsi_target.scsi.reservation_request import Request
-from iscsi_target.scsi.reservations import Cause, Reservations
-from iscsi_target.scsi.task import Function, UnitState
-from iscsi_target.scsi.transport_id import pack_transport_id
+from iscsi_target.scsi.reservations.personality import InAction, OutAction
+from iscsi_target.scsi.reservations.reservation_record import from_record, to_record
+from iscsi_target.scsi.reservations.reservation_request import Request
+from iscsi_target.scsi.reservations.reservations import Cause, Reservations
+from iscsi_target.scsi.state.task import Function, UnitState
 from tests.conformance.reservations import world as drawing
 from tests.conformance.reservations.world import BLOCK, K1, K2, K3, N4, G, P, Q
 from tests.property.reservation_laws import (

@@ -4,20 +4,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iscsi_target.scsi.cdb import (
+from iscsi_target.scsi.commands.command_lookup import find_available
+from iscsi_target.scsi.commands.supported import ALL_COMMANDS, EITHER, NOT_SUPPORTED
+from iscsi_target.scsi.commands.table import TABLE
+from iscsi_target.scsi.layouts.cdb import (
     PersistentReserveIn,
     PersistentReserveOut,
     ReportSupportedOperationCodes,
     ServiceActionCdb,
 )
-from iscsi_target.scsi.command_lookup import find_available
-from iscsi_target.scsi.commands import TABLE
-from iscsi_target.scsi.device import Device
-from iscsi_target.scsi.pages import AllCommandsHeader, CommandDescriptor, OneCommandHeader
-from iscsi_target.scsi.personalities import PERSONALITIES
+from iscsi_target.scsi.layouts.pages import AllCommandsHeader, CommandDescriptor, OneCommandHeader
+from iscsi_target.scsi.reservations.personalities import PERSONALITIES
+from iscsi_target.scsi.state.device import Device
+from iscsi_target.scsi.state.task import UnitState
 from iscsi_target.scsi.status import InvalidFieldInCdb, InvalidOperationCode
-from iscsi_target.scsi.supported import ALL_COMMANDS, EITHER, NOT_SUPPORTED
-from iscsi_target.scsi.task import UnitState
 from tests.conformance.reservations.world import N1, G, P, Q, World, make_device
 
 CDB_BYTES = 16

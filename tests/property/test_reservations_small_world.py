@@ -13,12 +13,12 @@ import pytest
 
 from iscsi_target.scsi.access import Access
 from iscsi_target.scsi.nexus import OPERATOR, InitiatorPort, Nexus, TargetPort
-from iscsi_target.scsi.personality import STRICT, OutAction, ReservationType
-from iscsi_target.scsi.reservation_request import Request, TasksAborted, Told, Transition
-from iscsi_target.scsi.reservations import Cause, Reservation, Reservations
-from iscsi_target.scsi.rules import RefusedByRule
+from iscsi_target.scsi.reservations.personality import STRICT, OutAction, ReservationType
+from iscsi_target.scsi.reservations.reservation_request import Request, TasksAborted, Told, Transition
+from iscsi_target.scsi.reservations.reservations import Cause, Reservation, Reservations
+from iscsi_target.scsi.reservations.rules import RefusedByRule
+from iscsi_target.scsi.reservations.transitions import apply, overrule
 from iscsi_target.scsi.status import ReservationConflict, StatusError
-from iscsi_target.scsi.transitions import apply, overrule
 from tests.property.reservation_laws import (
     CONFLICT,
     GOOD,

@@ -4,13 +4,13 @@ import random
 
 import pytest
 
-from iscsi_target.scsi.command import Command
-from iscsi_target.scsi.commands import TABLE
-from iscsi_target.scsi.device import Device
-from iscsi_target.scsi.mode_pages import CachingPage, ControlPage, ModePages
+from iscsi_target.scsi.commands.command import Command
+from iscsi_target.scsi.commands.table import TABLE
+from iscsi_target.scsi.layouts.mode_pages import CachingPage, ControlPage, ModePages
 from iscsi_target.scsi.operations import Read, Write
+from iscsi_target.scsi.state.device import Device
+from iscsi_target.scsi.state.task import Call, Reply, Work
 from iscsi_target.scsi.status import StatusError
-from iscsi_target.scsi.task import Call, Reply, Work
 from iscsi_target.wire.layout import Layout, LayoutError
 from tests.unit.scsi.command_bench import CAPACITY, LIMITS, A
 from tests.unit.scsi.command_bench import device as make_device

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from iscsi_target.scsi.nexus import OPERATOR, InitiatorPort, Nexus, TargetPort
-from iscsi_target.scsi.personality import ReservationType
-from iscsi_target.scsi.reservations import Cause, Reservation, Reservations
-from iscsi_target.scsi.sanitization import LOST as NOTHING_KNOWN
-from iscsi_target.scsi.sanitization import Method, Sanitization
-from iscsi_target.scsi.task import UnitState
+from iscsi_target.scsi.reservations.personality import ReservationType
+from iscsi_target.scsi.reservations.reservations import Cause, Reservation, Reservations
+from iscsi_target.scsi.state.sanitization import LOST as NOTHING_KNOWN
+from iscsi_target.scsi.state.sanitization import Method, Sanitization
+from iscsi_target.scsi.state.task import UnitState
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.state import StateFile
 from iscsi_target.wire.names import InadmissibleValue, iscsi_name

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iscsi_target.scsi import cdb as spc
-from iscsi_target.scsi.block_cdb import CompareAndWrite, Read10, StartStopUnit, WriteSame10, WriteSame16
+from iscsi_target.scsi.layouts import cdb as spc
+from iscsi_target.scsi.layouts.block_cdb import CompareAndWrite, Read10, StartStopUnit, WriteSame10, WriteSame16
+from iscsi_target.scsi.layouts.pages import AllCommandsHeader, CommandDescriptor, OneCommandHeader
 from iscsi_target.scsi.operations import Operation, Outcome
-from iscsi_target.scsi.pages import AllCommandsHeader, CommandDescriptor, OneCommandHeader
 from iscsi_target.scsi.sense_data import FixedSense
+from iscsi_target.scsi.state.task import Completed, Task
 from iscsi_target.scsi.status import Status
-from iscsi_target.scsi.task import Completed, Task
 from iscsi_target.wire.bits import either
 from tests.unit.scsi.unit_bench import A, Bench, Memory
 

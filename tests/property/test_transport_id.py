@@ -4,8 +4,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from iscsi_target.scsi.nexus import InitiatorPort
-from iscsi_target.scsi.transport_id import (
+from iscsi_target.scsi.layouts.transport_id import (
     MAX_TRANSPORT_ID_BYTES,
     MIN_TRANSPORT_ID_BYTES,
     InvalidTransportId,
@@ -13,6 +12,7 @@ from iscsi_target.scsi.transport_id import (
     transport_id_bytes,
     unpack_transport_id,
 )
+from iscsi_target.scsi.nexus import InitiatorPort
 from iscsi_target.wire.names import InadmissibleValue, iscsi_name
 
 HEX = st.sampled_from("0123456789abcdefABCDEF")

@@ -17,7 +17,7 @@ from iscsi_target.iscsi.header import NO_TAG
 from iscsi_target.iscsi.requests import DataOut, NopOut, Request, ScsiCommand, SnackRequest
 from iscsi_target.iscsi.responses import AsyncMessage, DataIn, NopIn, ReadyToTransfer, Reject, ScsiResponse
 from iscsi_target.iscsi.retention import DATA_ACK, DATA_OR_R2T, STATUS
-from iscsi_target.scsi.block_cdb import Read16, Write16
+from iscsi_target.scsi.layouts.block_cdb import Read16, Write16
 from tests.back_to_back import CHECK_CONDITION, GOOD, LUN, CountingLab, content, numbers_in
 from tests.unit.scsi.unit_bench import BLOCK
 

@@ -14,22 +14,30 @@ from typing import Literal
 
 import pytest
 
-from iscsi_target.scsi.block_cdb import CompareAndWrite, Read10, Unmap, Write10, WriteSame10
-from iscsi_target.scsi.cdb import PersistentReserveOut
-from iscsi_target.scsi.commands import OVERRULING
-from iscsi_target.scsi.logical_unit import LogicalUnit
-from iscsi_target.scsi.mode_pages import ControlPage
+from iscsi_target.scsi.commands.table import OVERRULING
+from iscsi_target.scsi.layouts.block_cdb import CompareAndWrite, Read10, Unmap, Write10, WriteSame10
+from iscsi_target.scsi.layouts.cdb import PersistentReserveOut
+from iscsi_target.scsi.layouts.mode_pages import ControlPage
+from iscsi_target.scsi.layouts.pages import UnmapBlockDescriptor, UnmapHeader
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
-from iscsi_target.scsi.open_task import Fence, OpenTask
 from iscsi_target.scsi.operations import CompareAndWrite as CompareAndWriteOperation
 from iscsi_target.scsi.operations import Fault, MediumError, Operation, Outcome, WouldBlock, Write, WriteSame
-from iscsi_target.scsi.pages import UnmapBlockDescriptor, UnmapHeader
-from iscsi_target.scsi.personalities import PERSONALITIES
-from iscsi_target.scsi.personality import STRICT, OutAction, Personality, Quirk
-from iscsi_target.scsi.reservation_request import TasksAborted, Transition
+from iscsi_target.scsi.reservations.personalities import PERSONALITIES
+from iscsi_target.scsi.reservations.personality import STRICT, OutAction, Personality, Quirk
+from iscsi_target.scsi.reservations.reservation_request import TasksAborted, Transition
+from iscsi_target.scsi.state.task import (
+    Function,
+    Managed,
+    ManagementRequest,
+    Task,
+    TaskAttribute,
+    UnitAction,
+    UnitState,
+)
 from iscsi_target.scsi.status import Status
-from iscsi_target.scsi.task import Function, Managed, ManagementRequest, Task, TaskAttribute, UnitAction, UnitState
-from iscsi_target.scsi.task_manager import TaskManager
+from iscsi_target.scsi.unit.logical_unit import LogicalUnit
+from iscsi_target.scsi.unit.open_task import Fence, OpenTask
+from iscsi_target.scsi.unit.task_manager import TaskManager
 from iscsi_target.wire.layout import Layout
 from tests.conformance.reservations.world import (
     ABORTED,

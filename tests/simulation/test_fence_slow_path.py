@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 import pytest
 
-from iscsi_target.scsi.open_task import OpenTask
-from iscsi_target.scsi.personality import STRICT, Personality
-from iscsi_target.scsi.port_groups import AccessState, PortGroup
-from iscsi_target.scsi.task import Forget, Rest, Ticket, UnitAction
+from iscsi_target.scsi.reservations.personality import STRICT, Personality
+from iscsi_target.scsi.state.port_groups import AccessState, PortGroup
+from iscsi_target.scsi.state.task import Forget, Rest, Ticket, UnitAction
+from iscsi_target.scsi.unit.open_task import OpenTask
 from tests.conformance.reservations.world import RC
 from tests.simulation.test_fence import BATCH, Schedule, run
 

@@ -10,11 +10,11 @@ from typing import NamedTuple
 import pytest
 
 from iscsi_target.iscsi.responses import DataIn, LoginResponse, ScsiResponse
-from iscsi_target.scsi.cdb import PersistentReserveOut, RequestSense
-from iscsi_target.scsi.mode_pages import ControlPage
-from iscsi_target.scsi.personality import OutAction
+from iscsi_target.scsi.layouts.cdb import PersistentReserveOut, RequestSense
+from iscsi_target.scsi.layouts.mode_pages import ControlPage
+from iscsi_target.scsi.reservations.personality import OutAction
 from iscsi_target.scsi.status import Status
-from iscsi_target.scsi.task_manager import TaskManager
+from iscsi_target.scsi.unit.task_manager import TaskManager
 from iscsi_target.target.actions import Order as OperatorOrder
 from tests.conformance.reservations.world import ALL_REGISTRANTS, REGISTRANTS_ONLY, basic
 from tests.initiator import Host

@@ -10,14 +10,12 @@ from typing import Literal
 
 import pytest
 
-from iscsi_target.scsi.block_cdb import CompareAndWrite, Read10, Write10
-from iscsi_target.scsi.cdb import RequestSense
-from iscsi_target.scsi.mode_pages import ControlPage
+from iscsi_target.scsi.layouts.block_cdb import CompareAndWrite, Read10, Write10
+from iscsi_target.scsi.layouts.cdb import RequestSense
+from iscsi_target.scsi.layouts.mode_pages import ControlPage
 from iscsi_target.scsi.nexus import Nexus
-from iscsi_target.scsi.open_task import Blocked, Held
 from iscsi_target.scsi.operations import Fault, MediumError, Operation, Outcome, WouldBlock, extents, writes
-from iscsi_target.scsi.status import Status
-from iscsi_target.scsi.task import (
+from iscsi_target.scsi.state.task import (
     Aborted,
     Collect,
     Completed,
@@ -30,6 +28,8 @@ from iscsi_target.scsi.task import (
     Ticket,
     UnitAction,
 )
+from iscsi_target.scsi.status import Status
+from iscsi_target.scsi.unit.open_task import Blocked, Held
 from tests.unit.scsi.unit_bench import BLOCK, READY, A, B, Bench, transferred
 
 STEPS = 400

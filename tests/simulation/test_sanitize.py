@@ -9,15 +9,15 @@ import random
 
 import pytest
 
-from iscsi_target.scsi import sanitizer
-from iscsi_target.scsi.block_cdb import Read10
-from iscsi_target.scsi.format_unit import FormatUnit, PatternDescriptor, ShortHeader
-from iscsi_target.scsi.logical_unit import LogicalUnit
+from iscsi_target.scsi.commands.format_unit import FormatUnit, PatternDescriptor, ShortHeader
+from iscsi_target.scsi.commands.sanitize import OverwriteHeader, Sanitize
+from iscsi_target.scsi.layouts.block_cdb import Read10
 from iscsi_target.scsi.operations import Fault, MediumError, Operation
-from iscsi_target.scsi.sanitization import Method, Sanitization
-from iscsi_target.scsi.sanitize import OverwriteHeader, Sanitize
+from iscsi_target.scsi.state.sanitization import Method, Sanitization
+from iscsi_target.scsi.state.task import Collect, Completed, Perform, Persist, Rest, Task, Ticket, UnitAction, UnitState
 from iscsi_target.scsi.status import Status
-from iscsi_target.scsi.task import Collect, Completed, Perform, Persist, Rest, Task, Ticket, UnitAction, UnitState
+from iscsi_target.scsi.unit import sanitizer
+from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 from iscsi_target.wire.layout import Layout
 from tests.unit.scsi.unit_bench import BLOCK, BLOCKS, READY, A, Memory, make_device
 

@@ -7,7 +7,7 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -34,6 +34,8 @@ LAYERS = {
     "__main__": 4,
     "": 4,  # the package itself: what an embedding program imports
 }
+# The packages of scsi, from the ground up; what lies in scsi itself is the ground, and imports none of them.
+SCSI_FLOORS = ("", "layouts", "reservations", "state", "commands", "unit")
 PURE_LAYERS = 2  # up to here a module computes and nothing else
 # Name services are a layer of their own, machines and all; these of its modules have sockets.
 DISCOVERY_DRIVERS = {
@@ -149,6 +151,20 @@ def imports_go_down(module: Module) -> Iterator[Violation]:
             yield module.violation(node, f"imports {name} of a higher layer")
         if module.unit != other and any({module.unit, other} <= pair for pair in SIBLINGS):
             yield module.violation(node, f"imports its sibling {name}")
+
+
+def _scsi_floor(parts: Sequence[str]) -> int:
+    return SCSI_FLOORS.index(parts[2]) if len(parts) > 2 and parts[2] in SCSI_FLOORS else 0
+
+
+def scsi_imports_go_down(module: Module) -> Iterator[Violation]:
+    """A module of scsi imports its own package or one below it."""
+    if module.unit != "scsi":
+        return
+    floor = _scsi_floor(module.parts)
+    for node, name in _imports(module):
+        if name.startswith("iscsi_target.scsi.") and _scsi_floor(name.split(".")) > floor:
+            yield module.violation(node, f"imports {name} of a higher package")
 
 
 def pure_layers_stay_pure(module: Module) -> Iterator[Violation]:
@@ -407,6 +423,7 @@ EVERYWHERE: tuple[Rule, ...] = (
 )
 NOT_IN_TESTS: tuple[Rule, ...] = (
     imports_go_down,
+    scsi_imports_go_down,
     pure_layers_stay_pure,
     alike_parameters_are_named,
     public_names_are_documented,

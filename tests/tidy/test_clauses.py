@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from iscsi_target.scsi.commands import TABLE
+from iscsi_target.scsi.commands.table import TABLE
 from tests.tidy.marks import marks
 
 ROOT = Path(__file__).parent.parent.parent

@@ -7,13 +7,13 @@ A row is a story, which is told to the unit of a personality, and what that answ
 from collections.abc import Callable
 from typing import NamedTuple
 
-from iscsi_target.scsi.cdb import (
+from iscsi_target.scsi.layouts.cdb import (
     PersistentReserveIn,
 )
-from iscsi_target.scsi.personalities import PERSONALITIES
-from iscsi_target.scsi.personality import InAction
-from iscsi_target.scsi.reservation_pages import ReservationHeader
-from iscsi_target.scsi.transport_id import pack_transport_id
+from iscsi_target.scsi.layouts.reservation_pages import ReservationHeader
+from iscsi_target.scsi.layouts.transport_id import pack_transport_id
+from iscsi_target.scsi.reservations.personalities import PERSONALITIES
+from iscsi_target.scsi.reservations.personality import InAction
 from tests.conformance.reservations.world import (
     K1,
     K2,

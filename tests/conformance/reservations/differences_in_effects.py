@@ -1,7 +1,7 @@
 """How targets differ in releasing, clearing, preempting and moving, and in what becomes of sessions and commands."""
 
-from iscsi_target.scsi import block_cdb as sbc
-from iscsi_target.scsi.cdb import (
+from iscsi_target.scsi.layouts import block_cdb as sbc
+from iscsi_target.scsi.layouts.cdb import (
     ModeSelect6,
     ModeSense6,
     Release6,
@@ -10,7 +10,7 @@ from iscsi_target.scsi.cdb import (
     RequestSense,
     Reserve6,
 )
-from iscsi_target.scsi.personality import InAction, OutAction
+from iscsi_target.scsi.reservations.personality import InAction, OutAction
 from iscsi_target.wire.layout import Layout
 from tests.conformance.reservations.differences import (
     COMMUNICATION_FAILURE,

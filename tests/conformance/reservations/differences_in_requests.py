@@ -1,7 +1,7 @@
 """How targets differ in PERSISTENT RESERVE IN, in what they refuse, and in registering."""
 
-from iscsi_target.scsi.personality import InAction, OutAction
-from iscsi_target.scsi.reservation_pages import FullStatusDescriptor, ReservationHeader
+from iscsi_target.scsi.layouts.reservation_pages import FullStatusDescriptor, ReservationHeader
+from iscsi_target.scsi.reservations.personality import InAction, OutAction
 from tests.conformance.reservations.differences import (
     ALL,
     B_ID,

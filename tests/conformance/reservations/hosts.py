@@ -4,8 +4,8 @@ Each has LUN 0 of the node through portal group 1 or 2, and a key of its own: K1
 """
 
 from iscsi_target.iscsi.responses import ReadyToTransfer
-from iscsi_target.scsi.cdb import PersistentReserveOut, RequestSense
-from iscsi_target.scsi.personality import OutAction
+from iscsi_target.scsi.layouts.cdb import PersistentReserveOut, RequestSense
+from iscsi_target.scsi.reservations.personality import OutAction
 from iscsi_target.scsi.status import Status
 from tests.conformance.reservations.world import K1, K2, WERO, basic
 from tests.initiator import Host, Lab

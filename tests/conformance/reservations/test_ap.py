@@ -2,14 +2,14 @@
 
 import pytest
 
-from iscsi_target.scsi import cdb as spc
-from iscsi_target.scsi.block_cdb import Read10, StartStopUnit, SynchronizeCache10, Write10
+from iscsi_target.scsi.layouts import cdb as spc
+from iscsi_target.scsi.layouts.block_cdb import Read10, StartStopUnit, SynchronizeCache10, Write10
+from iscsi_target.scsi.layouts.reservation_pages import CapabilitiesData
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.operations import Fault
-from iscsi_target.scsi.personality import InAction, OutAction
-from iscsi_target.scsi.reservation_pages import CapabilitiesData
-from iscsi_target.scsi.reservations import Reservations
-from iscsi_target.scsi.task import Function, UnitState
+from iscsi_target.scsi.reservations.personality import InAction, OutAction
+from iscsi_target.scsi.reservations.reservations import Reservations
+from iscsi_target.scsi.state.task import Function, UnitState
 from tests.conformance.reservations.world import (
     EARO,
     INVALID_RELEASE,

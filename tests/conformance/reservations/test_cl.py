@@ -2,8 +2,8 @@
 
 import pytest
 
-from iscsi_target.scsi.personality import OutAction
-from iscsi_target.scsi.reservations import Reservations
+from iscsi_target.scsi.reservations.personality import OutAction
+from iscsi_target.scsi.reservations.reservations import Reservations
 from tests.conformance.reservations.world import (
     BLOCK,
     EA,

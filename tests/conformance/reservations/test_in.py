@@ -1,17 +1,17 @@
 """The cases IN-01 to IN-22: PERSISTENT RESERVE IN. The drawing of the nexuses is in `world`.
 
 Reading changes nothing, so `read` compares the state before and after. What an initiator sees is written as bytes.
-IN-16 is decided in `iscsi_target.scsi.transitions`.
+IN-16 is decided in `iscsi_target.scsi.reservations.transitions`.
 """
 
 import pytest
 
-from iscsi_target.scsi.cdb import PersistentReserveIn
+from iscsi_target.scsi.layouts.cdb import PersistentReserveIn
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus
-from iscsi_target.scsi.personality import InAction
-from iscsi_target.scsi.reservations import Reservations
-from iscsi_target.scsi.task import UnitState
-from iscsi_target.scsi.transitions import MAX_REGISTRATIONS
+from iscsi_target.scsi.reservations.personality import InAction
+from iscsi_target.scsi.reservations.reservations import Reservations
+from iscsi_target.scsi.reservations.transitions import MAX_REGISTRATIONS
+from iscsi_target.scsi.state.task import UnitState
 from tests.conformance.reservations.world import (
     ALL_REGISTRANTS,
     EA,

@@ -10,26 +10,26 @@ from typing import NamedTuple
 
 import pytest
 
-from iscsi_target.scsi import block_cdb as sbc
-from iscsi_target.scsi import cdb as spc
 from iscsi_target.scsi.access import Access
-from iscsi_target.scsi.buffer_commands import Mode, ReadBuffer, WriteBuffer
-from iscsi_target.scsi.command import Command, Row, command
-from iscsi_target.scsi.commands import TABLE
-from iscsi_target.scsi.copy_cdb import ExtendedCopyLid1, ExtendedCopyLid4, ReceiveCopyOperatingParameters
-from iscsi_target.scsi.defect_data import ReadDefectData10, ReadDefectData12
-from iscsi_target.scsi.diagnostics import ReceiveDiagnosticResults, SendDiagnostic
-from iscsi_target.scsi.format_unit import FormatUnit
-from iscsi_target.scsi.identifying_information import ReportIdentifyingInformation, SetIdentifyingInformation
+from iscsi_target.scsi.commands.buffer_commands import Mode, ReadBuffer, WriteBuffer
+from iscsi_target.scsi.commands.command import Command, Row, command
+from iscsi_target.scsi.commands.defect_data import ReadDefectData10, ReadDefectData12
+from iscsi_target.scsi.commands.diagnostics import ReceiveDiagnosticResults, SendDiagnostic
+from iscsi_target.scsi.commands.format_unit import FormatUnit
+from iscsi_target.scsi.commands.identifying_information import ReportIdentifyingInformation, SetIdentifyingInformation
+from iscsi_target.scsi.commands.sanitize import OverwriteHeader, Sanitize
+from iscsi_target.scsi.commands.table import TABLE
+from iscsi_target.scsi.commands.target_port_groups import ReportTargetPortGroups, SetDescriptor, SetTargetPortGroups
+from iscsi_target.scsi.commands.timestamp import ReportTimestamp, SetTimestamp
+from iscsi_target.scsi.commands.write_atomic import WriteAtomic16
+from iscsi_target.scsi.layouts import block_cdb as sbc
+from iscsi_target.scsi.layouts import cdb as spc
+from iscsi_target.scsi.layouts.copy_cdb import ExtendedCopyLid1, ExtendedCopyLid4, ReceiveCopyOperatingParameters
+from iscsi_target.scsi.layouts.pages import ModeHeader6, ModeHeader10, UnmapBlockDescriptor, UnmapHeader
+from iscsi_target.scsi.layouts.token_cdb import PopulateToken, WriteUsingToken
 from iscsi_target.scsi.nexus import Nexus
-from iscsi_target.scsi.pages import ModeHeader6, ModeHeader10, UnmapBlockDescriptor, UnmapHeader
-from iscsi_target.scsi.personality import STRICT, OutAction
-from iscsi_target.scsi.sanitize import OverwriteHeader, Sanitize
-from iscsi_target.scsi.target_port_groups import ReportTargetPortGroups, SetDescriptor, SetTargetPortGroups
-from iscsi_target.scsi.task import Done
-from iscsi_target.scsi.timestamp import ReportTimestamp, SetTimestamp
-from iscsi_target.scsi.token_cdb import PopulateToken, WriteUsingToken
-from iscsi_target.scsi.write_atomic import WriteAtomic16
+from iscsi_target.scsi.reservations.personality import STRICT, OutAction
+from iscsi_target.scsi.state.task import Done
 from iscsi_target.wire.layout import U8, U32, Layout
 from tests.conformance.reservations import matrix
 from tests.conformance.reservations.matrix import Code, Line, lines

@@ -9,10 +9,10 @@ import pytest
 from iscsi_target.iscsi.errors import LoginStatus
 from iscsi_target.iscsi.responses import LoginResponse
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
-from iscsi_target.scsi.cdb import PersistentReserveIn, PersistentReserveOut
+from iscsi_target.scsi.layouts.cdb import PersistentReserveIn, PersistentReserveOut
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
-from iscsi_target.scsi.personality import InAction, OutAction
-from iscsi_target.scsi.reservations import Reservations
+from iscsi_target.scsi.reservations.personality import InAction, OutAction
+from iscsi_target.scsi.reservations.reservations import Reservations
 from iscsi_target.scsi.status import Status
 from tests import reservation_data
 from tests.conformance.reservations.world import K1, K2, WE, WERO, basic

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from iscsi_target.config.values import Backing, Unit
-from iscsi_target.scsi.cdb import PersistentReserveOut, RequestSense, Reserve6
+from iscsi_target.scsi.layouts.cdb import PersistentReserveOut, RequestSense, Reserve6
 from iscsi_target.scsi.operations import Fault
-from iscsi_target.scsi.personality import OutAction, ReservationType
-from iscsi_target.scsi.reservations import Cause, Reservation, Reservations
-from iscsi_target.scsi.task import Function, UnitState
+from iscsi_target.scsi.reservations.personality import OutAction, ReservationType
+from iscsi_target.scsi.reservations.reservations import Cause, Reservation, Reservations
+from iscsi_target.scsi.state.task import Function, UnitState
 from iscsi_target.server.paths import Paths
 from iscsi_target.server.units import Home, OpenUnit, open_unit
 from iscsi_target.storage.state import StateFile

@@ -6,15 +6,15 @@ The last tests are with hosts A and B on one node, A by portal group 1 or 2 (see
 import pytest
 
 from iscsi_target.iscsi.header import Opcode
-from iscsi_target.scsi.block_cdb import PreventAllowMediumRemoval, Read10
-from iscsi_target.scsi.cdb import ModeSelect10, PersistentReserveOut, RequestSense
-from iscsi_target.scsi.mode_pages import ControlPage
+from iscsi_target.scsi.layouts.block_cdb import PreventAllowMediumRemoval, Read10
+from iscsi_target.scsi.layouts.cdb import ModeSelect10, PersistentReserveOut, RequestSense
+from iscsi_target.scsi.layouts.mode_pages import ControlPage
+from iscsi_target.scsi.layouts.pages import ModeHeader10
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.operations import Fault, MediumError
-from iscsi_target.scsi.pages import ModeHeader10
-from iscsi_target.scsi.personality import OutAction
+from iscsi_target.scsi.reservations.personality import OutAction
+from iscsi_target.scsi.state.task import TaskAttribute
 from iscsi_target.scsi.status import Status
-from iscsi_target.scsi.task import TaskAttribute
 from tests.conformance.reservations.hosts import asked, hold_and_register, host, out
 from tests.conformance.reservations.seen import Seen, seen
 from tests.conformance.reservations.world import (

@@ -5,9 +5,9 @@ Node a also has an old nexus, by another ISID and through the same port, and a s
 
 import pytest
 
-from iscsi_target.scsi.cdb import PersistentReserveOut
+from iscsi_target.scsi.layouts.cdb import PersistentReserveOut
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus
-from iscsi_target.scsi.personality import OutAction
+from iscsi_target.scsi.reservations.personality import OutAction
 from tests.conformance.reservations.seen import Seen, seen
 from tests.conformance.reservations.world import (
     BLOCK,

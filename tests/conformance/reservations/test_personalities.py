@@ -6,7 +6,7 @@ must answer something else, or there is nothing to imitate.
 
 import pytest
 
-from iscsi_target.scsi.personalities import PERSONALITIES
+from iscsi_target.scsi.reservations.personalities import PERSONALITIES
 from tests.conformance.reservations import differences_in_effects, differences_in_requests
 from tests.conformance.reservations.differences import Difference
 from tests.conformance.reservations.world import World

@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from iscsi_target.scsi.cdb import PersistentReserveIn, ReportSupportedOperationCodes, Reserve6
-from iscsi_target.scsi.pages import AllCommandsHeader, CommandDescriptor
-from iscsi_target.scsi.personalities import PERSONALITIES
-from iscsi_target.scsi.personality import InAction, OutAction, Personality
-from iscsi_target.scsi.reservation_pages import CapabilitiesData
-from iscsi_target.scsi.reservations import Reservations
-from iscsi_target.scsi.task import UnitState
-from iscsi_target.scsi.transport_id import pack_transport_id
+from iscsi_target.scsi.layouts.cdb import PersistentReserveIn, ReportSupportedOperationCodes, Reserve6
+from iscsi_target.scsi.layouts.pages import AllCommandsHeader, CommandDescriptor
+from iscsi_target.scsi.layouts.reservation_pages import CapabilitiesData
+from iscsi_target.scsi.layouts.transport_id import pack_transport_id
+from iscsi_target.scsi.reservations.personalities import PERSONALITIES
+from iscsi_target.scsi.reservations.personality import InAction, OutAction, Personality
+from iscsi_target.scsi.reservations.reservations import Reservations
+from iscsi_target.scsi.state.task import UnitState
 from tests.conformance.reservations.world import (
     IN_CDB,
     K1,

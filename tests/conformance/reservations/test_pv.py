@@ -1,17 +1,18 @@
 """The cases PV-01 to PV-30: what PERSISTENT RESERVE OUT checks in its CDB and its parameter list.
 
 The drawing of the nexuses is in `world`. What is refused leaves the state, the unit attentions and the state file as
-they are, which `refuses` compares. What the standard leaves open is told in `iscsi_target.scsi.transitions`. Besides,
-a reserved bit of the CDB is refused (PV-28), and so is a parameter list of which bytes never arrived (PV-29).
+they are, which `refuses` compares. What the standard leaves open is told in
+`iscsi_target.scsi.reservations.transitions`. Besides, a reserved bit of the CDB is refused (PV-28), and so is a
+parameter list of which bytes never arrived (PV-29).
 """
 
 import pytest
 
-from iscsi_target.scsi.cdb import PersistentReserveOut
+from iscsi_target.scsi.commands.persistent_reserve_out import MAX_PARAMETER_LIST_BYTES
+from iscsi_target.scsi.layouts.cdb import PersistentReserveOut
+from iscsi_target.scsi.layouts.transport_id import pack_transport_id
 from iscsi_target.scsi.nexus import Nexus
-from iscsi_target.scsi.persistent_reserve_out import MAX_PARAMETER_LIST_BYTES
-from iscsi_target.scsi.personality import STRICT, OutAction
-from iscsi_target.scsi.transport_id import pack_transport_id
+from iscsi_target.scsi.reservations.personality import STRICT, OutAction
 from tests.conformance.reservations.world import (
     ALL_REGISTRANTS,
     EARO,

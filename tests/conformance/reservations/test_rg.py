@@ -2,10 +2,10 @@
 
 import pytest
 
+from iscsi_target.scsi.layouts.transport_id import pack_transport_id
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus
-from iscsi_target.scsi.personality import OutAction
-from iscsi_target.scsi.transitions import MAX_REGISTRATIONS
-from iscsi_target.scsi.transport_id import pack_transport_id
+from iscsi_target.scsi.reservations.personality import OutAction
+from iscsi_target.scsi.reservations.transitions import MAX_REGISTRATIONS
 from tests.conformance.reservations.world import (
     ALL_REGISTRANTS,
     BLOCK,

@@ -2,10 +2,10 @@
 
 import pytest
 
-from iscsi_target.scsi.cdb import ModeSelect6
-from iscsi_target.scsi.mode_pages import ControlPage
-from iscsi_target.scsi.pages import ModeHeader6
-from iscsi_target.scsi.personality import OutAction
+from iscsi_target.scsi.layouts.cdb import ModeSelect6
+from iscsi_target.scsi.layouts.mode_pages import ControlPage
+from iscsi_target.scsi.layouts.pages import ModeHeader6
+from iscsi_target.scsi.reservations.personality import OutAction
 from tests.conformance.reservations.world import (
     ALL_REGISTRANTS,
     EA,

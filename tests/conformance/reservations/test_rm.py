@@ -5,10 +5,10 @@ N4 is the nexus of node d through port P; it has no session unless a test says o
 
 import pytest
 
+from iscsi_target.scsi.layouts.reservation_pages import MoveParameterList, TransportIdHeader
+from iscsi_target.scsi.layouts.transport_id import DEVICE_FORMAT, PORT_FORMAT, pack_transport_id
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus
-from iscsi_target.scsi.personality import OutAction
-from iscsi_target.scsi.reservation_pages import MoveParameterList, TransportIdHeader
-from iscsi_target.scsi.transport_id import DEVICE_FORMAT, PORT_FORMAT, pack_transport_id
+from iscsi_target.scsi.reservations.personality import OutAction
 from tests.conformance.reservations.seen import Seen, seen
 from tests.conformance.reservations.world import (
     EA,

@@ -3,7 +3,7 @@
 import pytest
 
 from iscsi_target.scsi.operations import Fault
-from iscsi_target.scsi.personality import OutAction
+from iscsi_target.scsi.reservations.personality import OutAction
 from tests.conformance.reservations.world import (
     ALL_REGISTRANTS,
     BLOCK,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from iscsi_target.scsi import cdb as spc
-from iscsi_target.scsi.cdb import (
+from iscsi_target.scsi.layouts import cdb as spc
+from iscsi_target.scsi.layouts.cdb import (
     Inquiry,
     PersistentReserveIn,
     Release6,
@@ -14,8 +14,8 @@ from iscsi_target.scsi.cdb import (
     Reserve10,
 )
 from iscsi_target.scsi.nexus import Nexus
-from iscsi_target.scsi.personality import InAction, OutAction
-from iscsi_target.scsi.task import Function
+from iscsi_target.scsi.reservations.personality import InAction, OutAction
+from iscsi_target.scsi.state.task import Function
 from tests.conformance.reservations.world import (
     EA,
     IN_CDB,

@@ -2,18 +2,18 @@
 
 Unless a test says otherwise N1 sends the command and nobody is registered. What is refused leaves the state, the
 unit attentions and the state file as they are. What the standard leaves open is decided in
-`iscsi_target.scsi.transitions`; besides, what follows the first NUL of a TransportID is ignored (TI-13).
+`iscsi_target.scsi.reservations.transitions`; besides, what follows the first NUL of a TransportID is ignored (TI-13).
 """
 
 import pytest
 
+from iscsi_target.scsi.layouts.reservation_pages import TransportIdHeader, TransportIdList
+from iscsi_target.scsi.layouts.transport_id import pack_transport_id
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus
-from iscsi_target.scsi.personality import OutAction
-from iscsi_target.scsi.reservation_pages import TransportIdHeader, TransportIdList
-from iscsi_target.scsi.reservations import Reservations
-from iscsi_target.scsi.task import UnitState
-from iscsi_target.scsi.transitions import MAX_REGISTRATIONS
-from iscsi_target.scsi.transport_id import pack_transport_id
+from iscsi_target.scsi.reservations.personality import OutAction
+from iscsi_target.scsi.reservations.reservations import Reservations
+from iscsi_target.scsi.reservations.transitions import MAX_REGISTRATIONS
+from iscsi_target.scsi.state.task import UnitState
 from tests.conformance.reservations.world import (
     IN_LIST,
     K1,

@@ -6,13 +6,13 @@ from typing import NamedTuple
 import pytest
 
 from iscsi_target.scsi.attention import AttentionCode
-from iscsi_target.scsi.block_cdb import Read10
-from iscsi_target.scsi.cdb import Inquiry, PersistentReserveOut, ReportLuns, RequestSense
+from iscsi_target.scsi.layouts.block_cdb import Read10
+from iscsi_target.scsi.layouts.cdb import Inquiry, PersistentReserveOut, ReportLuns, RequestSense
+from iscsi_target.scsi.layouts.transport_id import pack_transport_id
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus
-from iscsi_target.scsi.personality import InAction, OutAction
+from iscsi_target.scsi.reservations.personality import InAction, OutAction
+from iscsi_target.scsi.state.task import Function, TaskAttribute
 from iscsi_target.scsi.status import Status
-from iscsi_target.scsi.task import Function, TaskAttribute
-from iscsi_target.scsi.transport_id import pack_transport_id
 from iscsi_target.wire.layout import Layout
 from tests.conformance.reservations.hosts import hold_and_register, host, out
 from tests.conformance.reservations.seen import Seen, seen

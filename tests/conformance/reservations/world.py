@@ -15,26 +15,24 @@ from collections.abc import Iterable, Mapping
 from itertools import count
 from typing import Any, NamedTuple
 
-from iscsi_target.scsi.block_cdb import Read10, Write10
-from iscsi_target.scsi.cdb import (
+from iscsi_target.scsi.commands.table import OVERRULING
+from iscsi_target.scsi.layouts.block_cdb import Read10, Write10
+from iscsi_target.scsi.layouts.cdb import (
     PersistentReserveIn,
     PersistentReserveOut,
     RequestSense,
 )
-from iscsi_target.scsi.commands import OVERRULING
-from iscsi_target.scsi.copy_managers import CopyManagers
-from iscsi_target.scsi.device import Device, Features, Geometry, Identity, PortIdentity, TransferLimits
-from iscsi_target.scsi.logical_unit import LogicalUnit
-from iscsi_target.scsi.mode_pages import ModePages
+from iscsi_target.scsi.layouts.mode_pages import ModePages
 from iscsi_target.scsi.nexus import OPERATOR, InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.operations import Fault, MediumError, Operation
-from iscsi_target.scsi.personality import STRICT, InAction, OutAction, Personality
-from iscsi_target.scsi.port_groups import PortGroup
-from iscsi_target.scsi.reservation_record import from_record, to_record
-from iscsi_target.scsi.reservations import Reservations
+from iscsi_target.scsi.reservations.personality import STRICT, InAction, OutAction, Personality
+from iscsi_target.scsi.reservations.reservation_record import from_record, to_record
+from iscsi_target.scsi.reservations.reservations import Reservations
 from iscsi_target.scsi.sense_data import FixedSense
-from iscsi_target.scsi.status import Status
-from iscsi_target.scsi.task import (
+from iscsi_target.scsi.state.copy_managers import CopyManagers
+from iscsi_target.scsi.state.device import Device, Features, Geometry, Identity, PortIdentity, TransferLimits
+from iscsi_target.scsi.state.port_groups import PortGroup
+from iscsi_target.scsi.state.task import (
     Aborted,
     Collect,
     Completed,
@@ -50,7 +48,9 @@ from iscsi_target.scsi.task import (
     UnitAction,
     UnitState,
 )
-from iscsi_target.scsi.timeline import Entry
+from iscsi_target.scsi.state.timeline import Entry
+from iscsi_target.scsi.status import Status
+from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 from iscsi_target.storage.ram import RamStore
 from iscsi_target.wire.layout import Layout
 from tests import reservation_data

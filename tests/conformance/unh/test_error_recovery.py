@@ -14,7 +14,7 @@ from iscsi_target.iscsi.responses import DataIn, LogoutResponse, ReadyToTransfer
 from iscsi_target.iscsi.service_requests import LOGOUT_RECOVERY, LOGOUT_RECOVERY_NOT_SUPPORTED
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
 from iscsi_target.iscsi.text import Pair
-from iscsi_target.scsi.block_cdb import Read10, Write10
+from iscsi_target.scsi.layouts.block_cdb import Read10, Write10
 from tests.initiator import Host, Lab
 from tests.unit.scsi.unit_bench import BLOCK
 

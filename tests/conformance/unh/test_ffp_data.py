@@ -7,7 +7,7 @@ import pytest
 from iscsi_target.iscsi.header import NO_TAG
 from iscsi_target.iscsi.responses import DataIn, ReadyToTransfer, ScsiResponse
 from iscsi_target.iscsi.text import Pair
-from iscsi_target.scsi.block_cdb import Read10
+from iscsi_target.scsi.layouts.block_cdb import Read10
 from tests.initiator import Host, Lab
 from tests.unit.scsi.unit_bench import BLOCK
 

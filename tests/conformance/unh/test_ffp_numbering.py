@@ -4,7 +4,7 @@ import pytest
 
 from iscsi_target.iscsi.requests import ScsiCommand
 from iscsi_target.iscsi.responses import DataIn, ReadyToTransfer
-from iscsi_target.scsi.block_cdb import Read10
+from iscsi_target.scsi.layouts.block_cdb import Read10
 from tests.initiator import Host, Lab
 from tests.unit.scsi.unit_bench import BLOCK
 

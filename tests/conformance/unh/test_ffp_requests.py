@@ -11,7 +11,7 @@ from iscsi_target.iscsi.numbering import WINDOW_COMMANDS
 from iscsi_target.iscsi.requests import LogoutRequest, NopOut, ScsiCommand, SnackRequest
 from iscsi_target.iscsi.responses import NopIn, ReadyToTransfer, Reject, TaskManagementResponse
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
-from iscsi_target.scsi.lun import pack_lun
+from iscsi_target.scsi.layouts.lun import pack_lun
 from tests.initiator import Host, Lab
 from tests.unit.scsi.unit_bench import BLOCK
 

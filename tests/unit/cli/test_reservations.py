@@ -11,11 +11,11 @@ from iscsi_target.cli import reservations as command
 from iscsi_target.cli.control_client import EXIT_INTERRUPTED, EXIT_UNDECIDED, unanswered
 from iscsi_target.cli.reservations import Options, run
 from iscsi_target.config.values import ConfigError
+from iscsi_target.scsi.layouts.reservation_pages import CapabilitiesData
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
-from iscsi_target.scsi.personality import ReservationType
-from iscsi_target.scsi.reservation_pages import CapabilitiesData
-from iscsi_target.scsi.reservation_record import nexus_record, to_record
-from iscsi_target.scsi.reservations import Cause, Reservation, Reservations
+from iscsi_target.scsi.reservations.personality import ReservationType
+from iscsi_target.scsi.reservations.reservation_record import nexus_record, to_record
+from iscsi_target.scsi.reservations.reservations import Cause, Reservation, Reservations
 
 A = Nexus(InitiatorPort("iqn.2026-01.org.example:a", bytes(6)), TargetPort("iqn.2026-01.org.example:t", 1))
 HELD = Reservations({A: 0xA}, Reservation(ReservationType.WRITE_EXCLUSIVE, A, Cause("RESERVE", A, 0.0)), generation=2)

@@ -9,11 +9,11 @@ from iscsi_target.cli.sg_persist_text import (
     read_reservation,
     report_capabilities,
 )
+from iscsi_target.scsi.commands.persistent_reserve_in import report_capabilities as packed_capabilities
+from iscsi_target.scsi.layouts.reservation_pages import CapabilitiesData
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
-from iscsi_target.scsi.persistent_reserve_in import report_capabilities as packed_capabilities
-from iscsi_target.scsi.personality import STRICT, ReservationType
-from iscsi_target.scsi.reservation_pages import CapabilitiesData
-from iscsi_target.scsi.reservations import Cause, Reservation, Reservations
+from iscsi_target.scsi.reservations.personality import STRICT, ReservationType
+from iscsi_target.scsi.reservations.reservations import Cause, Reservation, Reservations
 
 NODE = "iqn.2026-01.org.example:t"
 A = Nexus(InitiatorPort("iqn.2026-01.org.example:a", bytes.fromhex("800000000001")), TargetPort(NODE, 1))

@@ -22,7 +22,7 @@ from iscsi_target.initiator.session import Session, Settings
 from iscsi_target.iscsi.framing import frame
 from iscsi_target.iscsi.requests import LoginRequest
 from iscsi_target.iscsi.responses import AsyncMessage, DataIn, LogoutResponse, NopIn, ScsiResponse
-from iscsi_target.scsi.pages import ReadCapacity16Data
+from iscsi_target.scsi.layouts.pages import ReadCapacity16Data
 from tests.unit.client.fake_target import refusal, success
 from tests.unit.client.wires import FakeTransport
 from tests.unit.initiator.bench import ISID, NAME, NODE

@@ -28,8 +28,8 @@ from iscsi_target.client import (
 from iscsi_target.iscsi.header import NO_TAG
 from iscsi_target.iscsi.requests import DataOut, NopOut, ScsiCommand, SnackRequest, TaskManagementRequest
 from iscsi_target.iscsi.responses import AsyncMessage, NopIn, Reject
-from iscsi_target.scsi.block_cdb import Write16
-from iscsi_target.scsi.cdb import Inquiry, ReportLuns
+from iscsi_target.scsi.layouts.block_cdb import Write16
+from iscsi_target.scsi.layouts.cdb import Inquiry, ReportLuns
 from iscsi_target.scsi.status import SenseKey, Status
 from tests.initiator import READY
 

@@ -7,7 +7,7 @@ import pytest
 
 from iscsi_target.config.checks import Judged, judge
 from iscsi_target.config.values import TargetPortGroup
-from iscsi_target.scsi.port_groups import AccessState, PortGroup
+from iscsi_target.scsi.state.port_groups import AccessState, PortGroup
 
 BEFORE = """\
 [portal_groups.1]

@@ -6,8 +6,8 @@ from iscsi_target.faults.grammar import parse
 from iscsi_target.faults.rules import Schedule, Subject
 from iscsi_target.iscsi.requests import NopOut, ScsiCommand
 from iscsi_target.iscsi.responses import DataIn, ScsiResponse
-from iscsi_target.scsi.block_cdb import Read16, Write10
-from iscsi_target.scsi.cdb import PersistentReserveOut
+from iscsi_target.scsi.layouts.block_cdb import Read16, Write10
+from iscsi_target.scsi.layouts.cdb import PersistentReserveOut
 
 WRITE = Subject(
     ScsiCommand(write=True, cmd_sn=7),

@@ -7,15 +7,15 @@ B ---'
 
 from random import Random
 
-from iscsi_target.scsi import command_lookup
-from iscsi_target.scsi.copy_managers import CopyManagers
-from iscsi_target.scsi.device import Device, Features, Geometry, Identity, PortIdentity, TransferLimits
-from iscsi_target.scsi.mode_pages import ModePages
+from iscsi_target.scsi.commands import command_lookup
+from iscsi_target.scsi.commands.token_copy import fetch_rod
+from iscsi_target.scsi.layouts.mode_pages import ModePages
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.operations import Extent
+from iscsi_target.scsi.state.copy_managers import CopyManagers
+from iscsi_target.scsi.state.device import Device, Features, Geometry, Identity, PortIdentity, TransferLimits
+from iscsi_target.scsi.state.task import Begin, Call, Change, Done, Fetch, Leave, Save, StartCopy, StopCopy, Work
 from iscsi_target.scsi.status import CheckCondition
-from iscsi_target.scsi.task import Begin, Call, Change, Done, Fetch, Leave, Save, StartCopy, StopCopy, Work
-from iscsi_target.scsi.token_copy import fetch_rod
 from iscsi_target.wire.layout import Layout
 
 P = TargetPort("iqn.2025-01.org.example:disks", 1)

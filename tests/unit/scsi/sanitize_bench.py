@@ -1,12 +1,12 @@
 """A bench whose unit is sanitized in eight steps; the drawing is in unit_bench."""
 
-from iscsi_target.scsi.cdb import RequestSense
+from iscsi_target.scsi.commands.sanitize import OverwriteHeader, Sanitize
+from iscsi_target.scsi.layouts.cdb import RequestSense
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.operations import Fault, MediumError
-from iscsi_target.scsi.sanitization import Method
-from iscsi_target.scsi.sanitize import OverwriteHeader, Sanitize
+from iscsi_target.scsi.state.sanitization import Method
+from iscsi_target.scsi.state.task import Aborted, Milestone, Reached, Task
 from iscsi_target.scsi.status import Status
-from iscsi_target.scsi.task import Aborted, Milestone, Reached, Task
 from iscsi_target.wire.layout import Layout
 from tests.unit.scsi.unit_bench import BLOCK, BLOCKS, A, B, Bench
 

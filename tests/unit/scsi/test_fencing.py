@@ -6,16 +6,16 @@ Nodes A and B; port P; unit 0 (see unit_bench). Node B holds the reservation.
 import pytest
 
 from iscsi_target.scsi.attention import AttentionCode
-from iscsi_target.scsi.block_cdb import Write10
-from iscsi_target.scsi.cdb import PersistentReserveOut
-from iscsi_target.scsi.commands import OVERRULING
-from iscsi_target.scsi.mode_pages import ControlPage
+from iscsi_target.scsi.commands.table import OVERRULING
+from iscsi_target.scsi.layouts.block_cdb import Write10
+from iscsi_target.scsi.layouts.cdb import PersistentReserveOut
+from iscsi_target.scsi.layouts.mode_pages import ControlPage
+from iscsi_target.scsi.layouts.reservation_pages import BasicParameterList
 from iscsi_target.scsi.nexus import OPERATOR, Nexus
 from iscsi_target.scsi.operations import Fault, MediumError
-from iscsi_target.scsi.personality import OutAction, ReservationType
-from iscsi_target.scsi.reservation_pages import BasicParameterList
+from iscsi_target.scsi.reservations.personality import OutAction, ReservationType
+from iscsi_target.scsi.state.task import Aborted, Function, Managed, Task, TaskAttribute
 from iscsi_target.scsi.status import Status
-from iscsi_target.scsi.task import Aborted, Function, Managed, Task, TaskAttribute
 from tests.unit.scsi.token_bench import TokenBench
 from tests.unit.scsi.unit_bench import A, B, Bench, give_page
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iscsi_target.scsi.block_cdb import Read16
+from iscsi_target.scsi.layouts.block_cdb import Read16
 from iscsi_target.scsi.status import (
     CheckCondition,
     InternalTargetFailure,

@@ -3,10 +3,7 @@
 The drawing is that of unit_bench. The memory has other bytes in each block, so that it shows where they came from.
 """
 
-from iscsi_target.scsi.nexus import Nexus
-from iscsi_target.scsi.rod_tokens import BLOCK_DEVICE_ZERO, TOKEN_BYTES
-from iscsi_target.scsi.task import Task
-from iscsi_target.scsi.token_cdb import (
+from iscsi_target.scsi.layouts.token_cdb import (
     BlockDeviceRange,
     CopyOperationStatus,
     PopulateToken,
@@ -19,6 +16,9 @@ from iscsi_target.scsi.token_cdb import (
     WriteUsingTokenEnd,
     WriteUsingTokenHeader,
 )
+from iscsi_target.scsi.nexus import Nexus
+from iscsi_target.scsi.state.rod_tokens import BLOCK_DEVICE_ZERO, TOKEN_BYTES
+from iscsi_target.scsi.state.task import Task
 from tests.unit.scsi.unit_bench import BLOCK, BLOCKS, A, Bench
 
 Ranges = list[tuple[int, int]]

@@ -9,18 +9,16 @@ Nodes A and B each have one session with unit 0 by way of one port:
 
 from random import Random
 
-from iscsi_target.scsi.block_cdb import CompareAndWrite, Read10, Write10
-from iscsi_target.scsi.cdb import ModeSelect10, RequestSense, TestUnitReady
-from iscsi_target.scsi.copy_managers import CopyManagers
-from iscsi_target.scsi.copy_rows import FETCH
-from iscsi_target.scsi.device import Device, Features, Geometry, Identity, PortIdentity, TransferLimits
-from iscsi_target.scsi.logical_unit import LogicalUnit
-from iscsi_target.scsi.mode_pages import ControlPage, ModePages
+from iscsi_target.scsi.commands.copy_rows import FETCH
+from iscsi_target.scsi.layouts.block_cdb import CompareAndWrite, Read10, Write10
+from iscsi_target.scsi.layouts.cdb import ModeSelect10, RequestSense, TestUnitReady
+from iscsi_target.scsi.layouts.mode_pages import ControlPage, ModePages
+from iscsi_target.scsi.layouts.pages import ModeHeader10
 from iscsi_target.scsi.nexus import OPERATOR, InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.operations import Attempt, Extent, Fault, MediumError, Operation, Outcome, attempt_nothing
-from iscsi_target.scsi.pages import ModeHeader10
-from iscsi_target.scsi.status import Status
-from iscsi_target.scsi.task import (
+from iscsi_target.scsi.state.copy_managers import CopyManagers
+from iscsi_target.scsi.state.device import Device, Features, Geometry, Identity, PortIdentity, TransferLimits
+from iscsi_target.scsi.state.task import (
     Aborted,
     Bring,
     Collect,
@@ -36,6 +34,8 @@ from iscsi_target.scsi.task import (
     UnitAction,
     UnitState,
 )
+from iscsi_target.scsi.status import Status
+from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 from iscsi_target.wire.layout import Layout
 
 READY = TestUnitReady()

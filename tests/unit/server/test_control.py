@@ -16,11 +16,11 @@ import pytest
 
 from iscsi_target.config.values import ram_configuration
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
-from iscsi_target.scsi.personality import ReservationType
-from iscsi_target.scsi.reservation_record import to_record
-from iscsi_target.scsi.reservations import Cause, Reservation, Reservations, Spc2Reservation
-from iscsi_target.scsi.rules import Rule
-from iscsi_target.scsi.timeline import GOOD, Entry, Explanation
+from iscsi_target.scsi.reservations.personality import ReservationType
+from iscsi_target.scsi.reservations.reservation_record import to_record
+from iscsi_target.scsi.reservations.reservations import Cause, Reservation, Reservations, Spc2Reservation
+from iscsi_target.scsi.reservations.rules import Rule
+from iscsi_target.scsi.state.timeline import GOOD, Entry, Explanation
 from iscsi_target.server import control as control_module
 from iscsi_target.server import control_wire
 from iscsi_target.server.control import SOCKET_NAME, Control, Served

@@ -1,8 +1,8 @@
 """What waits for a client of the control socket, and what it is told; see test_control for clients of a server."""
 
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
-from iscsi_target.scsi.rules import Rule
-from iscsi_target.scsi.timeline import GOOD, Entry, Explanation, entry_record
+from iscsi_target.scsi.reservations.rules import Rule
+from iscsi_target.scsi.state.timeline import GOOD, Entry, Explanation, entry_record
 from iscsi_target.server import control_wire
 from iscsi_target.server.control_wire import Feed, error_line
 from iscsi_target.server.refused import Refused

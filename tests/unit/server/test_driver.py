@@ -11,11 +11,11 @@ import pytest
 from iscsi_target.iscsi.connection import Remark
 from iscsi_target.scsi.nexus import OPERATOR
 from iscsi_target.scsi.operations import Fault, Flush, MediumError, Read
-from iscsi_target.scsi.personality import OutAction
-from iscsi_target.scsi.rules import Rule
-from iscsi_target.scsi.sanitization import Method, Sanitization
-from iscsi_target.scsi.task import Milestone, Ticket, UnitState
-from iscsi_target.scsi.timeline import GOOD, Entry, Explanation
+from iscsi_target.scsi.reservations.personality import OutAction
+from iscsi_target.scsi.reservations.rules import Rule
+from iscsi_target.scsi.state.sanitization import Method, Sanitization
+from iscsi_target.scsi.state.task import Milestone, Ticket, UnitState
+from iscsi_target.scsi.state.timeline import GOOD, Entry, Explanation
 from iscsi_target.server import driver as driver_module
 from iscsi_target.server.driver import Driver
 from iscsi_target.target import (

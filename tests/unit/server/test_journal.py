@@ -7,11 +7,11 @@ import sys
 import pytest
 
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
-from iscsi_target.scsi.rules import Rule
-from iscsi_target.scsi.sanitization import Method, Sanitization
+from iscsi_target.scsi.reservations.rules import Rule
+from iscsi_target.scsi.state.sanitization import Method, Sanitization
+from iscsi_target.scsi.state.task import Milestone
+from iscsi_target.scsi.state.timeline import GOOD, Answered, Entry, Explanation, entry_record
 from iscsi_target.scsi.status import Status
-from iscsi_target.scsi.task import Milestone
-from iscsi_target.scsi.timeline import GOOD, Answered, Entry, Explanation, entry_record
 from iscsi_target.server import journal
 from iscsi_target.server.journal import JsonFormatter, TextFormatter, announce, record
 from iscsi_target.target import (

@@ -10,10 +10,16 @@ import pytest
 from iscsi_target.config.address import Address
 from iscsi_target.config.values import Backing, Configuration, PoolEntry, PortalGroup, TargetEntry, Unit
 from iscsi_target.scsi.attention import AttentionCode
-from iscsi_target.scsi.block_cdb import PreventAllowMediumRemoval, Read10, ReadCapacity10, StartStopUnit, Write10
+from iscsi_target.scsi.layouts.block_cdb import (
+    PreventAllowMediumRemoval,
+    Read10,
+    ReadCapacity10,
+    StartStopUnit,
+    Write10,
+)
+from iscsi_target.scsi.layouts.pages import ReadCapacity10Data
 from iscsi_target.scsi.operations import Fault, Flush, MediumError, Write
-from iscsi_target.scsi.pages import ReadCapacity10Data
-from iscsi_target.scsi.sanitization import Method, Sanitization
+from iscsi_target.scsi.state.sanitization import Method, Sanitization
 from iscsi_target.server.media_changer import MediaChanger
 from iscsi_target.server.refused import Refused
 from iscsi_target.server.server import Server

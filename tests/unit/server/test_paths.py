@@ -17,9 +17,9 @@ from iscsi_target.config.values import (
     ram_configuration,
 )
 from iscsi_target.scsi.attention import AttentionCode
-from iscsi_target.scsi.device import PortIdentity
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
-from iscsi_target.scsi.port_groups import AccessState, PortGroup, StatusCode
+from iscsi_target.scsi.state.device import PortIdentity
+from iscsi_target.scsi.state.port_groups import AccessState, PortGroup, StatusCode
 from iscsi_target.server.control import SOCKET_NAME
 from iscsi_target.server.paths import THE_ONLY_GROUP, all_ports, paths_of, regrouped
 from iscsi_target.server.server import Server

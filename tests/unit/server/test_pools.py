@@ -12,9 +12,9 @@ import pytest
 from iscsi_target.config.address import Address
 from iscsi_target.config.values import Backing, ConfigError, Configuration, PoolEntry, PortalGroup, TargetEntry, Unit
 from iscsi_target.scsi.attention import AttentionCode
-from iscsi_target.scsi.block_cdb import Unmap, Write16
-from iscsi_target.scsi.cdb import LogSense
-from iscsi_target.scsi.pages import UnmapBlockDescriptor, UnmapHeader
+from iscsi_target.scsi.layouts.block_cdb import Unmap, Write16
+from iscsi_target.scsi.layouts.cdb import LogSense
+from iscsi_target.scsi.layouts.pages import UnmapBlockDescriptor, UnmapHeader
 from iscsi_target.server.pools import Fill
 from iscsi_target.server.server import Server
 from iscsi_target.storage.faults import StorageError

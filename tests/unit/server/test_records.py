@@ -4,7 +4,7 @@ from pathlib import Path
 
 from iscsi_target.config.address import Address
 from iscsi_target.config.values import Backing, Configuration, PoolEntry, PortalGroup, TargetEntry, Unit
-from iscsi_target.scsi.block_cdb import Write16
+from iscsi_target.scsi.layouts.block_cdb import Write16
 from iscsi_target.server.server import Server
 from tests.endtoend.wire_initiator import session
 from tests.unit.server.test_control import ask

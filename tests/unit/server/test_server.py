@@ -20,12 +20,12 @@ from iscsi_target.config.values import (
     ram_configuration,
 )
 from iscsi_target.scsi.attention import AttentionCode
-from iscsi_target.scsi.block_cdb import Read10, ReadCapacity10
-from iscsi_target.scsi.cdb import Inquiry, PersistentReserveOut
-from iscsi_target.scsi.inquiry_pages import StandardInquiryData
-from iscsi_target.scsi.pages import ReadCapacity10Data
-from iscsi_target.scsi.personality import OutAction
-from iscsi_target.scsi.reservation_pages import BasicParameterList
+from iscsi_target.scsi.layouts.block_cdb import Read10, ReadCapacity10
+from iscsi_target.scsi.layouts.cdb import Inquiry, PersistentReserveOut
+from iscsi_target.scsi.layouts.inquiry_pages import StandardInquiryData
+from iscsi_target.scsi.layouts.pages import ReadCapacity10Data
+from iscsi_target.scsi.layouts.reservation_pages import BasicParameterList
+from iscsi_target.scsi.reservations.personality import OutAction
 from iscsi_target.scsi.status import Status
 from iscsi_target.server.server import Server
 from iscsi_target.server.systemd import InheritedSocket

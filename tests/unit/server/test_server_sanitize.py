@@ -7,8 +7,8 @@ import pytest
 
 from iscsi_target.config.address import Address
 from iscsi_target.config.values import Backing, Configuration, PortalGroup, TargetEntry, Unit
-from iscsi_target.scsi.sanitization import Method
-from iscsi_target.scsi.sanitize import Sanitize
+from iscsi_target.scsi.commands.sanitize import Sanitize
+from iscsi_target.scsi.state.sanitization import Method
 from iscsi_target.server.server import STATE_FILE, Server
 from iscsi_target.storage.state import StateFile
 from tests.endtoend.reserving import insist

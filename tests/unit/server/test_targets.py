@@ -6,7 +6,7 @@ import iscsi_target
 from iscsi_target.client import NotLoggedIn
 from iscsi_target.config.values import DEFAULT_TARGET_NAME, ram_configuration
 from iscsi_target.iscsi.standing import OFFLINE, ONLINE, moved_to
-from iscsi_target.scsi.reservation_record import Record
+from iscsi_target.scsi.reservations.reservation_record import Record
 from iscsi_target.server.refused import Refused
 from iscsi_target.server.server import Server
 from iscsi_target.server.targets import carry_out

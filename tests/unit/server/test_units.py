@@ -11,12 +11,12 @@ import pytest
 
 from iscsi_target.config.values import Backing, ConfigError, TargetEntry, Unit, ram_configuration
 from iscsi_target.scsi.attention import AttentionCode
-from iscsi_target.scsi.device import Device, Identity
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
-from iscsi_target.scsi.personality import STRICT
-from iscsi_target.scsi.reservations import Reservations
-from iscsi_target.scsi.sanitization import Method, Sanitization
-from iscsi_target.scsi.task import UnitState
+from iscsi_target.scsi.reservations.personality import STRICT
+from iscsi_target.scsi.reservations.reservations import Reservations
+from iscsi_target.scsi.state.device import Device, Identity
+from iscsi_target.scsi.state.sanitization import Method, Sanitization
+from iscsi_target.scsi.state.task import UnitState
 from iscsi_target.server.paths import Paths, all_ports, paths_of
 from iscsi_target.server.units import Home, become, can_become, open_unit
 from iscsi_target.storage.faults import StorageError

@@ -15,11 +15,11 @@ import pytest
 
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.operations import Fault, MediumError
-from iscsi_target.scsi.personality import ReservationType
-from iscsi_target.scsi.reservations import Cause, Reservation, Reservations
-from iscsi_target.scsi.sanitization import Method, Sanitization
-from iscsi_target.scsi.task import UnitState
-from iscsi_target.scsi.transitions import MAX_REGISTRATIONS
+from iscsi_target.scsi.reservations.personality import ReservationType
+from iscsi_target.scsi.reservations.reservations import Cause, Reservation, Reservations
+from iscsi_target.scsi.reservations.transitions import MAX_REGISTRATIONS
+from iscsi_target.scsi.state.sanitization import Method, Sanitization
+from iscsi_target.scsi.state.task import UnitState
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.state import _STEPS, MAX_PORT_IDENTIFIER, SERIAL_ALPHABET, SERIAL_LENGTH, StateFile
 from iscsi_target.wire.crc32c import crc32c
@@ -33,7 +33,7 @@ B = Nexus(InitiatorPort("iqn.2026-01.org.example:b", bytes(6)), PORT)
 
 WRITER = """
 import sys
-from iscsi_target.scsi.task import UnitState
+from iscsi_target.scsi.state.task import UnitState
 from iscsi_target.storage.state import StateFile
 state = StateFile.open(sys.argv[1])
 number = int.from_bytes(state.load("unit0").mode_pages.get((8, 0), b""), "big")
@@ -219,7 +219,7 @@ def test_a_save_in_a_read_only_database_is_read_only(state):
 def test_a_save_that_the_disk_refuses_is_a_write_failure(state):
     program = f"""
 import resource, sys
-from iscsi_target.scsi.task import UnitState
+from iscsi_target.scsi.state.task import UnitState
 from iscsi_target.scsi.operations import MediumError
 from iscsi_target.storage.state import StateFile
 state = StateFile.open(sys.argv[1])

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from iscsi_target.scsi.sanitization import LOST as NOTHING_KNOWN
-from iscsi_target.scsi.sanitization import Method, Sanitization
-from iscsi_target.scsi.task import UnitState
+from iscsi_target.scsi.state.sanitization import LOST as NOTHING_KNOWN
+from iscsi_target.scsi.state.sanitization import Method, Sanitization
+from iscsi_target.scsi.state.task import UnitState
 from iscsi_target.storage.state import StateFile
 
 CACHING = (0x08, 0x00)

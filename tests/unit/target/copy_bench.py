@@ -7,14 +7,14 @@ A ---- P == unit "near" == medium (1024 blocks of 512 bytes)
 from collections.abc import Iterable
 from random import Random
 
-from iscsi_target.scsi.cdb import RequestSense
-from iscsi_target.scsi.copy_managers import CopyManagers
-from iscsi_target.scsi.device import Geometry
-from iscsi_target.scsi.logical_unit import LogicalUnit
+from iscsi_target.scsi.layouts.cdb import RequestSense
+from iscsi_target.scsi.layouts.token_cdb import PopulateToken, ReceiveRodTokenInformation, WriteUsingToken
 from iscsi_target.scsi.operations import MediumError, Operation, Outcome
 from iscsi_target.scsi.sense_data import FixedSense
-from iscsi_target.scsi.task import Bring, Completed, Perform, Task, Ticket, UnitAction
-from iscsi_target.scsi.token_cdb import PopulateToken, ReceiveRodTokenInformation, WriteUsingToken
+from iscsi_target.scsi.state.copy_managers import CopyManagers
+from iscsi_target.scsi.state.device import Geometry
+from iscsi_target.scsi.state.task import Bring, Completed, Perform, Task, Ticket, UnitAction
+from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 from iscsi_target.target.fetches import Fetches
 from iscsi_target.wire.layout import Layout
 from tests.unit.scsi.token_bench import Ranges, numbered, populate_list, write_list

@@ -5,9 +5,9 @@ import pytest
 from iscsi_target.iscsi.login import Negotiated, Parameters, SessionType
 from iscsi_target.iscsi.session import Session
 from iscsi_target.scsi.attention import AttentionCode
-from iscsi_target.scsi.logical_unit import LogicalUnit
-from iscsi_target.scsi.lun import pack_lun
+from iscsi_target.scsi.layouts.lun import pack_lun
 from iscsi_target.scsi.profiles import PROFILES, Choices, Chosen
+from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 from iscsi_target.target.active import ActiveSession
 from iscsi_target.target.nodes import TargetNode
 from tests.unit.scsi.unit_bench import A, make_device

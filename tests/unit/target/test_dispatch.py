@@ -6,20 +6,20 @@ from iscsi_target.iscsi.header import Opcode
 from iscsi_target.iscsi.responses import ReadyToTransfer, ScsiResponse
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
 from iscsi_target.scsi.attention import AttentionCode
-from iscsi_target.scsi.block_cdb import Read10, Write10
-from iscsi_target.scsi.cdb import ModeSelect10, PersistentReserveOut, ReportLuns
-from iscsi_target.scsi.device import PortIdentity
-from iscsi_target.scsi.logical_unit import LogicalUnit
-from iscsi_target.scsi.mode_pages import ControlPage
+from iscsi_target.scsi.layouts.block_cdb import Read10, Write10
+from iscsi_target.scsi.layouts.cdb import ModeSelect10, PersistentReserveOut, ReportLuns
+from iscsi_target.scsi.layouts.mode_pages import ControlPage
+from iscsi_target.scsi.layouts.pages import ModeHeader10
+from iscsi_target.scsi.layouts.reservation_pages import BasicParameterList
 from iscsi_target.scsi.operations import Fault, MediumError
-from iscsi_target.scsi.pages import ModeHeader10
-from iscsi_target.scsi.personality import OutAction, ReservationType
-from iscsi_target.scsi.port_groups import AccessState, PortGroup
 from iscsi_target.scsi.profiles import PROFILES, Chosen
-from iscsi_target.scsi.reservation_pages import BasicParameterList
-from iscsi_target.scsi.rules import Rule
+from iscsi_target.scsi.reservations.personality import OutAction, ReservationType
+from iscsi_target.scsi.reservations.rules import Rule
+from iscsi_target.scsi.state.device import PortIdentity
+from iscsi_target.scsi.state.port_groups import AccessState, PortGroup
+from iscsi_target.scsi.state.timeline import Entry
 from iscsi_target.scsi.status import Status
-from iscsi_target.scsi.timeline import Entry
+from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 from iscsi_target.target import Order, ReservationNoted, Target
 from iscsi_target.target.alarms import NEVER
 from iscsi_target.wire.layout import Layout

@@ -2,10 +2,10 @@
 
 import pytest
 
-from iscsi_target.scsi.logical_unit import LogicalUnit
 from iscsi_target.scsi.operations import Fault, MediumError
+from iscsi_target.scsi.state.task import Bring
 from iscsi_target.scsi.status import Status
-from iscsi_target.scsi.task import Bring
+from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 from tests.unit.target.copy_bench import FAR, NEAR, TwoUnits, code
 
 pytestmark = pytest.mark.clause("SPC4r37 5.17.6.6")

@@ -8,12 +8,12 @@ from iscsi_target.iscsi.header import Opcode
 from iscsi_target.iscsi.parameters import Preferences
 from iscsi_target.iscsi.requests import NopOut, ScsiCommand
 from iscsi_target.iscsi.responses import DataIn, NopIn
-from iscsi_target.scsi.block_cdb import Read10, Write10
-from iscsi_target.scsi.logical_unit import LogicalUnit
+from iscsi_target.scsi.commands.sanitize import Sanitize
+from iscsi_target.scsi.layouts.block_cdb import Read10, Write10
 from iscsi_target.scsi.operations import Fault, MediumError
-from iscsi_target.scsi.sanitization import Method, Sanitization
-from iscsi_target.scsi.sanitize import Sanitize
-from iscsi_target.scsi.task import Milestone
+from iscsi_target.scsi.state.sanitization import Method, Sanitization
+from iscsi_target.scsi.state.task import Milestone
+from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 from iscsi_target.target import (
     NEVER,
     Announce,

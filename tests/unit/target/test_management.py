@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import pytest
 
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
-from iscsi_target.scsi.logical_unit import LogicalUnit
-from iscsi_target.scsi.task import Function, Managed, ManagementRequest, UnitAction
+from iscsi_target.scsi.state.task import Function, Managed, ManagementRequest, UnitAction
+from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 from iscsi_target.target.management import (
     FUNCTIONS,
     REFUSALS,

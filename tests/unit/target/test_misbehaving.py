@@ -7,8 +7,8 @@ from iscsi_target.faults.rulebook import BookError
 from iscsi_target.iscsi.requests import DataOut
 from iscsi_target.iscsi.responses import ReadyToTransfer
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
-from iscsi_target.scsi.block_cdb import Write10
-from iscsi_target.scsi.cdb import Inquiry
+from iscsi_target.scsi.layouts.block_cdb import Write10
+from iscsi_target.scsi.layouts.cdb import Inquiry
 from iscsi_target.scsi.status import Status
 from iscsi_target.target import FaultFired
 from iscsi_target.target import misbehaving as module

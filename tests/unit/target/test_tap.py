@@ -5,7 +5,7 @@ import pytest
 from iscsi_target.faults.actions import Change
 from iscsi_target.iscsi.requests import LoginRequest, NopOut
 from iscsi_target.iscsi.responses import DataIn, LoginResponse, NopIn, ReadyToTransfer, Reject, ScsiResponse
-from iscsi_target.scsi.block_cdb import Read10
+from iscsi_target.scsi.layouts.block_cdb import Read10
 from iscsi_target.target import LoginFailed, ProtocolViolated
 from iscsi_target.target import tap as tap_module
 from iscsi_target.target.tap import _changed, _flip

@@ -2,8 +2,8 @@
 
 import pytest
 
-from iscsi_target.scsi.personalities import PERSONALITIES
-from iscsi_target.scsi.personality import Quirk
+from iscsi_target.scsi.reservations.personalities import PERSONALITIES
+from iscsi_target.scsi.reservations.personality import Quirk
 from tools import personality_table
 from tools.personality_table import access, answers, capabilities, document, names, not_imitated, notices, quirks
 
