@@ -86,6 +86,7 @@ class PduReader:
     headers    reads the basic header segments
 
     filled     how much there is of a PDU that is not whole, for `gather`; 0 when the next byte begins one
+    recovers   whether the connection outlives a wrong digest
     """
 
     def __init__(self, headers: Choice[AnyRequest] = BASIC_HEADERS) -> None:
@@ -93,7 +94,7 @@ class PduReader:
         self._limit_bytes = LOGIN_DATA_BYTES
         self._header_digest = False
         self._data_digest = False
-        self._recovers = False
+        self.recovers = False
         self._header_wrong = False  # the digest of the header that was looked at last, where that is outlived
         self._lost = 0  # PDUs in a row
         self._partial = bytearray()  # of the length that is known to be needed so far
@@ -107,7 +108,7 @@ class PduReader:
         limit_bytes   this side's MaxRecvDataSegmentLength
         recovers      whether the connection outlives a wrong digest
         """
-        self._recovers = recovers
+        self.recovers = recovers
         self._limit_bytes = limit_bytes
         self._header_digest = header_digest
         self._data_digest = data_digest
@@ -209,7 +210,7 @@ class PduReader:
             if len(view) - start < needed:
                 return needed
             self._header_wrong = not _intact(view[start : start + needed])
-            if self._header_wrong and (not self._recovers or basic.data_segment_length > self._limit_bytes):
+            if self._header_wrong and (not self.recovers or basic.data_segment_length > self._limit_bytes):
                 raise wrong_header_digest()
         length = basic.data_segment_length
         if not length:
@@ -228,7 +229,7 @@ class PduReader:
         if length and self._data_digest:
             digest_end = data_start + length + -length % 4 + DIGEST_BYTES
             if not _intact(view[data_start:digest_end]):
-                if self._recovers:
+                if self.recovers:
                     return RawPdu(basic, header, view[header_end:additional_end], NOTHING, damaged=True)
                 raise wrong_data_digest(header)
         return RawPdu(basic, header, view[header_end:additional_end], view[data_start : data_start + length])

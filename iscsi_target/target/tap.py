@@ -25,7 +25,7 @@ from iscsi_target.faults.rulebook import Armed, Rulebook
 from iscsi_target.faults.rules import Subject
 from iscsi_target.iscsi.connection import Connection, LoginExchange
 from iscsi_target.iscsi.events import Event
-from iscsi_target.iscsi.framing import Buffer, Incoming, RawPdu, wrap, wrong_data_digest, wrong_header_digest
+from iscsi_target.iscsi.framing import NOTHING, Buffer, Incoming, RawPdu, wrap, wrong_data_digest, wrong_header_digest
 from iscsi_target.iscsi.header import BasicHeader
 from iscsi_target.iscsi.requests import DataOut, LoginRequest, ScsiCommand
 from iscsi_target.iscsi.responses import RESPONSES, DataIn, ReadyToTransfer, ScsiResponse
@@ -140,9 +140,13 @@ class Tap:
             case Duplicate():
                 yield from connection.phase.receive(connection, pdu)
             case Corrupt(Part.HEADER_DIGEST):
+                if connection.reader.recovers:
+                    return
                 raise wrong_header_digest()
             case Corrupt(Part.DATA_DIGEST):
-                raise wrong_data_digest(pdu.header)
+                if not connection.reader.recovers:
+                    raise wrong_data_digest(pdu.header)
+                pdu = pdu._replace(data=NOTHING, damaged=True)
             case Corrupt(Part.DATA, offset):
                 pdu = pdu._replace(data=memoryview(_flip(pdu.data, offset)))
             case Change() as change:

@@ -11,7 +11,7 @@ from iscsi_target.target import tap as tap_module
 from iscsi_target.target.tap import _changed, _flip
 from iscsi_target.wire.crc32c import digest
 from tests.faults import FaultLab
-from tests.initiator import READY, Host
+from tests.initiator import READY, SERVED, Host
 from tests.unit.scsi.unit_bench import BLOCK
 
 ONES = bytes([1]) * BLOCK
@@ -102,6 +102,18 @@ def test_a_digest_that_is_right_is_found_to_be_wrong(lab: FaultLab, part: str, r
     assert [event.reason for event in lab.announced(ProtocolViolated)] == [f"{reason} is wrong"]
     assert len(a.take(Reject)) == rejects
     assert a.closed
+
+
+@pytest.mark.parametrize(("part", "rejects"), [("header-digest", 0), ("data-digest", 1)])
+def test_a_connection_that_recovers_outlives_a_digest_that_is_found_to_be_wrong(part: str, rejects: int):
+    lab = FaultLab(preferences=SERVED._replace(error_recovery_level=1))
+    a = lab.session("a", offers=[*DIGESTS, ("ErrorRecoveryLevel", "1")])
+    lab.add(f"on nop-out where nth=1: corrupt {part}")
+    a.received.clear()
+    ping(a)
+    assert [type(pdu.header) for pdu in a.received] == [Reject] * rejects
+    ping(a)
+    assert [answer.data for answer in a.take(NopIn)] == [b"abcd"]
 
 
 def test_a_digest_that_a_request_has_not_got_is_not_waited_for(lab: FaultLab, a: Host):
