@@ -2,6 +2,7 @@
 
 import pytest
 
+from iscsi_target.config.values import SERVED
 from iscsi_target.faults.actions import Change
 from iscsi_target.iscsi.requests import LoginRequest, NopOut
 from iscsi_target.iscsi.responses import DataIn, LoginResponse, NopIn, ReadyToTransfer, Reject, ScsiResponse
@@ -11,7 +12,7 @@ from iscsi_target.target import tap as tap_module
 from iscsi_target.target.tap import _changed, _flip
 from iscsi_target.wire.crc32c import digest
 from tests.faults import FaultLab
-from tests.initiator import READY, SERVED, Host
+from tests.initiator import READY, Host
 from tests.unit.scsi.unit_bench import BLOCK
 
 ONES = bytes([1]) * BLOCK
