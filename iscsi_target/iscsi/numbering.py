@@ -97,8 +97,11 @@ class CommandWindow(Generic[T]):
         self._deferred = {number: requests for number, requests in kept.items() if requests}
 
     def is_early(self, cmd_sn: int) -> bool:
-        """Returns True when the number would have to wait for others."""
-        return self.holds(cmd_sn) and cmd_sn != self.expected
+        """Returns True when the number would have to wait for others.
+
+        That of an immediate request behind a full window is MaxCmdSN + 1.
+        """
+        return 0 < distance(self.expected, cmd_sn) <= distance(self.expected, self.maximum) + 1
 
     def holds(self, cmd_sn: int) -> bool:
         """Returns True when the number lies between ExpCmdSN and MaxCmdSN."""

@@ -71,7 +71,7 @@ class ActiveSession:
     @property
     def staying(self) -> list[Connection]:
         """The connections that are not being closed; there are some as long as the session does not end."""
-        return [each for each in self.session.connections.values() if each not in self.retiring]
+        return [each for each in self.session.connections.values() if each not in self.retiring and not each.closing]
 
     def of_cid(self, cid: int) -> Connection | None:
         """Returns the connection that has a CID, even if it is gone but for the last operation of its tasks."""

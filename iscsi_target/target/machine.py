@@ -33,6 +33,7 @@ from iscsi_target.target.actions import (
     Send,
     SessionSummary,
 )
+from iscsi_target.target.active import ActiveSession
 from iscsi_target.target.alarms import Alarms
 from iscsi_target.target.dispatch import Dispatcher
 from iscsi_target.target.limits import DEFAULT_LIMITS, Limits
@@ -323,9 +324,10 @@ class Target:
     # Events
 
     def _handle(self, link: Link, event: events.Event) -> None:
+        """Acts upon an event; a request is judged by its own connection, which need not be the one that was fed."""
         match event:
             case events.CommandReceived():
-                if (active := link.active) is not None and not active.ending:
+                if (active := self._at_work(event.connection)) is not None:
                     self._dispatcher.command(active, event)
             case events.LoginCompleted():
                 self._sessions.admit(link)
@@ -334,10 +336,20 @@ class Target:
             case events.ProtocolViolated(connection, reason):
                 self._announce(ProtocolViolated(connection, reason))
             case events.LogoutRequested():
-                self._sessions.logout(link, event)
-            case _:
-                if (active := link.active) is not None and not active.ending:
+                if event.connection.number in self._links:
+                    self._sessions.logout(self._links[event.connection.number], event)
+            case events.TaskManagementRequested():
+                if (active := self._at_work(event.connection)) is not None:
                     self._dispatcher.take(active, event)
+            case _:
+                if (active := self._at_work(link.connection)) is not None:
+                    self._dispatcher.take(active, event)
+
+    def _at_work(self, connection: Connection) -> ActiveSession | None:
+        """Returns the session of a connection, None when it has none, has left it, or the session ends."""
+        link = self._links.get(connection.number)
+        active = None if link is None else link.active
+        return None if active is None or active.ending else active
 
     def _announce(self, event: Event) -> None:
         self._actions.append(Announce(event))

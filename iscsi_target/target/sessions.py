@@ -249,7 +249,7 @@ class Sessions:
         if active.ending:
             return
         active.ending = True
-        active.afterwards |= active.retiring.values()
+        active.afterwards = dict(active.retiring.values()) | active.afterwards
         active.retiring.clear()
         units = [*active.leaving, *active.attached.values()]
         request = ManagementRequest(0, Function.NEXUS_LOSS, active.nexus)
@@ -305,9 +305,13 @@ class Sessions:
         """Closes a session that has been logged out, or its only connection."""
 
         def close() -> None:
+            for then in waited_for:
+                then()
             respond()
             session.close()
 
+        departing = () if active is None else active.retiring.values()
+        waited_for = [then for waiting, then in departing if waiting is asking]
         for connection in session.connections.values():
             session.silence(connection)
         if active is None:

@@ -59,7 +59,9 @@ def test_numbers_outside_the_window_fall_away():
     assert admit(window, 9) == []
     assert admit(window, 4) == []
     assert admit(window, 5) == requests(5)
-    assert not window.is_early(9)
+    assert window.is_early(9)  # of an immediate request behind a full window
+    assert admit(window, 9) == []
+    assert not window.is_early(10)
 
 
 def test_window_wraps_around():

@@ -3,8 +3,14 @@
 import pytest
 
 from iscsi_target.iscsi.errors import LoginStatus
+from iscsi_target.iscsi.numbering import WINDOW_COMMANDS
+from iscsi_target.iscsi.responses import LogoutResponse
+from iscsi_target.iscsi.task_management import TaskManagement
 from iscsi_target.target import ConnectionJoined, ConnectionLeft, Limits, SessionEnded
-from tests.initiator import CONNECTION, NODE, Host, Lab
+from tests.initiator import CONNECTION, NODE, READY, Host, Lab
+from tests.unit.scsi.unit_bench import BLOCK
+
+ONES = bytes([1]) * BLOCK
 
 
 @pytest.fixture
@@ -61,3 +67,91 @@ def test_connection_that_left_costs_nothing(lab: Lab):
     assert (active.retiring, active.afterwards, list(active.session.connections)) == ({}, {}, [0])
     assert len(active.session._texts) == 1
     assert len(lab.target._links) == 1
+
+
+# Requests that overtake each other on two connections of one session
+
+
+@pytest.fixture
+def two(lab: Lab) -> tuple[Host, Host]:
+    a = lab.session("a", offers=[("MaxConnections", "2")])
+    b = a.join(1)
+    for host in (a, b):
+        host.received.clear()
+    return a, b
+
+
+def test_command_that_waited_for_the_logout_of_another_connection_is_done(lab: Lab, two: tuple[Host, Host]):
+    a, b = two
+    number = a.cmd_sn
+    tag = a.read(0, cmd_sn=number + 1)
+    b.logout(CONNECTION, cid=1, cmd_sn=number)
+    assert b.closed
+    ended = a.ended(tag)
+    assert ended is not None
+    assert ended.status == 0
+
+
+def test_command_that_waited_on_a_connection_that_logged_out_is_not_done(lab: Lab, two: tuple[Host, Host]):
+    a, b = two
+    number = a.cmd_sn
+    b.write(0, ONES, cmd_sn=number + 1)
+    b.logout(CONNECTION, cid=1, cmd_sn=number)
+    assert b.closed
+    assert lab.block(0) == bytes(BLOCK)
+    tag = a.read(0, cmd_sn=number + 1)  # its number is free
+    assert a.ended(tag) is not None
+
+
+def test_session_logout_that_waited_for_another_one_waits_for_the_tasks_too(lab: Lab, two: tuple[Host, Host]):
+    a, b = two
+    number = a.cmd_sn
+    lab.slow = True
+    a.write(0, ONES, cmd_sn=number)
+    a.logout(0, cmd_sn=number + 2)
+    b.logout(CONNECTION, cid=1, cmd_sn=number + 1)
+    assert not a.received
+    assert not a.closed
+    lab.finish_all()
+    assert [type(pdu.header) for pdu in a.received] == [LogoutResponse]
+    assert a.closed
+    assert lab.clean
+
+
+def test_two_logouts_at_once_leave_no_session_without_a_connection(lab: Lab, two: tuple[Host, Host]):
+    a, b = two
+    number = a.cmd_sn
+    a.logout(CONNECTION, cid=0, cmd_sn=number + 1)
+    b.logout(CONNECTION, cid=1, cmd_sn=number + 2)
+    b.command(READY, cmd_sn=number)
+    assert a.closed
+    assert b.closed
+    assert lab.target.sessions() == ()
+    assert lab.clean
+
+
+def test_session_logout_while_a_connection_is_leaving_has_both_answered(lab: Lab, two: tuple[Host, Host]):
+    a, b = two
+    lab.slow = True
+    b.write(0, ONES)
+    a.logout(CONNECTION, cid=1)
+    a.logout(0)
+    lab.finish_all()
+    assert [type(pdu.header) for pdu in a.received] == [LogoutResponse, LogoutResponse]
+    assert a.closed
+    assert b.closed
+    assert lab.clean
+
+
+def test_function_behind_a_full_window_waits_for_what_was_sent_before_it(lab: Lab, two: tuple[Host, Host]):
+    a, b = two
+    number = a.cmd_sn
+    for early in range(1, WINDOW_COMMANDS):
+        a.write(0, ONES, cmd_sn=number + early)
+    function = a.manage(TaskManagement.ABORT_TASK_SET, 0, cmd_sn=number + WINDOW_COMMANDS)
+    assert a.managed(function) is None
+    b.command(READY, cmd_sn=number)
+    assert a.managed(function) == 0
+    before = lab.block(0)
+    lab.finish_all()
+    assert lab.block(0) == before
