@@ -38,11 +38,13 @@ class _Task:
     sent          Data-In and R2Ts that are kept, by their number, ascending
     end           the number after the last
     size_bytes    what it counts for
+    stat_sn       of its status, or None as long as that has not gone out
     """
 
     sent: dict[int, Sent] = field(default_factory=dict)
     end: int = 0
     size_bytes: int = 0
+    stat_sn: int | None = None
 
 
 class Retention:
@@ -71,17 +73,21 @@ class Retention:
             self._keep(header.initiator_task_tag, header.data_sn, Sent(header, data))
             if not header.status_present:
                 return
+            data = b""  # it is among the Data-In of its task, as long as that is kept
         elif isinstance(header, ReadyToTransfer):
             self._keep(header.initiator_task_tag, header.r2t_sn, Sent(header, data))
             return
         elif isinstance(header, NopIn) and header.initiator_task_tag == NO_TAG:
             return
+        task = self._tasks.get(header.initiator_task_tag)
+        if task is not None and isinstance(header, DataIn | ScsiResponse):
+            task.stat_sn = header.stat_sn
         self._statuses[header.stat_sn] = sent = Sent(header, data)
-        self._status_bytes += _own_bytes(sent)
+        self._status_bytes += len(sent.data)
 
     def _keep(self, tag: int, number: int, sent: Sent) -> None:
         task = self._tasks.setdefault(tag, _Task())
-        if number < task.end:  # the tag is in use again
+        if number < task.end or task.stat_sn is not None:  # the tag is in use again
             self._forget(tag)
             task = self._tasks[tag] = _Task()
         task.sent[number] = sent
@@ -102,8 +108,9 @@ class Retention:
             return
         while self._acknowledged != exp_stat_sn:
             sent = self._statuses.pop(self._acknowledged)
-            self._status_bytes -= _own_bytes(sent)
-            if isinstance(sent.header, DataIn | ScsiResponse):
+            self._status_bytes -= len(sent.data)
+            task = self._tasks.get(sent.header.initiator_task_tag)
+            if task is not None and task.stat_sn == self._acknowledged:
                 self._forget(sent.header.initiator_task_tag)
             self._acknowledged = advance(self._acknowledged)
 
@@ -119,6 +126,9 @@ class Retention:
             sent = task.sent.pop(number)
             task.size_bytes -= PDU_BYTES + len(sent.data)
             self._kept_bytes -= PDU_BYTES + len(sent.data)
+        for number, (header, data) in task.sent.items():
+            if isinstance(data, memoryview):  # a part, which would keep the whole in memory
+                task.sent[number] = Sent(header, bytes(data))
         return True
 
     def discard(self, tag: int) -> None:
@@ -135,7 +145,18 @@ class Retention:
         length = length or distance(begin, end)
         if before(begin, self._acknowledged) or not 0 <= length <= distance(begin, end):
             return None
-        return _run(self._statuses, (advance(begin, ahead) for ahead in range(length)))
+        return [self._whole(self._statuses[advance(begin, ahead)]) for ahead in range(length)]
+
+    def _whole(self, status: Sent) -> Sent:
+        """Returns a status with the data that it went out with, or alone when that is not kept any more."""
+        header = status.header
+        if not isinstance(header, DataIn):
+            return status
+        task = self._tasks.get(header.initiator_task_tag)
+        kept = None if task is None else task.sent.get(header.data_sn)
+        if kept is not None and kept.header == header:
+            return kept
+        return Sent(_alone(header).replace(exp_data_sn=header.data_sn + 1), b"")
 
     def data(self, tag: int, begin: int, *, length: int) -> list[Sent] | None:
         """Returns the Data-In and R2Ts of a run; None when some of them are not kept or have never been.
@@ -168,6 +189,7 @@ class Retention:
         self._forget(tag)
         for number, sent in enumerate(cut):
             self._keep(tag, number, sent)
+        self._tasks[tag].stat_sn = status.header.stat_sn
         alone = Sent(_alone(status.header).replace(snack_tag=snack_tag, exp_data_sn=len(cut)), _sense(status))
         self._statuses[alone.header.stat_sn] = alone
         return [*cut, alone]
@@ -180,11 +202,6 @@ def _run(kept: Mapping[int, Sent], numbers: Iterable[int]) -> list[Sent] | None:
             return None
         run.append(kept[number])
     return run
-
-
-def _own_bytes(status: Sent) -> int:
-    """Returns how much data a status has beside that of its task."""
-    return 0 if isinstance(status.header, DataIn) else len(status.data)
 
 
 def _data_in(tag: int, number: int, part: DataInPart) -> DataIn:

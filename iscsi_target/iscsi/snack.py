@@ -12,6 +12,8 @@ from iscsi_target.iscsi.requests import SnackRequest
 from iscsi_target.iscsi.responses import ReadyToTransfer
 from iscsi_target.iscsi.retention import DATA_ACK, DATA_OR_R2T, R_DATA, STATUS, Retention, Sent
 
+MAX_QUEUED_BUFFERS = 4096  # behind which nothing is sent again: many small SNACKs must not ask for a lot at once
+
 if TYPE_CHECKING:  # a session answers by this
     from iscsi_target.iscsi.session import Session
 
@@ -24,6 +26,8 @@ def answer(session: "Session", connection: Connection, request: SnackRequest) ->
     """
     if connection.retention is None:
         raise _refused(f"SNACK of type {request.kind} came at ErrorRecoveryLevel 0")
+    if request.kind != DATA_ACK and (connection.full or connection.queued > MAX_QUEUED_BUFFERS):
+        raise _refused("too much is to be sent before it")
     if request.kind not in _ANSWERS:
         raise ProtocolError(RejectReason.INVALID_PDU_FIELD, f"there is no SNACK of type {request.kind}")
     _ANSWERS[request.kind](session, connection, connection.retention, request)

@@ -112,3 +112,45 @@ def test_long_answers_that_are_not_acknowledged_are_limited(monkeypatch: pytest.
     assert kept.is_full
     kept.acknowledge(6)
     assert not kept.is_full
+
+
+def last(data_sn: int, stat_sn: int, tag: int = 1) -> DataIn:
+    return DataIn(initiator_task_tag=tag, data_sn=data_sn, status_present=True, final=True, stat_sn=stat_sn)
+
+
+def test_status_in_data_in_goes_with_its_data_and_alone_when_that_is_gone(monkeypatch: pytest.MonkeyPatch):
+    kept = Retention(5)
+    keep(kept, part(0), last(1, 5), data=b"data")
+    found = kept.statuses(5, 1)
+    assert found is not None
+    assert [(type(sent.header), sent.data) for sent in found] == [(DataIn, b"data")]
+    assert kept.acknowledge_data(1, 2)
+    found = kept.statuses(5, 1)
+    assert found == [retention.Sent(ScsiResponse(initiator_task_tag=1, stat_sn=5, exp_data_sn=2), b"")]
+
+
+def test_statuses_keep_no_data_that_is_forgotten(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(retention, "MAX_KEPT_BYTES", retention.PDU_BYTES + 10)
+    kept = Retention(5)
+    for tag in range(3):
+        keep(kept, last(0, 5 + tag, tag), data=bytes(10))
+    assert [len(sent.data) for sent in kept._statuses.values()] == [0, 0, 0]
+
+
+def test_parts_that_are_left_do_not_keep_the_whole():
+    kept = Retention(5)
+    whole = memoryview(bytes(100))
+    for number in range(3):
+        kept.note(part(number).pack(), whole[number * 10 : number * 10 + 10])
+    assert kept.acknowledge_data(1, 2)
+    found = kept.data(1, 2, length=0)
+    assert found is not None
+    assert [type(sent.data) for sent in found] == [bytes]
+
+
+def test_acknowledged_status_leaves_what_a_newer_task_of_its_tag_has_sent():
+    kept = Retention(5)
+    keep(kept, last(0, 5), data=b"old")
+    keep(kept, ReadyToTransfer(initiator_task_tag=1, r2t_sn=0))
+    kept.acknowledge(6)
+    assert kept.data(1, 0, length=0) is not None
