@@ -11,16 +11,20 @@ from tests.endtoend.initiators import LOGINS, PLAIN, Initiators, Login, attempt,
 
 @pytest.fixture(scope="module")
 def file_system(tmp_path_factory: pytest.TempPathFactory, tool: Tool) -> Path:
-    """An ext4 image of the unit's size with files of every length around a block, and a large one."""
+    """An ext4 image of the unit's size with files of every length around a block, and a large one.
+
+    What is zero in it is a hole, and not allocated without having been written, which would look like data once read.
+    """
     folder = tmp_path_factory.mktemp("ext4")
     content = folder / "content"
     content.mkdir()
     for length in (0, 1, 4095, 4096, 4097, 5_000_000):
         (content / f"file-{length}").write_bytes(bytes(number % 251 for number in range(length)))
-    image = folder / "ext4.img"
-    with image.open("wb") as file:
+    made, image = folder / "made.img", folder / "ext4.img"
+    with made.open("wb") as file:
         file.truncate(SIZE_BYTES)
-    run([tool("mkfs.ext4"), "-q", "-F", "-d", content, image])
+    run([tool("mkfs.ext4"), "-q", "-F", "-d", content, made])
+    run([tool("qemu-img"), "convert", "-f", "raw", "-O", "raw", made, image])
     return image
 
 
