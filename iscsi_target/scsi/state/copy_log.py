@@ -118,16 +118,14 @@ class CopyLog:
 
     def _forget_left(self) -> None:
         for nexus in tuple(self._left):
-            own = self._records[nexus]
-            if all(record.state.is_over for record in own.values()):
-                del self._records[nexus]
-                self._left.discard(nexus)
+            self.leave(nexus)
 
     def leave(self, nexus: Nexus) -> None:
         """Drops the copy operations of a nexus that are over.
 
         Source: SPC4r37 5.17.5, 6.24
         """
+        self._left.discard(nexus)
         own = self._records.pop(nexus, {})
         going_on = {identifier: record for identifier, record in own.items() if not record.state.is_over}
         if going_on:

@@ -84,6 +84,17 @@ def test_nexuses_that_come_and_go_leave_nothing():
     assert log == _with(A)
 
 
+def test_a_nexus_may_leave_twice():
+    log = CopyLog()
+    record = running()
+    log.start(A, 7, record)
+    log.leave(A)
+    record.end(None)
+    log.leave(A)
+    log.start(B, 1, done())
+    assert log == _with(B)
+
+
 def _with(nexus: Nexus) -> CopyLog:
     log = CopyLog()
     log.start(nexus, 1, done())
