@@ -102,6 +102,7 @@ class MisbehavingTarget(Target):
         self._dispatcher.now = now
         removed = self._book.remove(names)
         for number, tap in list(self._taps.items()):
+            tap.forgive(removed)
             for stalled in (tap.reading, tap.writing):
                 if stalled is not None and stalled.armed in removed:
                     self._release(number, stalled)

@@ -4,7 +4,7 @@ What concerns a command and not its PDU (an answer, a delay, a unit attention) i
 command is in its turn, by `misbehaving`. So are stalls, of which the tap keeps what must wait.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple, Protocol, TypeVar
 
 from iscsi_target.faults.actions import (
@@ -98,6 +98,10 @@ class Tap:
         self.reading: Stalled | None = None
         self.writing: Stalled | None = None
         self.fates: dict[int, Armed] = {}
+
+    def forgive(self, removed: Collection[Armed]) -> None:
+        """Takes back what rules have in mind for commands whose turn has not come."""
+        self.fates = {tag: armed for tag, armed in self.fates.items() if armed not in removed}
 
     # Input
 

@@ -134,6 +134,16 @@ def test_a_command_hangs_until_the_rule_is_removed(lab: FaultLab, a: Host):
     assert a.outcome(read).data == ONES
 
 
+def test_a_rule_that_is_removed_does_nothing_to_a_command_before_its_turn(lab: FaultLab, a: Host):
+    lab.add("on scsi-command: hang")
+    first, second = a.next_cmd_sn(), a.next_cmd_sn()
+    early = a.write(0, ONES, cmd_sn=second)
+    lab.remove("1")
+    a.read(0, cmd_sn=first)
+    assert a.outcome(early).status == 0
+    assert lab.block(0) == ONES
+
+
 def test_what_is_kept_back_ends_with_its_session(lab: FaultLab, a: Host):
     lab.add("on scsi-command: delay 2s")
     a.write(0, ONES)
