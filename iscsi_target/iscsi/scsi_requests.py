@@ -140,7 +140,8 @@ def data_out_damaged(session: "Session", connection: Connection, header: DataOut
     tag = header.initiator_task_tag
     task = session.tasks.get(tag)
     if task is None:
-        session.early.forget(connection, tag)
+        if header.target_transfer_tag == NO_TAG:
+            session.early.forget(connection, tag)
         return ()
     if task.connection is not connection or not task.transfer.expects(header.target_transfer_tag):
         return ()

@@ -26,14 +26,7 @@ class Seat(NamedTuple):
     lane: Lane
 
 
-class Departing(NamedTuple):
-    """What follows when a connection has no task any more.
-
-    waiting    the connection that asked for it
-    """
-
-    waiting: Connection
-    then: Callable[[], None]
+Waiting = dict[Connection, Callable[[], None]]  # who waits for something -> what is to be done then
 
 
 class ActiveSession:
@@ -47,9 +40,8 @@ class ActiveSession:
     aborting      tags of tasks that the initiator's own functions are ending
     failed        tags of tasks that are being aborted to end with an iSCSI condition
     ending        True from when the session began to end
-    afterwards    the connections that wait for the end -> what is to be done then
-    retiring      connections that are being closed while the session goes on -> who waits for that, and what is to be
-                  done then
+    afterwards    the connections that wait for the end
+    retiring      connections that are being closed while the session goes on -> who waits for that
     """
 
     def __init__(self, session: Session, nexus: Nexus, node: TargetNode) -> None:
@@ -65,8 +57,8 @@ class ActiveSession:
         self.aborting: set[int] = set()
         self.failed: set[int] = set()
         self.ending = False
-        self.afterwards: dict[Connection, Callable[[], None]] = {}
-        self.retiring: dict[Connection, Departing] = {}
+        self.afterwards: Waiting = {}
+        self.retiring: dict[Connection, Waiting] = {}
 
     @property
     def staying(self) -> list[Connection]:

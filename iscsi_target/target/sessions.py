@@ -15,6 +15,7 @@ tasks that were on it cannot be carried on, and only a new session tells the ini
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 
 from iscsi_target.iscsi import events
 from iscsi_target.iscsi.connection import Admission, Connection
@@ -36,7 +37,7 @@ from iscsi_target.target.actions import (
     SessionStarted,
     SessionSummary,
 )
-from iscsi_target.target.active import ActiveSession, Departing, check_room, continued, summarise
+from iscsi_target.target.active import ActiveSession, check_room, continued, summarise
 from iscsi_target.target.dispatch import Dispatcher
 from iscsi_target.target.limits import Limits
 from iscsi_target.target.link import Link
@@ -180,7 +181,15 @@ class Sessions:
         else:
             old.close()
             link.awaited = active
-            self._retire(active, old, Departing(link.connection, lambda: self.admit(link)))
+            self._supersede(active, old)
+            self._retire(active, old, link.connection, lambda: self.admit(link))
+
+    def _supersede(self, active: ActiveSession, leaving: Connection) -> None:
+        """Cuts the logins that waited for the place of a connection; a connection that goes on gets its answer."""
+        waiting = active.retiring.get(leaving, {})
+        for login in [each for each in waiting if each not in active.staying]:
+            del waiting[login]
+            login.close()
 
     def _named(self, link: Link, negotiated: Negotiated) -> ActiveSession:
         """Returns the session that a login names; raises LoginRefused when it is none for that connection.
@@ -198,32 +207,32 @@ class Sessions:
                 raise LoginStatus.CANNOT_INCLUDE_IN_SESSION.refusal(f"session {tsih} is in portal group {tag}")
         raise LoginStatus.SESSION_DOES_NOT_EXIST.refusal(f"there is no session {tsih}")
 
-    def _retire(self, active: ActiveSession, leaving: Connection, departing: Departing) -> None:
-        """Takes leave of a connection of a session that goes on.
-
-        Whoever waited for that before, to log it out or to replace it, is cut.
+    def _retire(
+        self, active: ActiveSession, leaving: Connection, waiting: Connection, then: Callable[[], None]
+    ) -> None:
+        """Takes leave of a connection of a session that goes on; who waits for that goes on in the order of asking.
 
         Source: RFC7143 11.14.5
         """
-        before = active.retiring.get(leaving)
-        active.retiring[leaving] = departing
-        if before is not None:
-            before.waiting.close()
+        if leaving in active.retiring:
+            active.retiring[leaving][waiting] = then
             return
+        active.retiring[leaving] = {waiting: then}
         active.session.silence(leaving)
         self._dispatcher.end_tasks(active, leaving, lambda: self._retired(active, leaving))
 
     def _retired(self, active: ActiveSession, leaving: Connection) -> None:
         """Goes on when a connection has no task any more; the end of the session has seen to it itself."""
-        departing = active.retiring.pop(leaving, None)
-        if departing is None:
+        waiting = active.retiring.pop(leaving, None)
+        if waiting is None:
             return
         if (link := self._links.get(leaving.number)) is not None:
             link.active = None
-        if departing.waiting is not leaving:
+        if leaving not in waiting:
             active.session.lose(leaving)
         self._announce(ConnectionLeft(leaving.number, *_whole(active)))
-        departing.then()
+        for then in waiting.values():
+            then()
         leaving.close()
 
     # Ending
@@ -235,8 +244,7 @@ class Sessions:
 
         Source: RFC7143 6.3.4, 6.3.5
         """
-        waiting = [*active.afterwards, *(departing.waiting for departing in active.retiring.values())]
-        for old in [*active.session.connections.values(), *waiting]:
+        for old in [*active.session.connections.values(), *active.afterwards, *chain(*active.retiring.values())]:
             old.close()
         active.session.connections.clear()
         active.retiring.clear()
@@ -249,7 +257,8 @@ class Sessions:
         if active.ending:
             return
         active.ending = True
-        active.afterwards = dict(active.retiring.values()) | active.afterwards
+        for waiting in active.retiring.values():
+            active.afterwards = waiting | active.afterwards
         active.retiring.clear()
         units = [*active.leaving, *active.attached.values()]
         request = ManagementRequest(0, Function.NEXUS_LOSS, active.nexus)
@@ -270,7 +279,8 @@ class Sessions:
         """Notes that a connection is gone; its session ends with it unless it was logged out."""
         if link.session is None:
             if link.awaited is not None:
-                link.awaited.afterwards.pop(link.connection, None)
+                for waiting in (link.awaited.afterwards, *link.awaited.retiring.values()):
+                    waiting.pop(link.connection, None)
             return
         active, session = link.active, link.session
         session.lose(link.connection)
@@ -295,7 +305,7 @@ class Sessions:
         if active is not None and leaving in active.retiring:
             respond(response=LOGOUT_CID_NOT_FOUND)
         elif active is not None and leaving is not None and any(each is not leaving for each in active.staying):
-            self._retire(active, leaving, Departing(asking, lambda: respond(response=LOGOUT_DONE)))
+            self._retire(active, leaving, asking, lambda: respond(response=LOGOUT_DONE))
         else:
             self._close(session, active, asking, lambda: respond(response=LOGOUT_DONE))
 
@@ -311,7 +321,7 @@ class Sessions:
             session.close()
 
         departing = () if active is None else active.retiring.values()
-        waited_for = [then for waiting, then in departing if waiting is asking]
+        waited_for = [waiting[asking] for waiting in departing if asking in waiting]
         for connection in session.connections.values():
             session.silence(connection)
         if active is None:

@@ -216,6 +216,43 @@ def test_of_several_logins_for_one_cid_the_last_one_counts(lab: Lab, a: Host, se
     assert len(lab.target.sessions()[0].connections) == 2
 
 
+@pytest.mark.clause("RFC7143 11.14")
+@pytest.mark.parametrize("logins", [1, 2])
+def test_logout_is_answered_although_a_login_takes_the_place_meanwhile(lab: Lab, a: Host, second: Host, logins: int):
+    lab.slow = True
+    second.write(0, ONES)
+    a.logout(CONNECTION, cid=1)
+    again = [a.join(1) for _ in range(logins)][-1]
+    lab.finish_all()
+    assert a.take_one(LogoutResponse).response == LOGOUT_DONE
+    assert again.logged_in
+    assert len(lab.target.sessions()[0].connections) == 2
+    a.logout()
+    assert lab.clean
+
+
+@pytest.mark.clause("RFC7143 6.3.4")
+def test_login_takes_the_place_of_a_connection_that_logs_itself_out(lab: Lab, a: Host, second: Host):
+    lab.slow = True
+    second.write(0, ONES)
+    second.logout(CONNECTION, cid=1)
+    again = a.join(1)
+    lab.finish_all()
+    assert (second.closed, again.logged_in, a.closed) == (True, True, False)
+    assert len(lab.target.sessions()[0].connections) == 2
+
+
+@pytest.mark.clause("RFC7143 6.3.4")
+def test_logins_that_are_lost_while_they_wait_leave_nothing(lab: Lab, a: Host, second: Host):
+    lab.slow = True
+    second.write(0, ONES)
+    a.logout(CONNECTION, cid=1)
+    for _ in range(3):
+        a.join(1).cut()
+    [active] = lab.target._active.values()
+    assert [len(waiting) for waiting in active.retiring.values()] == [1]
+
+
 @pytest.mark.clause("RFC7143 6.3.4")
 def test_login_that_waits_for_a_connection_of_a_session_that_ends_is_refused(lab: Lab, a: Host, second: Host):
     lab.slow = True

@@ -204,6 +204,16 @@ def test_task_ends_at_once_when_the_last_of_its_data_was_damaged(a: Host):
     assert not a.closed
 
 
+@pytest.mark.clause("RFC7143 7.8")
+def test_command_that_waits_is_not_dropped_for_damaged_data_of_another(lab: Lab, a: Host):
+    first, second = a.next_cmd_sn(), a.next_cmd_sn()
+    tag = a.write(0, ONES, cmd_sn=second)
+    spoil(a, DataOut(initiator_task_tag=tag, target_transfer_tag=77, final=True), TWOS)
+    a.read(1, cmd_sn=first)
+    assert a.outcome(tag).status == 0
+    assert lab.block(0) == ONES
+
+
 @pytest.mark.clause("RFC7143 7.9")
 def test_task_ends_when_a_data_out_pdu_was_lost(a: Host):
     command = write(a, 0, 2 * BLOCK, final=False)
