@@ -83,6 +83,24 @@ async def read(peer: socket.socket, length: int) -> bytes:
     return found
 
 
+def congestion_control(connected: socket.socket) -> bytes:
+    return connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0")
+
+
+@pytest.mark.parametrize("own", ["127.0.0.1", "127.0.0.2"])
+async def test_congestion_is_of_no_concern_between_ends_on_one_machine(owner, own):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        peer = socket.create_connection(listening.getsockname(), source_address=(own, 0))
+        accepted, _ = listening.accept()
+    before = congestion_control(accepted)
+    poller = Poller(asyncio.get_running_loop())
+    channel = Channel(1, accepted, memoryview(bytearray(1 << 16)), poller, owner)
+    assert congestion_control(accepted) == (b"reno" if own == "127.0.0.1" else before)
+    channel.abort()
+    poller.close()
+    peer.close()
+
+
 async def test_bytes_of_the_peer_reach_the_owner(pair, owner):
     _, peer = pair
     peer.send(b"hello")
