@@ -91,9 +91,9 @@ def place_of(url: str) -> Place:
 
 def crc32c(data: bytes) -> int:
     """Returns the CRC-32C of a digest; imported late, since few sessions need it."""
-    import google_crc32c
+    import fastcrc
 
-    return int(google_crc32c.value(data))
+    return fastcrc.crc32.iscsi(data)
 
 
 def padded(size: int) -> int:

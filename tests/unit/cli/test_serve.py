@@ -22,7 +22,7 @@ name = "iqn.2026-11.org.example:disk0"
 """
 
 LOADED_WHEN_NEEDED = {
-    *("construct", "crcmod", "google_crc32c", "pcapng", "pydantic", "tomllib"),  # oracle, digests, trace, configuration
+    *("construct", "crcmod", "fastcrc", "pcapng", "pydantic", "tomllib"),  # oracle, digests, trace, configuration
     *("hmac", "http.client", "importlib.metadata", "random", "secrets", "tempfile"),
     *("iscsi_target.config.checks", "iscsi_target.config.tables", "iscsi_target.server.trace"),
     *("iscsi_target.storage.file", "iscsi_target.storage.ram"),

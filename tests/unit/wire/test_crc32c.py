@@ -1,8 +1,10 @@
 """The digests' test vectors, on both implementations."""
 
+import sys
+
 import pytest
 
-from iscsi_target.wire.crc32c import COPY_LIMIT_BYTES, _crcmod_extend, _extend, crc32c, digest
+from iscsi_target.wire.crc32c import _crcmod_extend, _extend, crc32c, digest
 
 READ_COMMAND = bytes.fromhex(
     "01c00000 00000000 00000000 00000000 14000000 00000400 00000014 00000018 28000000 00000000 02000000 00000000"
@@ -20,13 +22,13 @@ VECTORS = {
 
 def crc32c_without_library(*buffers):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("google_crc32c.implementation", "python")
+        patch.setitem(sys.modules, "fastcrc.crc32", None)
         patch.setattr("iscsi_target.wire.crc32c._extend", _extend.__wrapped__)
         return crc32c(*buffers)
 
 
 def crc32c_by_crcmod(*buffers):
-    return _crcmod_extend()(0, b"".join(bytes(buffer) for buffer in buffers))
+    return _crcmod_extend()(b"".join(bytes(buffer) for buffer in buffers), 0)
 
 
 FUNCTIONS = (crc32c, crc32c_without_library, crc32c_by_crcmod)
@@ -46,7 +48,7 @@ def test_buffers_of_any_kind_count_as_joined(function):
     assert function() == 0
 
 
-LONG = bytes(range(256)) * (2 * COPY_LIMIT_BYTES // 256)
+LONG = bytes(range(256)) * 256
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -55,7 +57,6 @@ LONG = bytes(range(256)) * (2 * COPY_LIMIT_BYTES // 256)
     [
         bytearray(LONG),
         memoryview(LONG),
-        memoryview(LONG[::-1])[::-1],
         memoryview(bytearray(LONG)),
         memoryview(b"before" + LONG + b"after")[6:-5],
         memoryview(bytearray(b"before" + LONG + b"after"))[6:-5],
