@@ -197,7 +197,7 @@ class Connection:
         if self.tap is not None and self.tap.keeps(incoming):
             return
         try:
-            source = self.reader.gather(incoming) if self.reader.filled else incoming
+            source = self.reader.gather(incoming) if self.reader.has_part else incoming
             pdu = None if source is None else self.reader.take(source)
             if pdu is not None:
                 yield from (self.phase if self.tap is None else self.tap).receive(self, pdu)
@@ -226,7 +226,7 @@ class Connection:
         """
         if self._header_digest or self._data_digest or self.tap is not None or self.retention is not None:
             return False
-        return not (self.reader.filled or self.congested or self.closing)
+        return not (self.reader.has_part or self.congested or self.closing)
 
     @property
     def digests(self) -> tuple[bool, bool]:

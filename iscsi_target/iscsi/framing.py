@@ -2,11 +2,11 @@
 
 A PDU that lies whole in what has come is handed out as views of it, without a copy, so it is valid only until the next
 one is asked for. A PDU that arrives in pieces gets a buffer of exactly its size, allocated only after its header passed
-the digest and the limits; whoever receives may put the rest of a long one there directly. What the header means is not
-decided here.
+the digest and the limits, or its data is laid where it is to be in the end; whoever receives may put the rest of a long
+one there directly. What the header means is not decided here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from iscsi_target.iscsi.errors import RejectReason, StreamLost
@@ -61,15 +61,17 @@ class Incoming:
     position   where what was not taken begins
     end        where it ends
     lasting    True when they stay as they are
+    laid       the data of the only PDU, when that lies elsewhere
     """
 
-    __slots__ = ("end", "lasting", "position", "view")
+    __slots__ = ("end", "laid", "lasting", "position", "view")
 
-    def __init__(self, received: Buffer, *, lasting: bool = False) -> None:
+    def __init__(self, received: Buffer, *, lasting: bool = False, laid: memoryview = NOTHING) -> None:
         self.view = memoryview(received)
         self.position = 0
         self.end = len(self.view)
         self.lasting = lasting
+        self.laid = laid
 
     def take(self, most: int) -> memoryview:
         """Takes what is there, but not more than so many bytes."""
@@ -85,8 +87,9 @@ class PduReader:
 
     headers    reads the basic header segments
 
-    filled     how much there is of a PDU that is not whole, for `gather`; 0 when the next byte begins one
+    has_part   True when there is some of a PDU that is not whole, for `gather`; False when the next byte begins one
     recovers   whether the connection outlives a wrong digest
+    lay        returns where the data of a PDU with a header is to be in the end, None when that is not known
     """
 
     def __init__(self, headers: Choice[AnyRequest] = BASIC_HEADERS) -> None:
@@ -97,8 +100,12 @@ class PduReader:
         self.recovers = False
         self._header_wrong = False  # the digest of the header that was looked at last, where that is outlived
         self._lost = 0  # PDUs in a row
-        self._partial = bytearray()  # of the length that is known to be needed so far
-        self.filled = 0
+        self.lay: Callable[[AnyRequest], memoryview | None] = _nowhere
+        self.has_part = False
+        self._partial = bytearray()  # of a PDU that is not whole, as far as it is known and without data that is laid
+        self._missing = NOTHING  # where the next bytes go
+        self._laid = NOTHING
+        self._tail_bytes = 0  # that follow the data that is laid
 
     def enter_full_feature_phase(
         self, *, limit_bytes: int, header_digest: bool, data_digest: bool, recovers: bool = False
@@ -116,9 +123,7 @@ class PduReader:
     @property
     def place(self) -> memoryview | None:
         """Where the rest of a long PDU may be put, so that `gather` need not copy it; None when nothing long waits."""
-        if len(self._partial) - self.filled < LONG_BYTES:
-            return None
-        return memoryview(self._partial)[self.filled :]
+        return None if len(self._missing) < LONG_BYTES else self._missing
 
     def feed(self, received: Buffer) -> Iterator[RawPdu]:
         """Yields the PDUs that are complete with these bytes; the iterator must be used up or closed for good.
@@ -129,7 +134,7 @@ class PduReader:
         """
         incoming = Incoming(received)
         while incoming.position < incoming.end:
-            source = self.gather(incoming) if self.filled else incoming
+            source = self.gather(incoming) if self.has_part else incoming
             pdu = None if source is None else self.take(source)
             if pdu is not None:
                 yield pdu
@@ -140,27 +145,42 @@ class PduReader:
         incoming   may be bytes that were put into `place`
         """
         while incoming.position < incoming.end:
-            taken = incoming.take(len(self._partial) - self.filled)
-            if taken.obj is not self._partial:
-                self._partial[self.filled : self.filled + len(taken)] = taken
-            self.filled += len(taken)
-            if self.filled == len(self._partial) and self._is_whole():
-                whole = Incoming(self._partial, lasting=True)
-                self._partial, self.filled = bytearray(), 0
+            missing = self._missing
+            taken = incoming.take(len(missing))
+            if taken.obj is not missing.obj:
+                missing[: len(taken)] = taken
+            self._missing = missing[len(taken) :]
+            if not self._missing and self._is_whole():
+                whole = Incoming(self._partial, lasting=True, laid=self._laid)
+                self._forget_part()
                 return whole
         return None
 
+    def _forget_part(self) -> None:
+        self.has_part = False
+        self._partial = bytearray()
+        self._missing = self._laid = NOTHING
+
     def _is_whole(self) -> bool:
         """Makes room for more of the partial PDU when there is more of it."""
-        part = memoryview(self._partial)
+        if self._laid:
+            self._missing = memoryview(self._partial)[len(self._partial) - self._tail_bytes :]
+            self._tail_bytes = 0
+            return not self._missing
+        part = self._partial
         try:
-            needed = self._needed(self._unpack(part, 0), part, 0)
+            basic = self._unpack(part, 0)
+            needed = self._needed(basic, memoryview(part), 0)
         except StreamLost:
             return True
         if needed == len(part):
             return True
-        self._partial = bytearray(needed)
-        self._partial[: self.filled] = part
+        if needed - len(part) >= LONG_BYTES and not self._header_wrong:  # so long is no digest: all of it is known
+            self._laid = self.lay(basic) or NOTHING
+        self._partial = bytearray(needed - len(self._laid))
+        self._partial[: len(part)] = part
+        self._tail_bytes = len(self._partial) - len(part) if self._laid else 0
+        self._missing = self._laid or memoryview(self._partial)[len(part) :]
         return False
 
     def take(self, incoming: Incoming) -> RawPdu | None:
@@ -173,20 +193,21 @@ class PduReader:
         """
         view, position = incoming.view, incoming.position
         there = incoming.end - position
-        needed = HEADER_BYTES
         if there >= HEADER_BYTES:
             basic = self._unpack(view, position)
-            needed = self._needed(basic, view, position)
+            needed = self._needed(basic, view, position) - len(incoming.laid)
             if needed <= there:
                 incoming.position = position + needed
                 if self._header_wrong:
                     self._lose()
                     return None
                 self._lost = 0
-                if needed == HEADER_BYTES:
+                if needed == HEADER_BYTES and not incoming.laid:
                     return RawPdu(basic, view[position : position + needed], NOTHING, NOTHING, incoming.lasting)
-                return self._pdu(basic, view, position)._replace(lasting=incoming.lasting)
-        self._partial = bytearray(needed)
+                return self._pdu(basic, view, position, incoming.laid)._replace(lasting=incoming.lasting)
+        self.has_part = True
+        self._partial = bytearray(HEADER_BYTES)
+        self._missing = memoryview(self._partial)
         self.gather(incoming)
         return None
 
@@ -219,7 +240,7 @@ class PduReader:
             raise _too_long(view[start:], f"DataSegmentLength {length} is over {self._limit_bytes}")
         return needed + length + -length % 4 + (DIGEST_BYTES if self._data_digest else 0)
 
-    def _pdu(self, basic: AnyRequest, view: memoryview, start: int) -> RawPdu:
+    def _pdu(self, basic: AnyRequest, view: memoryview, start: int, laid: memoryview) -> RawPdu:
         header_end = start + HEADER_BYTES
         header = view[start:header_end]
         length = basic.data_segment_length
@@ -227,12 +248,16 @@ class PduReader:
         if self._header_digest:
             data_start += DIGEST_BYTES
         if length and self._data_digest:
-            digest_end = data_start + length + -length % 4 + DIGEST_BYTES
-            if not _intact(view[data_start:digest_end]):
+            digest_end = data_start + length + -length % 4 + DIGEST_BYTES - len(laid)
+            if not _intact(view[data_start:digest_end], laid):
                 if self.recovers:
                     return RawPdu(basic, header, view[header_end:additional_end], NOTHING, damaged=True)
                 raise wrong_data_digest(header)
-        return RawPdu(basic, header, view[header_end:additional_end], view[data_start : data_start + length])
+        return RawPdu(basic, header, view[header_end:additional_end], laid or view[data_start : data_start + length])
+
+
+def _nowhere(_: AnyRequest) -> None:
+    return None
 
 
 def wrong_header_digest() -> StreamLost:
@@ -255,9 +280,9 @@ def _too_long(view: memoryview, text: str) -> StreamLost:
     return StreamLost(RejectReason.INVALID_PDU_FIELD, text, bytes(view[: BasicHeader.size]))
 
 
-def _intact(part: memoryview) -> bool:
-    """Returns True when the last four bytes are the CRC-32C of those before."""
-    return digest(part[:-DIGEST_BYTES]) == part[-DIGEST_BYTES:]
+def _intact(part: memoryview, before: memoryview = NOTHING) -> bool:
+    """Returns True when the last four bytes are the CRC-32C of all before."""
+    return digest(before, part[:-DIGEST_BYTES]) == part[-DIGEST_BYTES:]
 
 
 def frame(

@@ -12,6 +12,7 @@ lost leaves a hole in the CmdSNs until it comes again, and Data-Out that is lost
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain
 
 from iscsi_target.iscsi import scsi_requests, service_requests
@@ -109,8 +110,17 @@ class Session:
         Source: RFC7143 6.3
         """
         connection.admit(self, self.tsih, self.parameters)
+        if connection.retention is None:  # what is damaged need not be kept apart from what is not
+            connection.reader.lay = partial(self._lay, connection)
         self.connections[connection.cid] = connection
         self._texts[connection] = TextExchange(self._send_targets)
+
+    def _lay(self, connection: Connection, basic: AnyRequest) -> memoryview | None:
+        """Returns where the data of a PDU that comes on a connection is to be in the end, if that is known."""
+        if not isinstance(basic, DataOut) or connection.tap is not None:
+            return None
+        task = self.tasks.get(basic.initiator_task_tag)
+        return None if task is None or task.connection is not connection else task.transfer.room(basic)
 
     def text(self, connection: Connection) -> TextExchange:
         """Returns the exchange of text on a connection."""

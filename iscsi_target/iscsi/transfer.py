@@ -20,6 +20,7 @@ from iscsi_target.iscsi.requests import DataOut, ScsiCommand
 Buffer = bytes | bytearray | memoryview
 
 MAX_FRAGMENTS = 1024  # of one sequence whose PDUs come out of order
+AHEAD_BYTES = 1 << 20  # of room that is made when the first long data of a transfer comes
 
 
 class TransferFailed(Exception):
@@ -256,11 +257,29 @@ class DataOutTransfer:
         self.receive(header, b"")
         return not had_failed
 
+    def room(self, header: DataOut) -> memoryview | None:
+        """Returns where the data of a Data-Out PDU that comes is to be put, or None when not all of it is wanted.
+
+        What is there may be overwritten by a PDU that breaks a rule, which ends the transfer.
+        """
+        start, end = header.buffer_offset, header.buffer_offset + header.data_segment_length
+        if end > self._wanted or not self.expects(header.target_transfer_tag):
+            return None
+        self._reach(end, AHEAD_BYTES)
+        return memoryview(self._buffer)[start:end]
+
+    def _reach(self, end: int, least: int = 0) -> None:
+        """Makes the buffer longer, by another one, since data may be on its way to where it was."""
+        had = self._buffer
+        if len(had) < end:
+            self._buffer = bytearray(min(self._wanted, max(end, 2 * len(had), least)))
+            self._buffer[: len(had)] = had
+
     def _store(self, start: int, data: Buffer) -> None:
-        """Keeps what is wanted of some data; the buffer grows only as far as data has come."""
+        """Keeps what is wanted of some data, unless it came where it is to be."""
         kept = max(0, min(len(data), self._wanted - start))
-        if kept:
-            self._buffer += bytes(max(0, start - len(self._buffer)))
+        if kept and not (isinstance(data, memoryview) and data.obj is self._buffer):
+            self._reach(start + kept)
             self._buffer[start : start + kept] = data[:kept]
 
     def fail(self) -> None:

@@ -123,7 +123,7 @@ class Target:
             for part in parts:
                 self._receive(link, Incoming(part))
             reader = link.connection.reader
-            if reader.filled and (place := reader.place) is not None:
+            if reader.has_part and (place := reader.place) is not None:
                 self._actions.append(Fill(number, place))
         return self._take_actions()
 
@@ -265,7 +265,7 @@ class Target:
         connection = link.connection
         reader = connection.reader
         while incoming.position < incoming.end:
-            if reader.filled:
+            if reader.has_part:
                 if (whole := reader.gather(incoming)) is not None:
                     self._receive(link, whole)
                 continue

@@ -1,23 +1,25 @@
 """Streams of bytes in any pieces, right and wrong, into the reader, a connection that logs in, and a session."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iscsi_target.iscsi import events
 from iscsi_target.iscsi.connection import Connection
 from iscsi_target.iscsi.errors import StreamLost
-from iscsi_target.iscsi.framing import PduReader, frame
+from iscsi_target.iscsi.framing import DIGEST_BYTES, PduReader, frame
 from iscsi_target.iscsi.header import NO_TAG
 from iscsi_target.iscsi.login import Endpoint, LoginPhase, LoginTarget
 from iscsi_target.iscsi.numbering import WINDOW_COMMANDS
 from iscsi_target.iscsi.open_task import Response
 from iscsi_target.iscsi.requests import (
     REQUESTS,
+    AnyRequest,
     DataOut,
     LoginRequest,
     NopOut,
@@ -64,6 +66,7 @@ FIELDS: dict[str, st.SearchStrategy[object]] = {
     "cid": st.just(7),
 }
 T = TypeVar("T")
+Lay = Callable[[AnyRequest], memoryview | None]
 KINDS = [*REQUESTS.values(), ScsiCommand, ScsiCommand, DataOut, DataOut, DataOut, TextRequest]
 
 
@@ -119,9 +122,11 @@ def cut(stream: bytes, random: Random) -> Iterator[bytes]:
         yield stream[start:end]
 
 
-def read(pieces: Iterator[bytes], *, header_digest: bool, data_digest: bool) -> list[Any]:
+def read(pieces: Iterator[bytes], *, header_digest: bool, data_digest: bool, lay: Lay | None = None) -> list[Any]:
     """Returns the PDUs, and the error that ended them if one did."""
     reader = PduReader()
+    if lay is not None:
+        reader.lay = lay
     reader.enter_full_feature_phase(limit_bytes=LIMIT, header_digest=header_digest, data_digest=data_digest)
     found: list[Any] = []
     try:
@@ -141,6 +146,23 @@ def test_any_pieces_give_the_same_pdus_and_the_same_error(stream, random, header
     expected = read(iter([stream]), **digests)
     assert read(cut(stream, random), **digests) == expected
     assert read((stream[at : at + 1] for at in range(len(stream))), **digests) == expected
+
+
+@given(streams(), st.randoms(use_true_random=False), bits, bits)
+def test_data_may_lie_anywhere(stream, random, header_digest, data_digest):
+    """Law: where the data of a PDU is laid while it comes changes neither the PDU nor the error."""
+    digests = {"header_digest": header_digest, "data_digest": data_digest}
+    laid = []
+
+    def lay(basic: AnyRequest) -> memoryview | None:
+        laid.append(bytearray(basic.data_segment_length + 2))
+        return memoryview(laid[-1])[1:-1] if random.random() < 0.7 else None
+
+    expected = read(iter([stream]), **digests)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("iscsi_target.iscsi.framing.LONG_BYTES", DIGEST_BYTES + 1)
+        assert read(cut(stream, random), **digests, lay=lay) == expected
+    assert all(buffer[0] == buffer[-1] == 0 for buffer in laid)
 
 
 @given(

@@ -225,6 +225,22 @@ def test_part_of_the_rest_may_be_put_there_and_the_others_come_as_ever():
     assert bytes(pdu.data) == bytes(range(256)) * (LONG_BYTES // 64)
 
 
+@pytest.mark.parametrize("digests", [{}, BOTH])
+def test_data_of_a_long_pdu_is_laid_where_it_is_to_be(digests):
+    made, data = reader(limit_bytes=4 * LONG_BYTES, **digests), bytes(range(256)) * (LONG_BYTES // 64)
+    final = bytearray(len(data) + 100)
+    made.lay = lambda _: memoryview(final)[100:]
+    sent = whole(frame(DataOut(), data, **digests))
+    assert list(made.feed(sent[:150])) == []
+    assert made.place is not None
+    assert made.place.obj is final
+    [pdu] = made.feed(sent[150:])
+    assert pdu.data.obj is final
+    assert pdu.lasting
+    assert final == bytes(100) + data
+    assert [bytes(pdu.data) for pdu in made.feed(sent)] == [data]
+
+
 def test_short_rest_has_no_place_of_its_own():
     made = reader()
     assert made.place is None

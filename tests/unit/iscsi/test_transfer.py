@@ -4,9 +4,11 @@ import pytest
 
 from iscsi_target.iscsi.errors import ProtocolError, RejectReason
 from iscsi_target.iscsi.events import Condition
+from iscsi_target.iscsi.framing import Buffer
 from iscsi_target.iscsi.header import NO_TAG
 from iscsi_target.iscsi.requests import DataOut
 from iscsi_target.iscsi.transfer import (
+    AHEAD_BYTES,
     MAX_FRAGMENTS,
     DataInPart,
     DataLost,
@@ -30,7 +32,7 @@ def transfer(length=2000, immediate=b"", unsolicited=0, ordering=IN_ORDER, wante
     return made
 
 
-def give(to: DataOutTransfer, tag: int, offset: int, data: bytes, **fields: object) -> None:
+def give(to: DataOutTransfer, tag: int, offset: int, data: Buffer, **fields: object) -> None:
     header = DataOut(target_transfer_tag=tag, buffer_offset=offset, final=True)
     to.receive(header.replace(**fields), data)
 
@@ -87,6 +89,42 @@ def test_command_that_wants_more_than_there_is_gets_what_there_is():
 def test_command_that_wants_nothing_is_whole_at_once():
     assert transfer(1000, wanted=0).whole
     assert transfer(0, wanted=512).whole
+
+
+def test_data_may_come_where_it_is_to_be():
+    made = transfer(2000)
+    assert made.solicit(1) is not None
+    room = made.room(DataOut(target_transfer_tag=1, buffer_offset=0, data_segment_length=1000))
+    assert room is not None
+    room[:] = bytes(1000 * [7])
+    give(made, 1, 0, room)
+    assert made.solicit(2) is not None
+    give(made, 2, 1000, bytes(1000 * [8]))
+    assert made.data == bytes(1000 * [7] + 1000 * [8])
+
+
+def test_data_that_was_on_its_way_to_a_former_buffer_is_copied():
+    made = transfer(2000, immediate=bytes(100), unsolicited=500)
+    room = made.room(DataOut(target_transfer_tag=NO_TAG, buffer_offset=100, data_segment_length=500))
+    assert room is not None
+    made.want(1500, b"")
+    room[:] = bytes(500 * [7])
+    give(made, NO_TAG, 100, room)
+    assert made.data[:600] == bytes(100) + bytes(500 * [7])
+
+
+@pytest.mark.parametrize(("tag", "length"), [(2, 1000), (1, 2001)], ids=["nobody asked", "not all wanted"])
+def test_there_is_room_only_for_what_is_wanted(tag, length):
+    made = transfer(2000)
+    made.solicit(1)
+    assert made.room(DataOut(target_transfer_tag=tag, data_segment_length=length)) is None
+
+
+def test_room_is_bounded_however_much_is_wanted():
+    made = transfer(16 << 20, ordering=IN_ORDER._replace(max_burst=16 << 20))
+    made.solicit(1)
+    assert made.room(DataOut(target_transfer_tag=1, data_segment_length=100)) is not None
+    assert len(made.data) == AHEAD_BYTES
 
 
 def test_buffer_is_no_longer_than_what_has_come():
