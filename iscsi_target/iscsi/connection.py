@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from iscsi_target.iscsi.errors import LoginRefused, LoginStatus, ProtocolError, RejectReason, StreamLost
 from iscsi_target.iscsi.events import Event, LoginCompleted, LoginFailed, ProtocolViolated
-from iscsi_target.iscsi.framing import Buffer, Incoming, PduReader, RawPdu, wrap
+from iscsi_target.iscsi.framing import NO_DIGESTS, Buffer, Digests, Incoming, PduReader, RawPdu
 from iscsi_target.iscsi.header import NO_TAG, Opcode
 from iscsi_target.iscsi.login import LoginPhase, LoginStep, Negotiated
 from iscsi_target.iscsi.numbering import WINDOW_COMMANDS
@@ -151,6 +151,7 @@ class Connection:
 
     parameters          what holds on it
     most_in, most_out   as of the parameters
+    digests             of outgoing PDUs
     stat_sn             the next StatSN
     queued_bytes        how much data is queued
     reader              cuts what comes into PDUs
@@ -179,8 +180,7 @@ class Connection:
         self.tap: Tap | None = None
         self.retention: Retention | None = None
         self.stat_sn = 0
-        self._header_digest = False
-        self._data_digest = False
+        self.digests = NO_DIGESTS
         self._output: list[Buffer] = []
         self.queued_bytes = 0
         self._remarks: list[Remark] = []
@@ -221,17 +221,11 @@ class Connection:
     def is_plain(self) -> bool:
         """True when PDUs may be taken and queued without a look at each of them.
 
-        A PDU begins with what comes next, there are no digests and no tap, and nothing is in the way of what is sent,
-        or kept of it.
+        A PDU begins with what comes next, there is no tap, and nothing is in the way of what is sent, or kept of it.
         """
-        if self._header_digest or self._data_digest or self.tap is not None or self.retention is not None:
+        if self.tap is not None or self.retention is not None:
             return False
         return not (self.reader.has_part or self.congested or self.closing)
-
-    @property
-    def digests(self) -> tuple[bool, bool]:
-        """Whether outgoing PDUs have a header digest, and a data digest."""
-        return self._header_digest, self._data_digest
 
     def send(self, header: Response, data: Buffer = b"", *, status: bool = True, about: object = None) -> None:
         """Queues one PDU, filling StatSN, ExpCmdSN and MaxCmdSN.
@@ -280,7 +274,7 @@ class Connection:
         if not output:
             self._touched[self] = None
         self.queued_bytes += len(data)
-        wrap(output, header, data, header_digest=self._header_digest, data_digest=self._data_digest)
+        output += self.digests.added_to(header, data)
 
     def queue_whole(self, pdus: list[Buffer], data_bytes: int, stat_sn: int) -> None:
         """Queues the buffers of PDUs that are numbered and framed already.
@@ -346,8 +340,7 @@ class Connection:
         self.phase = phase
         self.cid = negotiated.cid
         self.send(admission.step.response.replace(tsih=tsih), admission.step.data)
-        self._header_digest = parameters.header_digest
-        self._data_digest = parameters.data_digest
+        self.digests = Digests(parameters.header_digest, parameters.data_digest)
         self.reader.enter_full_feature_phase(
             limit_bytes=parameters.target_max_recv,
             header_digest=parameters.header_digest,

@@ -2,8 +2,8 @@
 
 Nearly all that an initiator sends is one READ or WRITE after the other, each whole in one PDU, in its turn, and done
 in the moment in which it comes. What a session would find out about each of them is found out once for all that came
-together: that nothing waits, that there are no digests, that the window moves on. What is left to do for a command is
-to compare its header with a pattern, to have it answered, and to fill in the header of the answer.
+together: that nothing waits, which digests there are, that the window moves on. What is left to do for a command is to
+compare its header with a pattern, to have it answered, and to fill in the header of the answer.
 
 Whatever is not so is left where it is, and the session takes it from there, so the express way has no errors and no
 states of its own; tests/property/test_express.py holds it against the way of `Session.receive`. That commands of a
@@ -59,44 +59,46 @@ _response = filler(ScsiResponse, ("initiator_task_tag", "stat_sn", "exp_cmd_sn",
 def answer_plain(session: Session, connection: Connection, incoming: Incoming, answers: Answers) -> None:
     """Takes commands from what has come and queues what they come to, until one is not plain.
 
-    connection   of the session
     Source: RFC7143 4.2.2, 11.3, 11.4, 11.7
     """
     tasks, numbers = session.tasks, session.numbers
     if connection.phase is not session or not connection.is_plain or not numbers.is_steady(len(tasks)):
         return
     most_in, most_out = _room(session, connection) if tasks else (connection.most_in, connection.most_out)
+    digests = connection.digests if any(connection.digests) else None
     view, position, end = incoming.view, incoming.position, incoming.end
     stat_sn, cmd_sn, max_cmd_sn = connection.stat_sn, numbers.expected, numbers.maximum
     output: list[Buffer] = []
     queued_bytes = connection.queued_bytes
     while end - position >= HEADER_BYTES and queued_bytes < MAX_QUEUED_BYTES:
-        data_out: Buffer = NOTHING
-        following = position + HEADER_BYTES
+        length, most = 0, most_in
         if (read := _match_read(view, position)) is not None:
             lun, tag, expected, number, cdb = read
-            if expected > most_in:
-                break
         elif (write := _match_write(view, position)) is not None:
             length, lun, tag, expected, number, cdb = write
-            following += length
-            if length != expected or length > most_out or following > end:
-                break
-            data_out = view[position + HEADER_BYTES : following]
+            most = most_out if length == expected else -1
         else:
             break
+        begin, following = position + HEADER_BYTES, position + HEADER_BYTES + length
+        if digests is not None:
+            begin, following = digests.bounds(begin, following)
         answer = answers.get(lun)
         if answer is None or number != cmd_sn or tag in tasks or tag == NO_TAG or expected % ALIGNED:
             break
-        data = answer(cdb, expected, data_out)
+        if expected > most or following > end:
+            break
+        if digests is not None and not digests.are_right(view[position:begin], view[begin:following]):
+            break
+        data = answer(cdb, expected, view[begin : begin + length] if length else NOTHING)
         if data is None:
             break
         cmd_sn, max_cmd_sn = (cmd_sn + 1) % MODULUS, (max_cmd_sn + 1) % MODULUS
-        if data_out:
-            output.append(_response(tag, stat_sn, cmd_sn, max_cmd_sn))
+        if length:
+            pdu: list[Buffer] = [_response(tag, stat_sn, cmd_sn, max_cmd_sn)]
         else:
-            output += (_data_in(expected, tag, stat_sn, cmd_sn, max_cmd_sn), data)
+            pdu = [_data_in(expected, tag, stat_sn, cmd_sn, max_cmd_sn), data]
             queued_bytes += expected
+        output += pdu if digests is None else digests.added_to(*pdu)
         stat_sn = (stat_sn + 1) % MODULUS
         position = following
     if output:

@@ -54,6 +54,52 @@ class RawPdu(NamedTuple):
         return RawPdu(self.basic, header, additional, data, lasting=True, damaged=self.damaged)
 
 
+class Digests(NamedTuple):
+    """What the PDUs of a connection have beside header and data.
+
+    Source: RFC7143 11.2.3
+    """
+
+    header: bool
+    data: bool
+
+    def bounds(self, begin: int, end: int) -> tuple[int, int]:
+        """Returns where the data of a PDU begins, and where the next PDU does.
+
+        begin, end   where it and its padding would be without digests
+        """
+        of_header, of_data = DIGEST_BYTES * self.header, DIGEST_BYTES * (self.data and end > begin)
+        return begin + of_header, end + of_header + of_data
+
+    def are_right(self, header: memoryview, data: memoryview) -> bool:
+        """Returns False when a digest is wrong.
+
+        header, data   with their digests
+        """
+        return not (self.header and not _is_intact(header)) and not (self.data and data and not _is_intact(data))
+
+    def added_to(self, header: Buffer, data: Buffer = NOTHING) -> list[Buffer]:
+        """Returns the buffers of a PDU whose header is packed; they are to be sent in order.
+
+        header   with additional header segments; its lengths are those of what comes here
+        data     the data segment without padding; not copied
+        """
+        buffers: list[Buffer] = [header]
+        if self.header:
+            buffers.append(digest(header))
+        if data:
+            buffers.append(data)
+            padding = _PADDING[len(data) % 4]
+            if padding:
+                buffers.append(padding)
+            if self.data:
+                buffers.append(digest(data, padding))
+        return buffers
+
+
+NO_DIGESTS = Digests(header=False, data=False)
+
+
 class Incoming:
     """Bytes that have come, and how far they have been taken.
 
@@ -175,7 +221,8 @@ class PduReader:
             return True
         if needed == len(part):
             return True
-        if needed - len(part) >= LONG_BYTES and not self._header_wrong:  # so long is no digest: all of it is known
+        is_known = not self._header_wrong and not basic.total_ahs_length
+        if is_known and needed - len(part) >= LONG_BYTES:  # which is no header digest: data comes next
             self._laid = self.lay(basic) or NOTHING
         self._partial = bytearray(needed - len(self._laid))
         self._partial[: len(part)] = part
@@ -230,7 +277,7 @@ class PduReader:
             needed += DIGEST_BYTES
             if len(view) - start < needed:
                 return needed
-            self._header_wrong = not _intact(view[start : start + needed])
+            self._header_wrong = not _is_intact(view[start : start + needed])
             if self._header_wrong and (not self.recovers or basic.data_segment_length > self._limit_bytes):
                 raise wrong_header_digest()
         length = basic.data_segment_length
@@ -249,7 +296,7 @@ class PduReader:
             data_start += DIGEST_BYTES
         if length and self._data_digest:
             digest_end = data_start + length + -length % 4 + DIGEST_BYTES - len(laid)
-            if not _intact(view[data_start:digest_end], laid):
+            if not _is_intact(view[data_start:digest_end], laid):
                 if self.recovers:
                     return RawPdu(basic, header, view[header_end:additional_end], NOTHING, damaged=True)
                 raise wrong_data_digest(header)
@@ -280,7 +327,7 @@ def _too_long(view: memoryview, text: str) -> StreamLost:
     return StreamLost(RejectReason.INVALID_PDU_FIELD, text, bytes(view[: BasicHeader.size]))
 
 
-def _intact(part: memoryview, before: memoryview = NOTHING) -> bool:
+def _is_intact(part: memoryview, before: memoryview = NOTHING) -> bool:
     """Returns True when the last four bytes are the CRC-32C of all before."""
     return digest(before, part[:-DIGEST_BYTES]) == part[-DIGEST_BYTES:]
 
@@ -302,25 +349,4 @@ def frame(
     Source: RFC7143 11.2
     """
     lengths = header.replace(total_ahs_length=len(additional) // 4, data_segment_length=len(data))
-    buffers: list[Buffer] = []
-    wrap(buffers, lengths.pack() + additional, data, header_digest=header_digest, data_digest=data_digest)
-    return buffers
-
-
-def wrap(buffers: list[Buffer], header: bytes, data: Buffer, *, header_digest: bool, data_digest: bool) -> None:
-    """Adds the buffers of one PDU whose header is packed to others.
-
-    header   with additional header segments; its lengths are those of what comes here
-    data     as for `frame`
-    Source: RFC7143 11.2
-    """
-    buffers.append(header)
-    if header_digest:
-        buffers.append(digest(header))
-    if data:
-        buffers.append(data)
-        padding = _PADDING[len(data) % 4]
-        if padding:
-            buffers.append(padding)
-        if data_digest:
-            buffers.append(digest(data, padding))
+    return Digests(header_digest, data_digest).added_to(lengths.pack() + additional, data)

@@ -25,7 +25,7 @@ from iscsi_target.faults.rulebook import Armed, Rulebook
 from iscsi_target.faults.rules import Subject
 from iscsi_target.iscsi.connection import Connection, LoginExchange
 from iscsi_target.iscsi.events import Event
-from iscsi_target.iscsi.framing import NOTHING, Buffer, Incoming, RawPdu, wrap, wrong_data_digest, wrong_header_digest
+from iscsi_target.iscsi.framing import NOTHING, Buffer, Incoming, RawPdu, wrong_data_digest, wrong_header_digest
 from iscsi_target.iscsi.header import BasicHeader
 from iscsi_target.iscsi.requests import DataOut, LoginRequest, ScsiCommand
 from iscsi_target.iscsi.responses import RESPONSES, DataIn, ReadyToTransfer, ScsiResponse
@@ -206,11 +206,9 @@ class Tap:
 
     def _put(self, connection: Connection, header: bytes, data: Buffer, flipped: Part | None = None) -> None:
         """Queues a PDU of which one digest may be wrong."""
-        header_digest, data_digest = connection.digests
-        buffers: list[Buffer] = []
-        wrap(buffers, header, data, header_digest=header_digest, data_digest=data_digest)
+        buffers = connection.digests.added_to(header, data)
         if flipped is not None:
-            place = 1 if flipped is Part.HEADER_DIGEST else -1  # as `wrap` puts them
+            place = 1 if flipped is Part.HEADER_DIGEST else -1  # as `added_to` has them
             buffers[place] = bytes(byte ^ FLIPPED for byte in buffers[place])
         connection.queue_whole(buffers, len(data), connection.stat_sn)
 

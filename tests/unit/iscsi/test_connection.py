@@ -5,7 +5,7 @@ import pytest
 from iscsi_target.iscsi.connection import MAX_QUEUED_BYTES, Admission, Connection, Departure, LoginExchange
 from iscsi_target.iscsi.errors import LoginStatus, RejectReason
 from iscsi_target.iscsi.events import LoginCompleted, LoginFailed, ProtocolViolated
-from iscsi_target.iscsi.framing import PduReader, frame
+from iscsi_target.iscsi.framing import Digests, PduReader, frame
 from iscsi_target.iscsi.login import Endpoint, LoginPhase, LoginTarget
 from iscsi_target.iscsi.numbering import WINDOW_COMMANDS
 from iscsi_target.iscsi.parameters import Parameters
@@ -217,7 +217,7 @@ def test_remark_says_where_in_the_output_the_pdu_is(digests: bool):
     side = Side()
     side.admit()
     side.connection.take_output()
-    side.connection._header_digest = side.connection._data_digest = digests
+    side.connection.digests = Digests(digests, digests)
     side.connection.send(NopIn(), b"before")
     side.connection.send(NopIn(initiator_task_tag=7), b"meant", about="this one")
     side.connection.send(NopIn(), b"after")

@@ -164,9 +164,37 @@ def test_tag_that_is_in_use_stays(way: Express):
     assert len(way.send((READ.replace(cmd_sn=2, initiator_task_tag=8), b""))[0]) == 1
 
 
-@pytest.mark.parametrize("parameters", [{"header_digest": True}, {"data_digest": True}])
-def test_nothing_goes_this_way_with_digests(parameters: dict[str, bool]):
-    assert Express(**parameters).leaves(READ)
+DIGESTS = [{"header_digest": True}, {"data_digest": True}, {"header_digest": True, "data_digest": True}]
+
+
+@pytest.mark.parametrize("parameters", DIGESTS)
+def test_digests_are_checked_and_made(parameters: dict[str, bool]):
+    way = Express(**parameters)
+    pdus, left = way.send((READ, b""), (WRITE.replace(cmd_sn=2), ONES), (READ.replace(cmd_sn=3), b""))
+    assert [pdu.data for pdu in pdus] == [ONES, b"", ONES]
+    assert left == 0
+    assert [data_out for *_, data_out in way.asked] == [b"", ONES, b""]
+
+
+@pytest.mark.parametrize("parameters", DIGESTS)
+def test_command_whose_digest_is_wrong_stays(parameters: dict[str, bool]):
+    way = Express(**parameters)
+    for place in (16, -1):  # the tag, and what comes last
+        sent = bytearray(way.transcript.pack(WRITE, ONES))
+        sent[place] ^= 1
+        if place == 16 and "header_digest" not in parameters:
+            continue
+        if place == -1 and "data_digest" not in parameters:
+            continue
+        assert way.visit(bytes(sent)) == ([], len(sent))
+    assert way.asked == []
+
+
+@pytest.mark.parametrize("parameters", DIGESTS)
+def test_command_stays_until_its_last_digest_has_come(parameters: dict[str, bool]):
+    way = Express(**parameters)
+    received = way.transcript.pack(WRITE, ONES)[:-1]
+    assert way.visit(received) == ([], len(received))
 
 
 @pytest.mark.parametrize(
