@@ -2,7 +2,7 @@
 
 The image is shared and never changed, so several guests at once are nodes of a cluster. A guest has two networks, as
 multipath wants them, and reaches the host's loopback in each. Nothing reaches the guest but its agent, over a virtio
-port.
+port, and what is forwarded from ports of the host's loopback.
 """
 
 import json
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import NamedTuple
 
 from tools.guests.image import Image, require
@@ -111,12 +112,13 @@ class Guest:
 
 
 @contextmanager
-def booted(image: Image, name: str = "guest") -> Iterator[Guest]:
+def booted(image: Image, name: str = "guest", forwarded: Mapping[int, int] = MappingProxyType({})) -> Iterator[Guest]:
     """Boots a guest, and ends it with the block.
 
-    image    what it boots
-    name     as of `Guest`
-    raises   GuestUnavailable, GuestFailed
+    image       what it boots
+    name        as of `Guest`
+    forwarded   ports of 127.0.0.1 of the host -> ports of the guest that answer there
+    raises      GuestUnavailable, GuestFailed
     """
     require(PROGRAMS)
     channel, far_end = socket.socketpair()
@@ -124,7 +126,7 @@ def booted(image: Image, name: str = "guest") -> Iterator[Guest]:
         console = Path(folder, "console")
         with far_end, console.open("wb") as messages:
             process = subprocess.Popen(
-                _command(image, name, console=console, channel=far_end.fileno()),
+                _command(image, name, forwarded, console=console, channel=far_end.fileno()),
                 stdin=subprocess.DEVNULL,
                 stdout=messages,
                 stderr=messages,
@@ -137,7 +139,8 @@ def booted(image: Image, name: str = "guest") -> Iterator[Guest]:
             process.wait()
 
 
-def _command(image: Image, name: str, *, console: Path, channel: int) -> list[str]:
+def _command(image: Image, name: str, forwarded: Mapping[int, int], *, console: Path, channel: int) -> list[str]:
+    forwards = "".join(f",hostfwd=tcp:127.0.0.1:{ours}-10.0.2.15:{its}" for ours, its in forwarded.items())
     kernel_line = f"console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off guest.name={name}"
     return [
         *("setpriv", "--pdeathsig", "KILL", "--"),  # also when we are killed
@@ -145,7 +148,7 @@ def _command(image: Image, name: str, *, console: Path, channel: int) -> list[st
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         *("-kernel", str(image.kernel), "-initrd", str(image.initramfs), "-append", kernel_line),
         *("-drive", f"file={image.root},format=raw,if=virtio,read-only=on"),
-        *("-netdev", "user,id=net0,net=10.0.2.0/24", "-device", "virtio-net-pci,netdev=net0,romfile="),
+        *("-netdev", f"user,id=net0,net=10.0.2.0/24{forwards}", "-device", "virtio-net-pci,netdev=net0,romfile="),
         *("-netdev", "user,id=net1,net=10.0.3.0/24", "-device", "virtio-net-pci,netdev=net1,romfile="),
         *("-chardev", f"socket,id=agent,fd={channel}", "-device", "virtio-serial-pci"),
         *("-device", "virtserialport,chardev=agent", "-device", "virtio-rng-pci"),

@@ -24,7 +24,7 @@ from iscsi_target.wire.layout import FieldPointer
 # Which quirks leave a record out that the allocation length cuts
 WHOLE_RECORDS = {
     InAction.READ_KEYS: {Quirk.KEYS_WHOLE, Quirk.KEYS_RECOUNTED},
-    InAction.READ_FULL_STATUS: {Quirk.STATUS_RECOUNTED, Quirk.STATUS_LAST_DROPPED},
+    InAction.READ_FULL_STATUS: {Quirk.STATUS_RECOUNTED, Quirk.STATUS_ROOM_OVERRATED, Quirk.STATUS_LAST_DROPPED},
 }
 ALL_PORTS_QUIRKS = frozenset({Quirk.ALL_PORTS_BY_BIT, Quirk.ALL_PORTS_ONCE})
 RECOUNTED = {Quirk.KEYS_RECOUNTED, Quirk.STATUS_RECOUNTED}
@@ -72,12 +72,14 @@ def _truncated(data: bytes, action: InAction, length: int, personality: Personal
     quirks = personality.quirks & WHOLE_RECORDS.get(action, set())
     if not quirks or length < ReservationHeader.size:
         return data[:length]
-    most = length - 1 if Quirk.STATUS_LAST_DROPPED in quirks else length
+    most = length - (Quirk.STATUS_LAST_DROPPED in quirks)
+    if Quirk.STATUS_ROOM_OVERRATED in quirks:
+        most += ReservationHeader.size + FullStatusDescriptor.size
     end = max(end for end in _record_ends(data, action) if end <= max(most, ReservationHeader.size))
     header = ReservationHeader.unpack(data)
     if quirks & RECOUNTED:
         header = header.replace(additional_length=end - header.size)
-    return header.pack() + data[header.size : end]
+    return (header.pack() + data[header.size : end])[:length]
 
 
 def _record_ends(data: bytes, action: InAction) -> Iterator[int]:

@@ -14,6 +14,7 @@ from iscsi_target.scsi.layouts.cdb import (
 from iscsi_target.scsi.layouts.lun import pack_lun
 from iscsi_target.scsi.layouts.pages import LunListHeader
 from iscsi_target.scsi.nexus import Nexus
+from iscsi_target.scsi.reservations.personality import Quirk
 from iscsi_target.scsi.reservations.reservations import Cause
 from iscsi_target.scsi.reservations.rules import Rule
 from iscsi_target.scsi.state.device import Device
@@ -128,7 +129,10 @@ def _is_exempt(device: Device, nexus: Nexus) -> bool:
 
     Source: SPC4r37 5.13.3, SPC2r20 5.5.1
     """
-    if device.personality.compatible_handling and device.reservations.exempts(nexus):
+    state = device.reservations
+    by_creator = device.personality.has(Quirk.EXEMPTS_CREATOR)
+    exempt = nexus == state.creator if by_creator else state.exempts(nexus)
+    if device.personality.compatible_handling and exempt:
         return True
     if device.reservations.registrations:
         device.personality.mind(Rule.REGISTRATIONS_PRESENT)

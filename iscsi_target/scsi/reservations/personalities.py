@@ -2,6 +2,7 @@
 
 The facts are what the sources of these targets say: LIO of Linux, COMSTAR as in NexentaStor (or as released in 2009,
 where nothing is known of that), SCST, tgt, SPDK, and Openfiler, whose target has no persistent reservations at all.
+LIO is held against the real one, of Linux 6.1, by `tools/differential`.
 What the standard leaves open and a target does as `STRICT` needs no entry. The order of checks is ours.
 
 A defect that would crash, corrupt, or let a node write that was fenced is not imitated; each personality names its own.
@@ -81,23 +82,32 @@ LIO = Personality(
         (Rule.NOT_REGISTERED, OutAction.RESERVE): COMMUNICATION_FAILURE,
         (Rule.NOT_REGISTERED, OutAction.RELEASE): COMMUNICATION_FAILURE,
         (Rule.NOT_REGISTERED, OutAction.CLEAR): COMMUNICATION_FAILURE,
+        (Rule.NOT_REGISTERED, OutAction.REGISTER_AND_MOVE): COMMUNICATION_FAILURE,
+        Rule.ZERO_KEY_UNRESERVED: IN_LIST,
         (Rule.LIST_TRUNCATED, OutAction.REGISTER): IN_LIST,
     },
     quirks=frozenset(
         {
             Quirk.ATTENTION_BEFORE_CONFLICT,
+            Quirk.EXEMPTS_CREATOR,
             Quirk.STATUS_RECOUNTED,
+            Quirk.STATUS_ROOM_OVERRATED,
             Quirk.ALL_PORTS_BY_BIT,
             Quirk.NOTHING_NOT_COUNTED,
             Quirk.UNREGISTERING_NOT_COUNTED,
             Quirk.EACH_REGISTRATION_COUNTED,
             Quirk.LISTED_SKIPPED,
-            Quirk.ONE_PORT_UNREGISTERED,
+            Quirk.REGISTERED_ALONE,
+            Quirk.ONLY_HOLDER_VERIFIED,
+            Quirk.APTPL_ENDED_BY_CLEAR,
+            Quirk.OWN_KEY_KEPT_BY_HOLDERS,
             Quirk.PREEMPT_TYPE_CHECKED,
             Quirk.CREATOR_HOLDS,
         }
     ),
-    access={"READ CAPACITY(16)": Access.SPC2 | Access.AS_READ},
+    access=dict.fromkeys(("READ CAPACITY(10)", "READ CAPACITY(16)"), Access.AS_READ)
+    | dict.fromkeys(MODE_SENSES, Access.AS_READ | Access.REGISTRANT)
+    | dict.fromkeys(("REPORT LUNS", "REQUEST SENSE"), Access.ALWAYS | Access.LOST),
     not_imitated=(
         "commands without data that an unregistered nexus sends pass write exclusive reservations: a fenced node could"
         " write with those",
@@ -110,6 +120,12 @@ LIO = Personality(
         " register the same key through every path would be refused for nothing",
         "TransportIDs count only for initiators with an ACL: a logical unit knows no ACLs",
         "registrations go with the ACL of their initiator: a reservation would be lost",
+        "TransportIDs register through the first target port, not that of the command: the wrong node would be fenced",
+        "an issuer that lists itself is registered twice, as is what ALL_TG_PT adds once more: there is no such state",
+        "lists with a port twice, or without NUL, are taken, and a third party of RESERVE is passed over: a host would"
+        " believe what is not so",
+        "a unit attention goes to any session with the initiator's name, and takes others along: hosts would miss some",
+        "of two reasons to refuse a command the other one is told: the order of checks is ours",
         "a new unit inherits what was stored for an old one with its serial number: it would be reserved by strangers",
     ),
 )

@@ -106,11 +106,16 @@ class Quirk(Enum):
     ATTENTION_BEFORE_CONFLICT = "reports any unit attention before a reservation conflict"
     SPC2_HOLDER_EXEMPT = "lets the nexus that reserved the unit with RESERVE use persistent reservations"
 
+    EXEMPTS_CREATOR = (
+        "takes RESERVE and RELEASE in, beside a persistent reservation, only from the nexus that made that"
+    )
+
     # What PERSISTENT RESERVE IN shows
     NOTHING_WHEN_SHORT = "returns no data at all when the allocation length is less than 8"
     KEYS_WHOLE = "returns whole keys only when READ KEYS is cut"
     KEYS_RECOUNTED = "returns whole keys only when READ KEYS is cut, and ADDITIONAL LENGTH counts these"
     STATUS_RECOUNTED = "returns whole descriptors only when READ FULL STATUS is cut, and ADDITIONAL LENGTH counts these"
+    STATUS_ROOM_OVERRATED = "takes descriptors of READ FULL STATUS for whole when there is room for their TransportID"
     STATUS_LAST_DROPPED = "returns only descriptors that end before the allocation length of READ FULL STATUS"
     ALL_PORTS_BY_BIT = "shows a registration that is the same through all of several target ports with ALL_TG_PT"
     ALL_PORTS_ONCE = "lists a registration that is the same through all of several target ports once"
@@ -130,7 +135,7 @@ class Quirk(Enum):
     LISTED_SKIPPED = "passes over listed initiator ports that are registered already"
     LISTED_OVERWRITTEN = "gives the new key to listed initiator ports that are registered already"
     TRAILING_BYTES_IGNORED = "ignores what follows the TransportIDs of SPEC_I_PT"
-    ONE_PORT_UNREGISTERED = "ignores ALL_TG_PT when a nexus unregisters"
+    REGISTERED_ALONE = "ignores ALL_TG_PT of a nexus that is registered already"
 
     # Releasing
     SCOPE_ALWAYS_CHECKED = "refuses every scope but the logical unit with RELEASE and REGISTER AND MOVE too"
@@ -140,9 +145,14 @@ class Quirk(Enum):
     )
     ALL_REGISTRANTS_KEPT = "does not release an all registrants reservation while others are registered"
 
+    APTPL_ENDED_BY_CLEAR = "lets nothing outlive a loss of power any more after CLEAR"
+
     # Preempting
     PREEMPT_TYPE_CHECKED = "refuses a reserved type with PREEMPT even when the type does not matter"
     OWN_KEY_KEPT = "keeps a nexus registered that preempts its own key while no single nexus holds a reservation"
+    OWN_KEY_KEPT_BY_HOLDERS = (
+        "keeps a nexus registered that preempts its own key while all registrants hold the reservation"
+    )
     OWN_KEY_KEPT_UNDER_ANOTHER = (
         "keeps a nexus registered that preempts its own key while another one holds the reservation"
     )

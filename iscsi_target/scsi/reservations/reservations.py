@@ -121,6 +121,11 @@ class Reservations(NamedTuple):
         return self.holds(nexus) or (self.reservation.type.registrants_only and nexus in self.registrations)
 
     @property
+    def creator(self) -> Nexus | None:
+        """The nexus that holds the reservation or, for all registrants, that made it."""
+        return None if self.reservation is None else self.reservation.holder or self.reservation.made_by.nexus
+
+    @property
     def stored(self) -> "Reservations | None":
         """What has to survive a power loss, None when nothing has; PRGENERATION does not.
 

@@ -116,6 +116,12 @@ class _Case(NamedTuple):
     def has(self, quirk: Quirk) -> bool:
         return self.personality.has(quirk)
 
+    @property
+    def siblings(self) -> tuple[Nexus, ...]:
+        """The nexuses that ALL_TG_PT adds."""
+        alone = self.nexus in self.state.registrations and self.has(Quirk.REGISTERED_ALONE)
+        return () if alone else self.request.siblings
+
     def verify_registration(self) -> None:
         """Raises unless the nexus is registered."""
         if self.nexus not in self.state.registrations:
@@ -192,10 +198,7 @@ def _without(state: Reservations, removed: Iterable[Nexus]) -> tuple[dict[Nexus,
 
 def _made_with(state: Reservations) -> int | None:
     """Returns the key of the nexus that holds the reservation or, for all registrants, that made it."""
-    reservation = state.reservation
-    if reservation is None:
-        return None
-    return state.registrations.get(reservation.holder or reservation.made_by.nexus)
+    return None if state.creator is None else state.registrations.get(state.creator)
 
 
 # Registering
@@ -210,9 +213,9 @@ def _register(case: _Case) -> Transition:
         case.verify_key()
         if request.spec_i_pt:
             case.refuse(Rule.REGISTERED_SPEC_I_PT, FLAGS_FIELD)
-        if any(state.registrations.get(each) != state.registrations[nexus] for each in request.siblings):
+        if any(state.registrations.get(each) != state.registrations[nexus] for each in case.siblings):
             case.mind(Rule.ALL_TG_PT_CHANGED, ALL_TG_PT_FIELD)
-    if any(state.registrations.get(each) not in (None, request.reservation_key) for each in request.siblings):
+    if any(state.registrations.get(each) not in (None, request.reservation_key) for each in case.siblings):
         case.refuse(Rule.KEY_MISMATCH)
     return _register_and_ignore(case)
 
@@ -227,7 +230,7 @@ def _register_and_ignore(case: _Case) -> Transition:
     elif any(each in state.registrations for each in listed) and not case.has(Quirk.LISTED_OVERWRITTEN):
         case.refuse(Rule.LISTED_PORT_REGISTERED, TRANSPORT_ID_FIELD)
     key = request.service_action_reservation_key
-    registrations = {**state.registrations, **dict.fromkeys((nexus, *request.siblings, *listed), key)}
+    registrations = {**state.registrations, **dict.fromkeys((nexus, *case.siblings, *listed), key)}
     if len(registrations) > MAX_REGISTRATIONS:
         case.refuse(Rule.TABLE_FULL)
     rule = Rule.KEY_CHANGED if nexus in state.registrations else Rule.REGISTERED
@@ -237,8 +240,7 @@ def _register_and_ignore(case: _Case) -> Transition:
 
 def _unregister(case: _Case) -> Transition:
     state, nexus, request, _ = case
-    siblings = () if case.has(Quirk.ONE_PORT_UNREGISTERED) else request.siblings
-    removed = tuple(each for each in (nexus, *siblings) if each in state.registrations)
+    removed = tuple(each for each in (nexus, *case.siblings) if each in state.registrations)
     registrations, reservation = _without(state, removed)
     released = state.reservation is not None and reservation is None
     by = _unregistering_count(case, removed=bool(removed), released=released)
@@ -300,7 +302,9 @@ def _clear(case: _Case) -> Transition:
     removed = tuple(case.state.registrations)
     told = case.notify(Event.CLEARED, removed)
     by = len(removed) if case.has(Quirk.EACH_REMOVAL_COUNTED) else 1
-    return Transition(case.counted(by, registrations={}, reservation=None), Rule.CLEARED, told, removed)
+    aptpl = case.state.aptpl and not case.has(Quirk.APTPL_ENDED_BY_CLEAR)
+    after = case.counted(by, registrations={}, reservation=None, aptpl=aptpl)
+    return Transition(after, Rule.CLEARED, told, removed)
 
 
 # Preempting
@@ -354,8 +358,12 @@ def _remove(case: _Case, victims: list[Nexus]) -> Transition:
     Source: SPC4r37 5.13.11.2.5
     """
     before = case.state.reservation
-    under_another = before is not None and before.holder is not None
-    kept = case.has(Quirk.OWN_KEY_KEPT_UNDER_ANOTHER if under_another else Quirk.OWN_KEY_KEPT)
+    if before is None:
+        kept = case.has(Quirk.OWN_KEY_KEPT)
+    elif before.holder is None:
+        kept = case.has(Quirk.OWN_KEY_KEPT) or case.has(Quirk.OWN_KEY_KEPT_BY_HOLDERS)
+    else:
+        kept = case.has(Quirk.OWN_KEY_KEPT_UNDER_ANOTHER)
     removed = tuple(nexus for nexus in victims if nexus != case.nexus or not kept)
     registrations, reservation = _without(case.state, removed)
     told = case.notify(Event.REMOVED, removed)

@@ -96,6 +96,7 @@ def another_releases(world: World) -> object:
     return holding(world, WE).release(N2, K2, WE)
 
 
+@differs("RL-10", "lio", told=(G, (K1, WE)))
 @differs("RL-10", "tgt", told=(G, (K1, WE)))
 def another_releases_with_a_wrong_key(world: World) -> object:
     return holding(world, WE).release(N2, K9, WE), world.holding()
@@ -115,6 +116,13 @@ def clear_twice(world: World) -> object:
     world.register(N1, K1)
     world.clear(N1, K1)
     return world.clear(N1, K1)
+
+
+@differs("CL-07", "lio", told=False)
+def clear_what_outlives_a_loss_of_power(world: World) -> object:
+    world.register(N1, K1, aptpl=True)
+    world.clear(N1, K1)
+    return world.state.aptpl
 
 
 # Preempting
@@ -138,6 +146,7 @@ def preempt_nobody(world: World) -> object:
     return world.preempt(N1, K1, K9, WE), world.generation - before
 
 
+@differs("PE-03", "lio", told=IN_LIST)
 @differs("PE-03", "tgt", "spdk", told=G)
 def preempt_key_zero_without_reservation(world: World) -> object:
     world.register(N1, K1)
@@ -206,7 +215,7 @@ def preempt_one_of_all_registrants(world: World) -> object:
     return world.holding(N2), world.pending(N1)
 
 
-@differs("PE-14", "scst", "comstar", "tgt", told=True)
+@differs("PE-14", "lio", "scst", "comstar", "tgt", told=True)
 def preempt_own_key_of_all_registrants(world: World) -> object:
     three(world).reserve(N1, K1, WEAR)
     assert world.preempt(N2, K2, K2, WEAR) == G
@@ -346,13 +355,13 @@ def holder_reserves(world: World) -> object:
     return world.send(N1, Reserve6()), world.unit.device.spc2_reservation.holder
 
 
-@differs("S2-06", "tgt", "spdk", told=(RC, RC))
+@differs("S2-06", "lio", "tgt", "spdk", told=(RC, RC))
 def registrant_reserves(world: World) -> object:
     holding(world, WERO)
     return world.send(N2, Reserve6()), world.send(N2, Release6())
 
 
-@differs("S2-12", "spdk", told=[RC, RC])
+@differs("S2-12", "lio", "spdk", told=[RC, RC])
 def spc2_reservation_and_harmless_commands(world: World) -> object:
     assert world.send(N1, Reserve6()) == G
     cdbs = (ReportLuns(allocation_length=16), RequestSense(allocation_length=18))
@@ -396,6 +405,8 @@ for name, cdb, who, told in (
     ("2.O VERIFY", sbc.Verify10(verification_length=1), "comstar", "AC CC AA AC AA AC"),
     ("2.O VERIFY", sbc.Verify10(verification_length=1), "spdk", NOT_EVEN_REGISTERED),
     ("2.O PRE-FETCH", sbc.PreFetch10(prefetch_length=1), "spdk", NOT_EVEN_REGISTERED),
+    ("2.O MODE SENSE", ModeSense6(page_code=0x3F, allocation_length=255), "lio", "AA AC AA AC AA AC"),
+    ("2.O READ CAPACITY", sbc.ReadCapacity10(), "lio", "AA CC AA AC AA AC"),
     ("2.O READ CAPACITY", sbc.ReadCapacity16(allocation_length=32), "lio", "AA CC AA AC AA AC"),
     ("2.O GET LBA STATUS", sbc.GetLbaStatus(allocation_length=32), "spdk", ALWAYS),
     ("2.O PREVENT", sbc.PreventAllowMediumRemoval(prevent=1), "tgt", ALWAYS),

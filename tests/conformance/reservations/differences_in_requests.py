@@ -113,6 +113,14 @@ def full_status_cut(world: World) -> object:
     return said_length(three(world).read(N1, InAction.READ_FULL_STATUS, 40))
 
 
+@differs("IN-18", "lio", told=2)
+@differs("IN-18", "spdk", told=1)
+def full_status_with_no_room_for_the_header(world: World) -> object:
+    """How many of three descriptors ADDITIONAL LENGTH counts when there is room for two, but not for the header too."""
+    size = (len(three(world).read(N1, InAction.READ_FULL_STATUS)) - 8) // 3
+    return said_length(world.read(N1, InAction.READ_FULL_STATUS, 2 * size))[0] // size
+
+
 @differs("IN-19", "comstar", told=b"\x05\x00\x00\x20" + A.name.encode().ljust(32, b"\0"))
 def transport_id_in_full_status(world: World) -> object:
     world.register(N1, K1)
@@ -195,6 +203,8 @@ def stranger_clears(world: World) -> object:
     return world.clear(N1, K1)
 
 
+@differs("PV-20", "lio", told=COMMUNICATION_FAILURE)
+@differs("RM-09", "lio", told=COMMUNICATION_FAILURE)
 @differs("PV-20", "comstar", "tgt", told=IN_CDB)
 @differs("RM-09", "comstar", "tgt", told=IN_CDB)
 def stranger_moves(world: World) -> object:
@@ -284,6 +294,13 @@ def registered_changes_to_all_ports(world: World) -> object:
 def unregister_through_all_ports(world: World) -> object:
     world.register(N1, K1, all_tg_pt=True)
     world.ignore(N1, 0, all_tg_pt=True)
+    return world.registered
+
+
+@differs("RG-27", "lio", told={N1: K2})
+def registered_ignores_to_all_ports(world: World) -> object:
+    world.register(N1, K1)
+    world.ignore(N1, K2, all_tg_pt=True)
     return world.registered
 
 

@@ -4,6 +4,7 @@ mmdebstrap, sqfstar and QEMU are played by little scripts here. tests/guest has 
 """
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +136,17 @@ def test_a_guest_that_does_not_boot_is_ended(programs: Programs, monkeypatch: py
     with pytest.raises(GuestFailed, match="did not answer in time"), booted(Image(Path(), Path(), Path())):
         pass
     assert not Path(f"/proc/{programs.made.read_text().strip()}").exists()
+
+
+def test_ports_of_a_guest_answer_at_the_loopback_of_the_host(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tools.guests.machine.BOOT_TIMEOUT_S", 0.2)
+    programs.play("qemu-system-x86_64", 'echo "$@" >"$MADE"; exec sleep 60')
+    with pytest.raises(GuestFailed), booted(Image(Path(), Path(), Path()), forwarded={7000: 3260, 7001: 3261}):
+        pass
+    forwards = re.findall(r"hostfwd=\S*?:(\S+?):(\d+)-\S+?:(\d+)", programs.made.read_text())
+    assert forwards == [("127.0.0.1", "7000", "3260"), ("127.0.0.1", "7001", "3261")]
 
 
 def test_a_script_without_a_guest_ends_with_125(programs: Programs, capsys: pytest.CaptureFixture[str]) -> None:
