@@ -16,7 +16,14 @@ from typing import NamedTuple
 from iscsi_target.config.address import Address
 from iscsi_target.faults.rules import Rule
 from iscsi_target.iscsi.chap import Authentication
-from iscsi_target.iscsi.parameters import MAX_CONNECTIONS, SAM_5_LEVEL, Preferences
+from iscsi_target.iscsi.parameters import (
+    FAST_ABORT,
+    MAX_CONNECTIONS,
+    RESPONSE_FENCE,
+    RFC3720,
+    SAM_5_LEVEL,
+    Preferences,
+)
 from iscsi_target.iscsi.standing import ONLINE, Standing
 from iscsi_target.scsi.profiles import Chosen
 from iscsi_target.scsi.state.port_groups import PortGroup
@@ -38,7 +45,11 @@ HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?", re.A
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # all addresses of the host -> one to reach it from itself
 
 # What a server negotiates unless it is told otherwise. Who wants one connection asks for one, and nearly all do.
-SERVED = Preferences(protocol_level=SAM_5_LEVEL, max_connections=MAX_CONNECTIONS)
+SERVED = Preferences(
+    protocol_level=SAM_5_LEVEL,
+    max_connections=MAX_CONNECTIONS,
+    task_reporting=(RFC3720, RESPONSE_FENCE, FAST_ABORT),
+)
 
 
 class ConfigError(Exception):

@@ -22,6 +22,7 @@ from iscsi_target.initiator.open_request import Function, Logout, OpenRequest, P
 from iscsi_target.initiator.text_request import TextConversation
 from iscsi_target.iscsi.framing import Buffer
 from iscsi_target.iscsi.header import NO_TAG, BasicHeader, Opcode
+from iscsi_target.iscsi.parameters import FAST_ABORT
 from iscsi_target.iscsi.requests import NopOut
 from iscsi_target.iscsi.responses import (
     AsyncMessage,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:  # a session uses the functions
 
 ASYNC_LOGOUT_REQUEST: Final = 1  # RFC7143 11.9.1
 ASYNC_NEGOTIATION_REQUEST: Final = 4
+ASYNC_TASKS_TERMINATED: Final = 5
 OF_REQUESTS: Final = frozenset(
     {
         Opcode.NOP_OUT,
@@ -123,9 +125,26 @@ def _ready_to_transfer(
     command = _matter(session, connection, header.initiator_task_tag, OpenCommand)
     if command is None:
         return _unclaimed(header, data)
-    for part in command.solicited(header):
+    parts = command.solicited(header)
+    if _is_being_ended(session, header.initiator_task_tag):
+        session.requests[header.initiator_task_tag].unsent += parts
+        return ()
+    for part in parts:
         connection.send(part.header, part.data)
     return ()
+
+
+def _is_being_ended(session: "Session", tag: int) -> bool:
+    """Says whether a function that is not answered is to end a command, and no Data-Out may follow it.
+
+    Source: RFC7143 4.2.3.4
+    """
+    task = session.requests[tag]
+    if session.parameters.task_reporting != FAST_ABORT:
+        return False
+    there = [each.matter for each in session.requests.values() if each.connection is task.connection]
+    functions = [matter for matter in there if isinstance(matter, Function)]
+    return any(function.function != TaskManagement.ABORT_TASK and _ends(function, tag, task) for function in functions)
 
 
 def _task_management_response(
@@ -140,9 +159,19 @@ def _task_management_response(
     ended = [own for own, task in session.requests.items() if _ends(function, own, task)]
     if header.response != ManagementResponse.FUNCTION_COMPLETE:
         ended.clear()
+        _send_unsent(session, connection)
     for own in ended:
         session.forget(own)
     return (*(TaskAborted(own) for own in ended), completed)
+
+
+def _send_unsent(session: "Session", connection: Connection) -> None:
+    """Sends the Data-Out of commands that a function was to end, and no other function is."""
+    for tag, task in session.requests.items():
+        if task.unsent and task.connection is connection and not _is_being_ended(session, tag):
+            for part in task.unsent:
+                connection.send(part.header, part.data)
+            task.unsent.clear()
 
 
 def _ends(function: Function, tag: int, task: OpenRequest) -> bool:
@@ -207,12 +236,18 @@ def _logout_response(
 def _async_message(session: "Session", connection: Connection, header: AsyncMessage, data: Buffer) -> Iterable[Event]:
     """Does what a message asks for.
 
+    R2Ts are satisfied when they come, so when others end tasks there is no Data-Out left to stop.
+
     Source: RFC7143 11.9.1
     """
     if header.async_event == ASYNC_LOGOUT_REQUEST and session.settings.obeys and not session.leaving:
         session.log_out(connection)
     elif header.async_event == ASYNC_NEGOTIATION_REQUEST and not session.will_ask(connection):
         session.ask((), connection)
+    elif header.async_event == ASYNC_TASKS_TERMINATED:
+        connection.answer_ping(
+            NopOut(immediate=True, lun=header.lun, initiator_task_tag=NO_TAG, cmd_sn=session.numbers.next)
+        )
     return (MessageReceived(header, bytes(data)),)
 
 

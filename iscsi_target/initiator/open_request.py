@@ -1,9 +1,9 @@
 """A request of an initiator that is not answered: what it is about, where it went, and when."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from iscsi_target.initiator.command import OpenCommand
+from iscsi_target.initiator.command import DataPart, OpenCommand
 from iscsi_target.initiator.connection import Connection
 from iscsi_target.initiator.text_request import TextConversation
 
@@ -45,6 +45,7 @@ class OpenRequest:
     opcode        of its PDU
     sent          how many requests had gone out before it did; None while it waits for the window
     cmd_sn        that it went out with
+    unsent        Data-Out that is asked for, and not sent while a function is to end the command
     """
 
     matter: Matter
@@ -52,3 +53,4 @@ class OpenRequest:
     opcode: int
     sent: int | None = None
     cmd_sn: int = 0
+    unsent: list[DataPart] = field(default_factory=list)

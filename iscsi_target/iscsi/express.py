@@ -62,7 +62,7 @@ def answer_plain(session: Session, connection: Connection, incoming: Incoming, a
     Source: RFC7143 4.2.2, 11.3, 11.4, 11.7
     """
     tasks, numbers = session.tasks, session.numbers
-    if connection.phase is not session or not connection.is_plain or not numbers.is_steady(len(tasks)):
+    if connection.phase is not session or not connection.is_plain or not session.is_steady:
         return
     most_in, most_out = _room(session, connection) if tasks else (connection.most_in, connection.most_out)
     digests = connection.digests if any(connection.digests) else None

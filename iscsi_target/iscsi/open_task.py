@@ -72,6 +72,7 @@ class OpenTask:
     response          what waits for the initiator's last data
     under_way_bytes   what it counts for among all that the session may have under way
     held              True while it is kept from whoever would perform it
+    fenced            True when no other response may overtake its own
     """
 
     received: CommandReceived
@@ -81,6 +82,7 @@ class OpenTask:
     response: Ending | None = None
     under_way_bytes: int = 0
     held: bool = False
+    fenced: bool = False
 
     @property
     def connection(self) -> Connection:

@@ -9,6 +9,8 @@ from iscsi_target.iscsi import text
 
 CRC32C: Final = "CRC32C"
 RFC3720: Final = "RFC3720"
+RESPONSE_FENCE: Final = "ResponseFence"
+FAST_ABORT: Final = "FastAbort"  # implies the fence. Source: RFC7143 13.23
 SAM_5_LEVEL: Final = 2  # of iSCSIProtocolLevel: the features of RFC 7144 are there. Source: RFC7144 6
 MAX_CONNECTIONS: Final = 32  # of one session; each costs what any connection may have queued and half received
 MIN_LENGTH_BYTES: Final = 512  # of segments and bursts, RFC7143 13.12 to 13.14

@@ -30,6 +30,7 @@ from iscsi_target.iscsi.header import NO_TAG, BasicHeader
 from iscsi_target.iscsi.login import Negotiated
 from iscsi_target.iscsi.numbering import WINDOW_COMMANDS, CommandWindow
 from iscsi_target.iscsi.open_task import Ending, OpenTask, send
+from iscsi_target.iscsi.parameters import RFC3720
 from iscsi_target.iscsi.parking import Parking
 from iscsi_target.iscsi.requests import (
     AnyRequest,
@@ -41,6 +42,7 @@ from iscsi_target.iscsi.requests import (
     TaskManagementRequest,
     TextRequest,
 )
+from iscsi_target.iscsi.response_fence import ResponseFence
 from iscsi_target.iscsi.responses import (
     LogoutResponse,
     ReadyToTransfer,
@@ -71,6 +73,8 @@ class Session:
     parameters      what is negotiated; of what may differ between connections, each has its own
     functions       how many task management functions are not answered yet
     ordering        what is negotiated about Data-Out
+    fence           keeps responses back that may not overtake another one
+    fences          whether there is to be such a one: some responses are to be fenced, of those who know which
     """
 
     def __init__(self, negotiated: Negotiated, tsih: int, first_cmd_sn: int, send_targets: SendTargets) -> None:
@@ -91,12 +95,19 @@ class Session:
         )
         self._send_targets = send_targets
         self._texts: dict[Connection, TextExchange] = {}
+        self.fence = ResponseFence(self.connections, self.ping)
+        self.fences = self.parameters.task_reporting != RFC3720
         self._handlers = DISCOVERY_HANDLERS if negotiated.discovery else HANDLERS
 
     @property
     def open_tasks(self) -> int:
         """How many commands have no response yet."""
         return len(self.tasks)
+
+    @property
+    def is_steady(self) -> bool:
+        """True when commands that end at once only move the window on, and may be answered at once."""
+        return self.numbers.is_steady(len(self.tasks)) and not self.fence.stands
 
     def debts(self, connection: Connection) -> list[OpenTask]:
         """Returns the tasks that the initiator owes data for, on one connection."""
@@ -135,6 +146,7 @@ class Session:
         """
         connection.phase = Departure(self.numbers)
         self.early.discard(connection)
+        self.fence.lose(connection)
 
     def lose(self, connection: Connection) -> None:
         """Forgets a connection that is gone, and its requests that are not in their turn yet.
@@ -145,6 +157,7 @@ class Session:
             del self.connections[connection.cid]
         self._texts.pop(connection, None)
         self.early.discard(connection)
+        self.fence.lose(connection)
 
     def close(self) -> None:
         """Closes all connections after what is queued on them."""
@@ -157,6 +170,8 @@ class Session:
         """Takes one PDU and returns what it, and requests that waited for it, bring about."""
         basic = pdu.basic
         events: Iterable[Event] = ()
+        if self.fence.stands and not isinstance(basic, BasicHeader):
+            self.fence.acknowledge(connection, basic.exp_stat_sn)
         if connection.retention is not None and not self._goes_on(connection, pdu):
             return self._damaged(connection, pdu)
         if not isinstance(basic, NUMBERED):
@@ -198,7 +213,7 @@ class Session:
     def _drop(self, request: Numbered) -> None:
         """Ignores a request that is outside the window, has come before or is skipped, with what follows it."""
         if isinstance(request, ScsiCommand) and not request.final and request.initiator_task_tag not in self.tasks:
-            self._swallow(request.initiator_task_tag)
+            self.swallow(request.initiator_task_tag)
 
     def _handle_in_turn(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
         events = self._handle(connection, pdu)
@@ -288,14 +303,16 @@ class Session:
             self.numbers.open(len(self.tasks))
             send(command, response)
 
-    def respond(self, tag: int, response: Ending) -> None:
+    def respond(self, tag: int, response: Ending, *, fenced: bool = False) -> None:
         """Sends what a command came to, once the initiator owes no more data for it.
 
-        Source: RFC7143 11.4
+        fenced    True when no other response may overtake it
+        Source: RFC7143 11.4, 4.2.2.3.3
         """
         task = self.tasks.get(tag)
         if task is None:
             return
+        task.fenced = fenced and self.fences
         if task.transfer.quiet:
             self.finish(tag, task, response)
         else:
@@ -305,7 +322,18 @@ class Session:
             self.parking.leave(task)
 
     def finish(self, tag: int, task: OpenTask, response: Ending) -> None:
-        """Ends a task with its response; the initiator owes no data for it."""
+        """Ends a task with its response, when no fence keeps it back; the initiator owes no data for it."""
+        if task.fenced or self.fence.stands:
+            task.response = response  # so it is found among those that are over for the units
+            self.fence.put(task.connection, partial(self._finish_kept, tag, task, response), fenced=task.fenced)
+        else:
+            self._finish(tag, task, response)
+
+    def _finish_kept(self, tag: int, task: OpenTask, response: Ending) -> None:
+        if self.tasks.get(tag) is task:  # and has not been aborted meanwhile
+            self._finish(tag, task, response)
+
+    def _finish(self, tag: int, task: OpenTask, response: Ending) -> None:
         self._forget(tag, task)
         send(task.received, response, task.transfer.r2ts)
 
@@ -321,12 +349,12 @@ class Session:
         task = self.tasks.get(tag)
         if task is not None:
             if not task.transfer.quiet:
-                self._swallow(tag)
+                self.swallow(tag)
             if task.connection.retention is not None:
                 task.connection.retention.discard(tag)
             self._forget(tag, task)
 
-    def _swallow(self, tag: int) -> None:
+    def swallow(self, tag: int) -> None:
         """Expects no task of a tag for the unsolicited Data-Out that may come."""
         self._aborted.append(tag)
 
@@ -336,18 +364,28 @@ class Session:
         self.numbers.open(len(self.tasks))
 
     def respond_management(
-        self, connection: Connection, tag: int, *, response: int, information: bytes = bytes(3)
+        self,
+        connection: Connection,
+        tag: int,
+        *,
+        response: int,
+        information: bytes = bytes(3),
+        fenced: bool = False,
     ) -> None:
         """Sends what a task management function came to, unless the connection that it came on is gone.
 
         information   the Additional Response Information, 3 bytes
-        Source: RFC7143 11.6, RFC7144 4
+        fenced        True when no other response may overtake it
+        Source: RFC7143 11.6, 4.2.2.3.3, RFC7144 4
         """
+        header = TaskManagementResponse(
+            initiator_task_tag=tag, response=response, additional_response_information=information
+        )
+        self.fence.put(connection, partial(self._end_function, connection, header), fenced=fenced and self.fences)
+
+    def _end_function(self, connection: Connection, header: TaskManagementResponse) -> None:
         self.functions -= 1
         if self._has(connection):
-            header = TaskManagementResponse(
-                initiator_task_tag=tag, response=response, additional_response_information=information
-            )
             connection.send(header)
 
     def respond_logout(self, connection: Connection, tag: int, *, response: int) -> None:
@@ -410,7 +448,7 @@ class Session:
         command = self.early.command(cmd_sn)
         skipped = before(cmd_sn, function_cmd_sn) and self.early.skip(cmd_sn)
         if skipped and command is not None:
-            self._swallow(command.initiator_task_tag)
+            self.swallow(command.initiator_task_tag)
         self.numbers.open(len(self.tasks))
         return skipped
 

@@ -288,6 +288,12 @@ class DataOutTransfer:
         self._wanted = 0
         self._buffer = bytearray()
 
+    def abandon(self) -> None:
+        """Expects nothing more, not even what the initiator owes."""
+        self.fail()
+        self._sequences.clear()
+        self._unsolicited.clear()
+
     def expects(self, target_transfer_tag: int) -> bool:
         """Returns True when a sequence of that tag is open; NO_TAG means unsolicited data."""
         return target_transfer_tag in self._sequences or (target_transfer_tag == NO_TAG and bool(self._unsolicited))

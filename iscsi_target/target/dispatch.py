@@ -62,6 +62,7 @@ from iscsi_target.target.management import (
 )
 from iscsi_target.target.queries import QUERIES
 from iscsi_target.target.rests import GoOn, Rests
+from iscsi_target.target.task_reporting import OF_SEVERAL_TASKS, announce_terminations, is_fenced
 
 # RFC7143 11.4.7.2: the iSCSI conditions as sense data
 CONDITIONS = {
@@ -121,7 +122,7 @@ class Dispatcher:
                 active.session.respond(event.tag, _absent(event.cdb, active.luns))
             return
         data = None
-        if event.attribute == SIMPLE and event.data is not None:
+        if event.attribute == SIMPLE and event.data is not None and not active.session.fence.stands:
             data = seat.lane.answer(event.cdb, event.expected or event.expected_read, event.data)
         if data is not None:
             active.session.answer(event, Response(Status.GOOD, b"", data, event.expected))
@@ -211,7 +212,11 @@ class Dispatcher:
     def task_management(self, active: ActiveSession, event: TaskManagementRequested) -> None:
         """Performs a task management function; the response follows when all it ends is over.
 
-        Source: RFC7143 11.5, 11.6
+        It does not wait for the Data-Out that its own tasks have been asked for, though the standard semantics have it
+        so: open-iscsi 2.1, as it comes, sends none after a function (node.session.iscsi.FastAbort = Yes, which it does
+        not negotiate), and would drop the session in the end. What still comes is swallowed.
+
+        Source: RFC7143 4.2.3.3, 4.2.3.4, 11.5, 11.6
         """
         refusal = self._refusal(active, event)
         if refusal is not None:
@@ -241,6 +246,7 @@ class Dispatcher:
         withdrawn = active.session.withdraw(concerns)
         self.relieved(active)
         request = ManagementRequest(0, FUNCTIONS[function], active.nexus, tag, spared)
+        announce_terminations(self.active.values(), event.connection, units, request)
         self.manage(
             units, request, lambda found: self._managed(active, event, found=found or withdrawn or not aborts_one)
         )
@@ -273,7 +279,7 @@ class Dispatcher:
 
         def respond(cleared: bool) -> None:
             response = ManagementResponse.FUNCTION_COMPLETE if cleared else ManagementResponse.FUNCTION_REJECTED
-            active.session.respond_management(event.connection, event.tag, response=response)
+            active.session.respond_management(event.connection, event.tag, response=response, fenced=True)
 
         self.manage([unit], ManagementRequest(0, Function.CLEAR_ACA, active.nexus), respond)
 
@@ -300,7 +306,8 @@ class Dispatcher:
         # RFC7143 11.6.1: a command that is not in its turn yet counts as received and aborted.
         if not found and not active.session.skip(event.ref_cmd_sn, event.cmd_sn):
             response = ABSENT_TASK[active.choices.abort_of_finished_task]
-        active.session.respond_management(event.connection, event.tag, response=response)
+        several = FUNCTIONS[TaskManagement(event.function)] in OF_SEVERAL_TASKS
+        active.session.respond_management(event.connection, event.tag, response=response, fenced=several)
         if event.function == TaskManagement.TARGET_COLD_RESET:
             for other in self.active.values():
                 if other.node.name == active.node.name:
@@ -427,7 +434,8 @@ class Dispatcher:
             active.aborting.discard(ended.tag)
         if self._noted_of:
             completed.about = self._noted_of.pop(ended, None)
-        active.session.respond(ended.tag, completed)
+        session = active.session
+        session.respond(ended.tag, completed, fenced=session.fences and is_fenced(completed))
         self.relieved(active)
 
     def _aborted(self, ended: Task) -> None:

@@ -122,6 +122,8 @@ class Target:
                 self._set_alarm(link)
             for part in parts:
                 self._receive(link, Incoming(part))
+            if link.active is not None:
+                self._dispatcher.relieved(link.active)  # what was acknowledged may have ended tasks behind a fence
             reader = link.connection.reader
             if reader.has_part and (place := reader.place) is not None:
                 self._actions.append(Fill(number, place))

@@ -51,12 +51,17 @@ def permits(task: Task, device: Device, tasks: OpenTasks) -> bool:
         return True
     if has_attribute:
         raise AcaActive
-    if _is_preempt_and_abort(task.cdb):
+    if is_preempt_and_abort(task.cdb):
         return True
     raise AcaActive if asks_for_allegiance(task.cdb) else Busy
 
 
-def _is_preempt_and_abort(cdb: bytes) -> bool:
+def is_preempt_and_abort(cdb: bytes) -> bool:
+    """Returns True for the CDB of a PERSISTENT RESERVE OUT that ends tasks of others.
+
+    cdb      at least 16 bytes
+    Source: SPC4r37 6.16.2
+    """
     first = ServiceActionCdb.unpack(cdb)
     is_out = first.operation_code == PersistentReserveOut.default("operation_code")
     return is_out and first.service_action == OutAction.PREEMPT_AND_ABORT

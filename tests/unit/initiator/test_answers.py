@@ -17,6 +17,7 @@ from iscsi_target.initiator.events import (
 )
 from iscsi_target.initiator.session import Settings
 from iscsi_target.iscsi.header import NO_TAG
+from iscsi_target.iscsi.parameters import FAST_ABORT, RFC3720, Preferences
 from iscsi_target.iscsi.requests import DataOut, LogoutRequest, NopOut, ScsiCommand, TextRequest
 from iscsi_target.iscsi.responses import (
     AsyncMessage,
@@ -254,3 +255,74 @@ def test_answer_to_a_command_that_has_not_gone_out_ends_the_connection():
     tag = send(desk)
     [event] = desk.reply(ScsiResponse(initiator_task_tag=tag))
     assert isinstance(event, ConnectionLost)
+
+
+# FastAbort
+
+
+@pytest.fixture
+def fast() -> Desk:
+    """Returns a desk that has agreed to FastAbort."""
+    offered = Settings(Preferences(task_reporting=(FAST_ABORT, RFC3720)))
+    desk = logged_in(("TaskReporting", FAST_ABORT), settings=offered)
+    assert desk.session.parameters.task_reporting == FAST_ABORT
+    return desk
+
+
+def ask_for_data(desk: Desk, tag: int) -> list[object]:
+    """Has an R2T come for a write; returns the kinds of what is sent."""
+    asked = ReadyToTransfer(
+        initiator_task_tag=tag, target_transfer_tag=3, buffer_offset=65536, desired_data_transfer_length=100
+    )
+    assert desk.reply(asked, status=False) == []
+    return [type(sent.header) for sent in desk.sent()]
+
+
+@pytest.mark.clause("RFC7143 11.9.1")
+def test_end_of_all_tasks_of_a_unit_is_acknowledged_with_its_lun(fast: Desk):
+    message = AsyncMessage(async_event=5, lun=OTHER_LUN)
+    [event] = fast.reply(message)
+    assert isinstance(event, MessageReceived)
+    header, data, _ = fast.one()
+    assert isinstance(header, NopOut)
+    assert (header.immediate, header.initiator_task_tag, header.target_transfer_tag) == (True, NO_TAG, NO_TAG)
+    assert (header.lun, header.exp_stat_sn, data) == (OTHER_LUN, fast.stat_sn, b"")
+
+
+@pytest.mark.clause("RFC7143 4.2.3.4")
+@pytest.mark.parametrize("function", [ABORT_TASK_SET, TaskManagement.TARGET_WARM_RESET])
+def test_no_data_follows_the_function_that_ends_a_command(fast: Desk, function: TaskManagement):
+    tag = send(fast, READY._replace(data_out=b"x" * 65636))
+    fast.session.manage(function, LUN, fast.connection)
+    fast.sent()
+    assert ask_for_data(fast, tag) == []
+
+
+@pytest.mark.clause("RFC7143 4.2.3.3")
+def test_data_follows_the_function_where_fast_abort_was_not_agreed_to(desk: Desk):
+    tag = send(desk, READY._replace(data_out=b"x" * 65636))
+    desk.session.manage(ABORT_TASK_SET, LUN, desk.connection)
+    desk.sent()
+    assert ask_for_data(desk, tag) == [DataOut]
+
+
+@pytest.mark.clause("RFC7143 4.2.3.4")
+@pytest.mark.parametrize(
+    ("function", "lun"), [(ABORT_TASK_SET, OTHER_LUN), (ABORT_TASK, LUN), (TaskManagement.CLEAR_ACA, LUN)]
+)
+def test_data_follows_a_function_that_ends_other_commands(fast: Desk, function: TaskManagement, lun: bytes):
+    tag = send(fast, READY._replace(data_out=b"x" * 65636))
+    fast.session.manage(function, lun, fast.connection, referenced_task_tag=tag)
+    fast.sent()
+    assert ask_for_data(fast, tag) == [DataOut]
+
+
+def test_data_is_sent_after_all_when_the_function_is_refused(fast: Desk):
+    tag = send(fast, READY._replace(data_out=b"x" * 65636))
+    first, second = (fast.session.manage(ABORT_TASK_SET, LUN, fast.connection) for _ in range(2))
+    fast.sent()
+    assert ask_for_data(fast, tag) == []
+    fast.reply(TaskManagementResponse(initiator_task_tag=first, response=255))
+    assert fast.sent() == []
+    fast.reply(TaskManagementResponse(initiator_task_tag=second, response=255))
+    assert [(type(sent.header), sent.data) for sent in fast.sent()] == [(DataOut, b"x" * 100)]
