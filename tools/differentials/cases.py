@@ -178,6 +178,16 @@ def _registering() -> Told:
             change("AQ", REGISTER, (1, 0), flags=wide),
         ),
     )
+    yield (
+        "RG-28, a holder",
+        (
+            change("A", REGISTER, (0, 1), flags=wide),
+            change("A", RESERVE, (1, 0), WERO),
+            change("A", REGISTER, (1, 0), flags=wide),
+        ),
+    )
+    yield "RG-28, a stranger", (*registered("A"), change("AQ", IGNORE, (0, 0), flags=wide))
+    yield "RG-29, the same key", (*registered("A"), change("AQ", IGNORE, (0, KEYS["A"]), flags=wide))
     yield "RG-29, the other way", (*registered("AQ"), change("A", IGNORE, (0, 1), flags=wide))
     yield "RG-29, with another key", (*registered("AQ"), change("A", REGISTER, (0, 1), flags=wide))
     yield "RG-29", (change("A", REGISTER, (0, 1), flags=wide), change("AQ", RESERVE, (1, 0), WE), write("A"))

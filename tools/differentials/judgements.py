@@ -152,6 +152,10 @@ RULINGS = (
         "SPC4r37 6.16.3",
         Right.EITHER,
     ),
+    Ruling(
+        Judgement(EVERYWHERE, "registrations", "new", "more new", "a nexus that ALL_TG_PT adds is there twice"),
+        "SPC4r37 6.16.3",
+    ),
     Ruling(Judgement(EVERYWHERE, "registrations", "*", "*", ALREADY), "SPC4r37 6.16.3"),
     # Reserving, releasing, clearing
     Ruling(
@@ -258,6 +262,10 @@ UNCOVERED = (
         "1 new, 1 changed",
         "2 new",
         "one nexus is registered twice: there is no such state",
+    ),
+    Judgement(EVERYWHERE, "registrations", "new", "more new", "one nexus is registered twice: there is no such state"),
+    Judgement(
+        EVERYWHERE, "registrations", "1 gone", "2 gone", "a holder's other ports go: ALL_TG_PT is not remembered"
     ),
     Judgement(EVERYWHERE, "answer", REFUSED, "GOOD", "ALL_TG_PT does not look at the keys of other ports"),
     Judgement(PREEMPT, "told to *", "*", "*", "unit attentions go to any session of the initiator's name"),

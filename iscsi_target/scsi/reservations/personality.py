@@ -135,7 +135,7 @@ class Quirk(Enum):
     LISTED_SKIPPED = "passes over listed initiator ports that are registered already"
     LISTED_OVERWRITTEN = "gives the new key to listed initiator ports that are registered already"
     TRAILING_BYTES_IGNORED = "ignores what follows the TransportIDs of SPEC_I_PT"
-    REGISTERED_ALONE = "ignores ALL_TG_PT of a nexus that is registered already"
+    REGISTERED_ALONE = "ignores ALL_TG_PT of a nexus that is registered already or that unregisters"
 
     # Releasing
     SCOPE_ALWAYS_CHECKED = "refuses every scope but the logical unit with RELEASE and REGISTER AND MOVE too"

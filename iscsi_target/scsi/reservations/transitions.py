@@ -119,8 +119,8 @@ class _Case(NamedTuple):
     @property
     def siblings(self) -> tuple[Nexus, ...]:
         """The nexuses that ALL_TG_PT adds."""
-        alone = self.nexus in self.state.registrations and self.has(Quirk.REGISTERED_ALONE)
-        return () if alone else self.request.siblings
+        registers = self.nexus not in self.state.registrations and self.request.service_action_reservation_key
+        return () if self.has(Quirk.REGISTERED_ALONE) and not registers else self.request.siblings
 
     def verify_registration(self) -> None:
         """Raises unless the nexus is registered."""
