@@ -186,6 +186,11 @@ class Driver:
         """Lets the machine go on with what it held back."""
         self._input(number, self._target.relieved, number)
 
+    def limit(self, limits: Limits) -> None:
+        """Takes other limits, which hold for connections and logins from now on; what is open stays."""
+        self._limits = limits
+        self._target.limit(limits)
+
     def _refusal(self, host: str) -> str:
         connections = len(self._channels) + len(self._closing)
         if connections >= self._limits.connections:

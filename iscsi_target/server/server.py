@@ -361,6 +361,7 @@ class Server:
         self.targets.configure(configuration.targets)
         self.faults.configure(configuration.faults)
         self._pools.adopt(configuration.pools)
+        self._driver.limit(configuration.limits)
         moving: dict[str, dict[int, AccessState]] = {}
         for name, opened in (*self._units.items(), *self._former.items()):
             device = opened.device
@@ -382,7 +383,7 @@ class Server:
                 self._driver.regroup(name, wanted)
 
     def _refuse_restart_only_changes(self, configuration: Configuration) -> None:
-        for name in ("state", "preferences", "timeouts", "limits", "busy_poll_us"):
+        for name in ("state", "preferences", "timeouts", "busy_poll_us"):
             if getattr(configuration, name) != getattr(self.configuration, name):
                 key = "session" if name in ("preferences", "timeouts") else name
                 raise ConfigError(key, "cannot change while the server runs", remedy="restart it, or undo this change")

@@ -75,9 +75,9 @@ class Targets:
 
     async def _order(self, name: str, standing: Standing) -> None:
         name = name.lower()
-        if name not in self._entries:
-            raise Refused(f"there is no target {name!r}", f"targets: {', '.join(self._entries) or 'none'}")
         async with self._changing:
+            if name not in self._entries:
+                raise Refused(f"there is no target {name!r}", f"targets: {', '.join(self._entries) or 'none'}")
             log.info("the operator orders: target %s %s", name, standing)
             self._ordered[name] = standing
             self._adopted()

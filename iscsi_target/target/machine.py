@@ -256,6 +256,10 @@ class Target:
                 self._sessions.remap(active, node)
         return self._take_actions()
 
+    def limit(self, limits: Limits) -> None:
+        """Takes other limits for logins from now on; sessions that are open stay, though they be more."""
+        self._sessions.limits = limits
+
     def sessions(self) -> tuple[SessionSummary, ...]:
         """Returns the sessions that are open now, normal ones first."""
         return self._sessions.summaries()

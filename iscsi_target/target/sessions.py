@@ -68,7 +68,7 @@ class Sessions:
         self._active = dispatcher.active
         self._announce = announce
         self._watch = watch
-        self._limits = limits
+        self.limits = limits
         self._discoveries: dict[Session, None] = {}
         self._tsihs = Tsihs()
         self._nodes: Mapping[str, TargetNode] = {}
@@ -131,7 +131,7 @@ class Sessions:
         if (active := self._active.get(nexus)) is not None:
             self._reinstate(active, link)
             return
-        self._limits.check(self._active, len(self._active), nexus)
+        self.limits.check(self._active, len(self._active), nexus)
         if negotiated.tsih and replaced is not None:
             negotiated = continued(negotiated, replaced)
         session = self._open(link, negotiated, admission.request.cmd_sn)

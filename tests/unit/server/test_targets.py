@@ -1,5 +1,7 @@
 """Targets of a running server that are taken offline, moved and brought back, and the initiator of this project."""
 
+import asyncio
+
 import pytest
 
 import iscsi_target
@@ -121,3 +123,13 @@ async def test_what_is_wrong_is_refused_with_a_remedy(server, request_, said):
     assert said in refused.value.what
     assert refused.value.remedy
     assert standing_of(server) == ONLINE
+
+
+async def test_a_target_that_is_gone_when_its_order_has_its_turn_is_refused(server, configuration):
+    other = configuration.targets[0]._replace(name="iqn.2026-01.org.example:other")
+    async with server._changing:  # as while a configuration is taken in
+        order = asyncio.ensure_future(server.targets.take_offline(NAME))
+        await asyncio.sleep(0)
+        server.targets.configure([other])
+    with pytest.raises(Refused, match=r"targets: iqn\.2026-01\.org\.example:other"):
+        await order

@@ -19,7 +19,7 @@ def lab() -> Lab:
 
 
 def test_sessions_are_limited(lab: Lab):
-    lab.target._sessions._limits = Limits(sessions=3)
+    lab.target._sessions.limits = Limits(sessions=3)
     hosts = [lab.session(f"h{number}") for number in range(3)]
     extra = lab.connect("extra")
     extra.login()
