@@ -18,14 +18,16 @@ from iscsi_target.faults.actions import (
     Hang,
     Part,
     Refuse,
+    Reorder,
     Stall,
 )
 from iscsi_target.faults.kinds import Kind
-from iscsi_target.faults.reading import RuleError, key_of, number, seconds
+from iscsi_target.faults.reading import RuleError, count, key_of, number, seconds
 from iscsi_target.iscsi.errors import LoginStatus
 from iscsi_target.iscsi.requests import LoginRequest
 from iscsi_target.scsi.status import Sense, SenseKey, Status
 
+MAX_PASSING = 64  # PDUs that go before one; it has to wait for them
 MAX_OFFSET = (1 << 24) - 1  # of a byte in a data segment. Source: RFC7143 11.2.1.6
 
 _STATUSES = {key_of(status.name): status for status in Status if status not in (Status.GOOD, Status.CHECK_CONDITION)}
@@ -42,12 +44,12 @@ def action(text: str, kind: Kind) -> Action:
     kind     what the rule is about
     raises   RuleError
     """
-    verb, _, rest = text.strip().lower().partition(" ")
+    verb, _, rest = " ".join(text.lower().split()).partition(" ")
     if verb not in _ACTIONS:
         close = difflib.get_close_matches(verb, _ACTIONS, n=1)
         remedy = f"did you mean {close[0]}?" if close else f"the actions are {', '.join(_ACTIONS)}"
         raise RuleError(repr(text.strip()), "is no action", remedy=remedy)
-    return _ACTIONS[verb](rest.strip(), kind)
+    return _ACTIONS[verb](rest, kind)
 
 
 def _plain(verb: str, made: Action) -> Callable[[str, Kind], Action]:
@@ -63,6 +65,10 @@ def _plain(verb: str, made: Action) -> Callable[[str, Kind], Action]:
 
 def _delay(rest: str, kind: Kind) -> Action:
     return Delay(seconds("delay", rest))
+
+
+def _reorder(rest: str, kind: Kind) -> Action:
+    return Reorder(count("reorder", rest or "1", MAX_PASSING))
 
 
 def _stall(rest: str, kind: Kind) -> Action:
@@ -159,6 +165,7 @@ _ACTIONS: Mapping[str, Callable[[str, Kind], Action]] = {
     "duplicate": _plain("duplicate", Duplicate()),
     "close": _plain("close", Cut()),
     "delay": _delay,
+    "reorder": _reorder,
     "stall": _stall,
     "hang": _hang,
     "corrupt": _corrupt,

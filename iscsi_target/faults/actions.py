@@ -26,6 +26,15 @@ class Delay(NamedTuple):
     seconds: float
 
 
+class Reorder(NamedTuple):
+    """The PDU goes behind some that follow it on its connection, in its direction; what follows may be too few.
+
+    passing   how many, from 1
+    """
+
+    passing: int
+
+
 class Stall(NamedTuple):
     """Nothing is read from the connection, or nothing is sent on it, from this PDU on.
 
@@ -98,4 +107,4 @@ class Refuse(NamedTuple):
     status: LoginStatus
 
 
-Action = Drop | Duplicate | Delay | Stall | Hang | Cut | Corrupt | Change | Answer | Attention | Refuse
+Action = Drop | Duplicate | Delay | Reorder | Stall | Hang | Cut | Corrupt | Change | Answer | Attention | Refuse

@@ -22,6 +22,7 @@ and for which of the PDUs that they leave the rule fires, without any of these f
 actions:
   drop  duplicate  close                         the PDU is lost, comes twice, or ends the connection
   delay 200ms | 2s | 1min                        a command begins later; another PDU holds up what is behind it
+  reorder [NUMBER]                               it goes behind the next PDU, or so many; after a second at last
   stall [TIME]                                   from here on nothing is read (kinds that come in) or sent (that go out)
   corrupt header-digest | data-digest            it is wrong, or of what comes in found to be; where digests are in use
   corrupt data [at OFFSET]                       one byte, unnoticed by digests

@@ -23,8 +23,9 @@ from iscsi_target.target.limits import DEFAULT_LIMITS, Limits
 from iscsi_target.target.link import Link
 from iscsi_target.target.machine import Target
 from iscsi_target.target.nodes import Portal, TargetNode, Timeouts
-from iscsi_target.target.tap import Stalled, Tap
+from iscsi_target.target.tap import Displaced, Stalled, Tap
 
+PASSING_S = 1.0  # how long a PDU waits for those that are to pass it
 FEW_HELD = 64  # commands that rules keep back; each session bounds how many it has
 
 
@@ -106,6 +107,8 @@ class MisbehavingTarget(Target):
             for stalled in (tap.reading, tap.writing):
                 if stalled is not None and stalled.armed in removed:
                     self._release(number, stalled)
+            for displaced in [each for each in tap.displaced if each.armed in removed]:
+                self._overtake(number, displaced)
         for held in [held for held in self._held.values() if held.armed in removed]:
             self._let_go(held.task)
         if not self._book:
@@ -129,8 +132,8 @@ class MisbehavingTarget(Target):
 
     def _drop(self, number: int) -> None:
         if (tap := self._taps.pop(number, None)) is not None:
-            for stalled in (tap.reading, tap.writing):
-                self._dispatcher.give_up(stalled)
+            for reason in (tap.reading, tap.writing, *tap.displaced):
+                self._dispatcher.give_up(reason)
         super()._drop(number)
         if self._held:
             self._forget_ended()
@@ -149,6 +152,26 @@ class MisbehavingTarget(Target):
         self._tell_flow(link)
         if seconds != FOR_GOOD:
             self._dispatcher.put_off(stalled, partial(self._release, link.connection.number, stalled), seconds)
+
+    def displaced(self, link: Link, displaced: Displaced) -> None:
+        """Lets a PDU go on after a time, if those that are to pass it do not come."""
+        self._dispatcher.put_off(displaced, partial(self._overtake, link.connection.number, displaced), PASSING_S)
+
+    def passed(self, displaced: Displaced) -> None:
+        """Waits no more for those that were to pass a PDU."""
+        self._dispatcher.give_up(displaced)
+
+    def _overtake(self, number: int, displaced: Displaced) -> None:
+        """Lets a PDU go on although too few have passed it."""
+        self._dispatcher.give_up(displaced)
+        tap, link = self._taps.get(number), self._links.get(number)
+        if tap is None or link is None or not tap.take_out(displaced):
+            return
+        if displaced.incoming is None:
+            tap.put_late(displaced)
+        else:
+            for event in link.connection.deliver(displaced.incoming):
+                self._handle(link, event)
 
     def _tell_flow(self, link: Link) -> None:
         tap = self._taps[link.connection.number]

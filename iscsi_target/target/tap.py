@@ -4,7 +4,8 @@ What concerns a command and not its PDU (an answer, a delay, a unit attention) i
 command is in its turn, by `misbehaving`. So are stalls, of which the tap keeps what must wait.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple, Protocol, TypeVar
 
 from iscsi_target.faults.actions import (
@@ -19,6 +20,7 @@ from iscsi_target.faults.actions import (
     Hang,
     Part,
     Refuse,
+    Reorder,
     Stall,
 )
 from iscsi_target.faults.rulebook import Armed, Rulebook
@@ -34,6 +36,7 @@ from iscsi_target.target.link import Link
 from iscsi_target.wire.choice import Choice
 from iscsi_target.wire.layout import Layout
 
+MAX_DISPLACED = 64  # PDUs of a connection that others are to pass; they are kept, and can be large
 MAX_COMMANDS = 512  # that are remembered; a session has far fewer open, and a hostile one must not add to them
 FLIPPED = 0xFF
 
@@ -58,6 +61,24 @@ class Stalled:
         self.kept: list[bytes] = []
 
 
+class Displaced:
+    """A PDU that others are to pass.
+
+    armed     the rule that wants it so
+    passing   how many are still to
+    incoming  the PDU when it has come in, else None
+    outgoing  its buffers when it is to go out, digests as they were when it was
+    """
+
+    def __init__(
+        self, armed: Armed, passing: int, *, incoming: RawPdu | None = None, outgoing: Sequence[Buffer] = ()
+    ) -> None:
+        self.armed = armed
+        self.passing = passing
+        self.incoming = incoming
+        self.outgoing = outgoing
+
+
 class Desk(Protocol):
     """Who is told what a tap cannot do by itself."""
 
@@ -66,6 +87,12 @@ class Desk(Protocol):
 
     def stalled(self, link: Link, stalled: Stalled, seconds: float) -> None:
         """Nothing moves on a connection in one direction, for so long or FOR_GOOD."""
+
+    def displaced(self, link: Link, displaced: Displaced) -> None:
+        """A PDU waits for others to pass it, and is to go on when they do not come."""
+
+    def passed(self, displaced: Displaced) -> None:
+        """A PDU has gone on, as those that were to pass it have come."""
 
 
 class _Known(NamedTuple):
@@ -84,6 +111,7 @@ class Tap:
 
     reading    what keeps input back, or None
     writing    what keeps output back, or None
+    displaced  what others are to pass, oldest first
     fates      what is to become of commands that are not in their turn yet, by initiator task tag
     """
 
@@ -97,6 +125,7 @@ class Tap:
         self._cut = False
         self.reading: Stalled | None = None
         self.writing: Stalled | None = None
+        self.displaced: list[Displaced] = []
         self.fates: dict[int, Armed] = {}
 
     def forgive(self, removed: Collection[Armed]) -> None:
@@ -120,9 +149,21 @@ class Tap:
         armed = self._judge(subject)
         if isinstance(pdu.basic, ScsiCommand):
             self.fates.pop(pdu.basic.initiator_task_tag, None)
+        events: Iterable[Event]
         if armed is None:
-            return connection.phase.receive(connection, pdu)
-        return self._suffer_in(connection, pdu, armed)
+            events = connection.phase.receive(connection, pdu)
+        elif isinstance(armed.rule.action, Reorder) and len(self.displaced) < MAX_DISPLACED:
+            self._displace(Displaced(armed, armed.rule.action.passing, incoming=pdu.kept()))
+            return ()
+        else:
+            events = self._suffer_in(connection, pdu, armed)
+        return chain(events, self._follow_in(connection)) if self.displaced else events
+
+    def _follow_in(self, connection: Connection) -> Iterator[Event]:
+        """Hands on what enough PDUs have passed with the one that came."""
+        for displaced in self._passed(incoming=True):
+            assert displaced.incoming is not None
+            yield from connection.phase.receive(connection, displaced.incoming)
 
     def _suffer_in(self, connection: Connection, pdu: RawPdu, armed: Armed) -> Iterator[Event]:
         match armed.rule.action:
@@ -179,8 +220,16 @@ class Tap:
             self._known.pop(basic.initiator_task_tag, None)
         if armed is None:
             self._put(connection, header, data)
+        elif isinstance(armed.rule.action, Reorder) and len(self.displaced) < MAX_DISPLACED:
+            self._displace(
+                Displaced(armed, armed.rule.action.passing, outgoing=connection.digests.added_to(header, data))
+            )
+            return
         else:
             self._suffer_out(connection, basic, data, armed)
+        if self.displaced:
+            for displaced in self._passed(incoming=False):
+                self.put_late(displaced)
 
     def _suffer_out(self, connection: Connection, basic: Layout, data: Buffer, armed: Armed) -> None:
         flipped: Part | None = None
@@ -211,6 +260,33 @@ class Tap:
             place = 1 if flipped is Part.HEADER_DIGEST else -1  # as `added_to` has them
             buffers[place] = bytes(byte ^ FLIPPED for byte in buffers[place])
         connection.queue_whole(buffers, len(data), connection.stat_sn)
+
+    # What others pass
+
+    def _displace(self, displaced: Displaced) -> None:
+        self.displaced.append(displaced)
+        self._desk.displaced(self._link, displaced)
+
+    def _passed(self, *, incoming: bool) -> Iterator[Displaced]:
+        """Counts a PDU that passes those of its direction, and takes out those that enough have passed."""
+        for displaced in [each for each in self.displaced if (each.incoming is not None) is incoming]:
+            displaced.passing -= 1
+            if not displaced.passing and self.take_out(displaced):
+                self._desk.passed(displaced)
+                yield displaced
+
+    def take_out(self, displaced: Displaced) -> bool:
+        """Takes out what is to go on now; returns False when it has gone on already."""
+        if displaced not in self.displaced:
+            return False
+        self.displaced.remove(displaced)
+        return True
+
+    def put_late(self, displaced: Displaced) -> None:
+        """Queues a PDU that was taken out."""
+        connection, buffers = self._link.connection, list(displaced.outgoing)
+        if not self._cut:
+            connection.queue_whole(buffers, sum(map(len, buffers)), connection.stat_sn)
 
     # Rules
 

@@ -25,6 +25,8 @@ ACTIONS = [
     "close",
     "delay 1s",
     "delay 20s",
+    "reorder",
+    "reorder 5",
     "stall",
     "stall 3s",
     "hang",

@@ -16,6 +16,7 @@ from iscsi_target.faults.actions import (
     Hang,
     Part,
     Refuse,
+    Reorder,
     Stall,
 )
 from iscsi_target.faults.kinds import KINDS
@@ -31,6 +32,9 @@ from iscsi_target.scsi.status import Sense, SenseKey, Status
         ("any", " Duplicate ", Duplicate()),
         ("any", "close", Cut()),
         ("any", "delay 200ms", Delay(0.2)),
+        ("any", "delay\t 200ms", Delay(0.2)),
+        ("any", "reorder", Reorder(1)),
+        ("data-in", "reorder 0x10", Reorder(16)),
         ("any", "stall", Stall(FOR_GOOD)),
         ("any", "stall 2s", Stall(2.0)),
         ("out", "corrupt header digest", Corrupt(Part.HEADER_DIGEST)),
@@ -73,6 +77,8 @@ def test_actions(kind: str, text: str, wanted: object):
         ("any", "dorp", "did you mean drop"),
         ("any", "drop it", "too much after drop"),
         ("any", "delay", "200ms, 2s or 1min"),
+        ("any", "reorder 0", "a number of 1 to 64"),
+        ("any", "reorder 65", "a number of 1 to 64"),
         ("any", "stall for good", "200ms, 2s or 1min"),
         ("data-in", "corrupt", "does not say what"),
         ("data-in", "corrupt data at 16777216", "beyond any data segment"),

@@ -308,6 +308,89 @@ def test_a_silent_connection_is_cut_in_the_end(lab: FaultLab, a: Host):
     assert lab.clean
 
 
+# What others pass
+
+
+@pytest.mark.parametrize("passing, order", [(1, [1, 0, 2, 3]), (3, [1, 2, 3, 0])])
+def test_data_goes_out_behind_what_follows_it(lab: FaultLab, passing: int, order: list[int]):
+    a = lab.session("a", offers=[("MaxRecvDataSegmentLength", str(BLOCK))])
+    lab.add(f"on data-in where pdu.data_sn=0: reorder {passing}")
+    a.command(Read10(transfer_length=4), read=4 * BLOCK)
+    assert data_numbers(a) == order
+    lab.wait(5)
+    assert not a.received
+
+
+def test_r2ts_change_their_order(lab: FaultLab):
+    a = lab.session("a", offers=[("MaxOutstandingR2T", "2"), ("MaxBurstLength", "512")])
+    lab.add("on r2t where nth=1: reorder")
+    a.ask_to_write(0, 2)
+    assert [pdu.header.r2t_sn for pdu in a.received if isinstance(pdu.header, ReadyToTransfer)] == [1, 0]
+
+
+def test_a_digest_is_as_it_was_when_the_response_was_to_go_out(lab: FaultLab):
+    a = lab.session("a", offers=DIGESTS)
+    lab.add("on nop-in where nth=1: reorder")
+    ping(a)
+    ping(a)
+    later, earlier = (pdu.header.stat_sn for pdu in a.take(NopIn))
+    assert later == earlier + 1
+
+
+def test_a_request_that_others_pass_comes_later(lab: FaultLab, a: Host):
+    lab.add("on nop-out where nth=1: reorder 2")
+    for tag in (71, 72, 73, 74):
+        a.send(NopOut(immediate=True, initiator_task_tag=tag, cmd_sn=a.cmd_sn))
+    assert [pdu.header.initiator_task_tag for pdu in a.take(NopIn)] == [72, 73, 71, 74]
+
+
+def test_commands_keep_their_order_though_one_comes_later(lab: FaultLab, a: Host):
+    lab.add("on scsi-command where nth=1: reorder")
+    first = a.write(0, ONES)
+    assert a.ended(first) is None
+    read = a.read(0)
+    assert (a.outcome(first).status, a.outcome(read).data) == (0, ONES)
+
+
+def test_data_that_comes_in_another_order_is_put_in_its_place(lab: FaultLab):
+    a = lab.session("a", offers=[("MaxOutstandingR2T", "2"), ("MaxBurstLength", "512")])
+    lab.add("on data-out where nth=1: reorder")
+    tag = a.ask_to_write(0)
+    for asked in [pdu.header for pdu in a.received if isinstance(pdu.header, ReadyToTransfer)]:
+        a.data_out(asked, ONES[: asked.desired_data_transfer_length])
+    lab.wait(1)
+    assert (a.outcome(tag).status, lab.block(0)) == (0, ONES)
+
+
+@pytest.mark.parametrize("kind", ["nop-out", "nop-in"])
+def test_what_nothing_follows_goes_on_after_a_second_or_with_its_rule(lab: FaultLab, a: Host, kind: str):
+    lab.add(f"on {kind}: reorder")
+    ping(a)
+    assert not a.received
+    lab.wait(1)
+    assert len(a.take(NopIn)) == 1
+    ping(a)
+    lab.remove("1")
+    assert len(a.take(NopIn)) == 1
+    lab.wait(5)
+    assert not a.received
+
+
+def test_nothing_is_left_of_what_waits_on_a_connection_that_is_lost(lab: FaultLab, a: Host):
+    lab.add("on nop-out: reorder")
+    ping(a)
+    a.cut()
+    assert len(lab.target._dispatcher._rests) == 0
+
+
+def test_what_others_are_to_pass_is_bounded(lab: FaultLab, a: Host, monkeypatch):
+    monkeypatch.setattr(tap_module, "MAX_DISPLACED", 1)
+    lab.add("on nop-out: reorder 3")
+    ping(a)
+    ping(a)
+    assert len(a.take(NopIn)) == 1
+
+
 # What a tap keeps
 
 
