@@ -7,6 +7,7 @@ from typing import TypeVar
 from iscsi_target.client.failures import Aborted, Rejected, SessionEnded
 from iscsi_target.client.link import Link
 from iscsi_target.client.mailbox import Mailbox
+from iscsi_target.initiator.connection import Connection
 from iscsi_target.initiator.events import (
     Answer,
     CommandCompleted,
@@ -44,13 +45,16 @@ async def answer_of(pending: Pending, kind: type[T]) -> T:
             return answer
 
 
+Login = asyncio.Future[LoggedIn | LoginFailed]
+
+
 class Channel:
-    """A session of the machine and its leading connection.
+    """A session of the machine and its connections.
 
     machine      has no connection yet
-    transport    connected to a portal; the login begins at once
+    transport    of the leading connection, connected to a portal; the login begins at once
 
-    login        is done when the login is
+    login        is done when the leading login is
     ended        why the session is over; empty while it is not
     messages     Asynchronous Messages
     unclaimed    PDUs that answer no request
@@ -58,19 +62,45 @@ class Channel:
 
     def __init__(self, machine: Session, transport: asyncio.Transport) -> None:
         self.machine = machine
-        self.connection = machine.connect()
-        self.login: asyncio.Future[LoggedIn | LoginFailed] = asyncio.get_running_loop().create_future()
         self.ended = ""
         self.messages: Mailbox[MessageReceived] = Mailbox()
         self.unclaimed: Mailbox[PduReceived] = Mailbox()
         self._answers: dict[int, Pending] = {}
-        self._link = Link(transport, self.connection, self._deliver)
-        transport.set_protocol(self._link)
-        self._link.flush()
+        self._links: dict[int, Link] = {}
+        self._logins: dict[int, Login] = {}
+        self._turn = 0
+        self.login = self.join(transport, 0)
+        self.connection = machine.connections[0]
 
-    async def ready(self) -> None:
+    def join(self, transport: asyncio.Transport, cid: int) -> Login:
+        """Begins a login on a transport; returns what is done when it is."""
+        connection = self.machine.connect(cid)
+        login: Login = asyncio.get_running_loop().create_future()
+        self._logins[cid] = login
+        link = self._links[cid] = Link(transport, connection, self._deliver)
+        transport.set_protocol(link)
+        link.flush()
+        return login
+
+    def choose(self, cid: int | None) -> Connection:
+        """Returns the connection that a request is to go out on: one by name, or each in its turn.
+
+        raises    SessionEnded when there is none
+        """
+        self.check()
+        there = self.machine.logged_in
+        if cid is not None:
+            there = [connection for connection in there if connection.cid == cid]
+        if not there:
+            raise SessionEnded("there is no such connection")
+        self._turn += 1
+        return there[self._turn % len(there)]
+
+    async def ready(self, connection: Connection | None = None) -> None:
         """Returns when a request may be made: there is room for what it sends; raises SessionEnded."""
-        await self._link.drain()
+        link = self._links.get((connection or self.connection).cid)
+        if link is not None:
+            await link.drain()
         self.check()
 
     def check(self) -> None:
@@ -92,26 +122,32 @@ class Channel:
             pending.set_result(answer)
 
     def flush(self) -> None:
-        """Sends what is queued."""
-        self._link.flush()
+        """Sends what is queued, on every connection: an answer on one may let requests out on others."""
+        for link in list(self._links.values()):
+            link.flush()
 
     async def close(self) -> None:
-        """Ends the connection, if it is not at its end, and returns when it is."""
-        self._link.close()
-        await self._link.closed.wait()
+        """Ends the connections that are not at their end, and returns when they are."""
+        for link in self._links.values():
+            link.close()
+        await self.closed()
 
     async def closed(self) -> None:
-        """Returns when the connection is at its end."""
-        await self._link.closed.wait()
+        """Returns when all connections are at their end."""
+        for link in list(self._links.values()):
+            await link.closed.wait()
+
+    async def left(self, cid: int) -> None:
+        """Returns when a connection is at its end."""
+        await self._links[cid].closed.wait()
 
     def _deliver(self, events: Iterable[Event]) -> None:
         for event in events:
             match event:
                 case LoggedIn() | LoginFailed():
-                    if not self.login.done():
-                        self.login.set_result(event)
-                    if isinstance(event, LoginFailed):
-                        self._end(event.reason)
+                    login = self._logins.pop(event.cid, None)
+                    if login is not None and not login.done():
+                        login.set_result(event)
                 case MessageReceived():
                     self.messages.put(event)
                 case PduReceived():
@@ -119,9 +155,11 @@ class Channel:
                 case ConnectionLost():
                     for tag in event.tags:
                         self.settle(event, tag)
-                    self._end(event.reason)
                 case _:
                     self.settle(event, event.tag)
+            if isinstance(event, LoginFailed | ConnectionLost) and not self.machine.connections:
+                self._end(event.reason)
+        self.flush()
 
     def _end(self, reason: str) -> None:
         self.ended = reason

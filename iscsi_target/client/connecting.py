@@ -5,7 +5,7 @@ import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from iscsi_target.client import isns
 from iscsi_target.client.channel import Channel
@@ -38,7 +38,9 @@ class Options:
     obeys              whether the session logs out when the target asks it to
     rules              faults that outgoing PDUs are to suffer, those of the login too
     local_address      host to connect from; empty leaves it to the kernel
-    login_timeout_s    for all redirections together
+    login_timeout_s    for all redirections and connections together
+    connections        how many the session is to have from the beginning, if the target takes so many; MaxConnections
+                       is offered accordingly
     """
 
     preferences: Preferences = field(default=Preferences())
@@ -49,6 +51,7 @@ class Options:
     rules: tuple[Rule, ...] = ()
     local_address: str = ""
     login_timeout_s: float = LOGIN_TIMEOUT_S
+    connections: int = 1
 
 
 @asynccontextmanager
@@ -77,12 +80,13 @@ async def connect(
     if credentials is not None and not credentials.secrets_differ:
         raise ValueError("the secret of the target must not be that of the initiator (RFC7143 9.2.1)")
     identity = Identity(initiator_name, chosen, place.target or None, options.alias)
-    settings = Settings(
-        _preferences(options.preferences, place), options.offers, credentials, options.first_cmd_sn, options.obeys
-    )
+    settings = Settings(_preferences(options, place), options.offers, credentials, options.first_cmd_sn, options.obeys)
     async with asyncio.timeout(options.login_timeout_s):
         session = await _log_in(place, identity, settings, options)
     try:
+        for _ in range(1, min(options.connections, session.parameters.max_connections)):
+            async with asyncio.timeout(options.login_timeout_s):
+                await session.join()
         yield session
         with suppress(SessionEnded):  # the target may have ended it meanwhile
             async with asyncio.timeout(LOGOUT_TIMEOUT_S):
@@ -121,9 +125,11 @@ def _random_isid() -> bytes:
     return b"\x80" + secrets.token_bytes(ISID_BYTES - 1)
 
 
-def _preferences(preferences: Preferences, place: IscsiUrl) -> Preferences:
-    """Returns the preferences with what the URL says of digests."""
+def _preferences(options: Options, place: IscsiUrl) -> Preferences:
+    """Returns the preferences with what the URL says of digests, and as many connections as there are to be."""
+    preferences = options.preferences
     return preferences._replace(
+        max_connections=max(preferences.max_connections, options.connections),
         header_digest=place.header_digest or preferences.header_digest,
         data_digest=place.data_digest or preferences.data_digest,
     )
@@ -134,14 +140,14 @@ async def _log_in(place: IscsiUrl, identity: Identity, settings: Settings, optio
     redirections = 0
     while True:
         machine = Session(identity, settings, secrets.token_bytes, FaultScript(options.rules))
-        channel = await _open(machine, host, port, options.local_address)
+        channel = await _open(machine, Portal(host, port, options.local_address))
         try:
             answer = await channel.login
         except BaseException:
             await channel.close()
             raise
         if isinstance(answer, LoggedIn):
-            return ClientSession(channel, place.lun, answer.answers)
+            return ClientSession(channel, place.lun, answer.answers, Portal(host, port, options.local_address).dial)
         await channel.close()
         if not answer.target_address or redirections == MAX_REDIRECTIONS:
             raise NotLoggedIn(answer.status, answer.reason)
@@ -149,10 +155,27 @@ async def _log_in(place: IscsiUrl, identity: Identity, settings: Settings, optio
         host, port = _redirected(answer.target_address)
 
 
-async def _open(machine: Session, host: str, port: int, local_address: str) -> Channel:
-    loop = asyncio.get_running_loop()
-    source = (local_address, 0) if local_address else None
-    transport, _ = await loop.create_connection(asyncio.Protocol, host, port, local_addr=source)
+class Portal(NamedTuple):
+    """Where connections go to.
+
+    local_address    host to connect from; empty leaves it to the kernel
+    """
+
+    host: str
+    port: int
+    local_address: str
+
+    async def dial(self, other: str = "") -> asyncio.Transport:
+        """Opens a transport to the portal, or to another, "host[:port]"."""
+        host, port = parse_portal(other) if other else (self.host, self.port)
+        source = (self.local_address, 0) if self.local_address else None
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(asyncio.Protocol, host, port, local_addr=source)
+        return transport
+
+
+async def _open(machine: Session, portal: Portal) -> Channel:
+    transport = await portal.dial()
     try:
         channel = Channel(machine, transport)
     except BaseException:

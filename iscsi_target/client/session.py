@@ -7,16 +7,20 @@ command.
 What is written is not copied, so it must stay as it is until the command is answered.
 """
 
-from collections.abc import Generator, Iterable
+import asyncio
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from itertools import count
 from typing import Final, NamedTuple
 
 from iscsi_target.client.channel import Channel, Pending, answer_of
-from iscsi_target.client.failures import CommandFailed
+from iscsi_target.client.failures import CommandFailed, NotLoggedIn
 from iscsi_target.client.outcome import Outcome, outcome_of
 from iscsi_target.client.targets import DiscoveredTarget, read_targets
 from iscsi_target.initiator.command import SIMPLE, Command
+from iscsi_target.initiator.connection import Connection
 from iscsi_target.initiator.events import (
     CommandCompleted,
+    LoggedIn,
     LoggedOut,
     MessageReceived,
     PduReceived,
@@ -26,7 +30,7 @@ from iscsi_target.initiator.events import (
     TextAnswered,
 )
 from iscsi_target.initiator.faults import FaultScript, Rule
-from iscsi_target.initiator.session import Numbered
+from iscsi_target.initiator.session import CLOSE_CONNECTION, Numbered
 from iscsi_target.iscsi.framing import Buffer
 from iscsi_target.iscsi.header import NO_TAG
 from iscsi_target.iscsi.parameters import Parameters
@@ -41,6 +45,15 @@ from iscsi_target.scsi.status import SenseKey
 from iscsi_target.wire.layout import Layout
 
 MAX_ATTENTIONS: Final = 64  # unit attentions for which a command of the view of a disk is sent again
+
+MAX_CID: Final = 0xFFFF  # RFC7143 11.12.7
+
+Dial = Callable[[str], Awaitable[asyncio.Transport]]
+
+
+async def nowhere(_portal: str) -> asyncio.Transport:
+    """Opens no transport; for a session that can have only its one connection."""
+    raise NotLoggedIn(0, "it is not known where to open another connection to")
 
 
 class Capacity(NamedTuple):
@@ -87,15 +100,19 @@ class ClientSession:
     channel    to the target
     lun        that `read`, `write` and the rest of the view of a disk go to
     answers    what the target said to each key of the login
+    dial       opens a transport for a further connection, to a portal or to the one that the session is at
+
+    cid        the connection that requests go out on; None lets them take turns
     """
 
-    def __init__(self, channel: Channel, lun: int, answers: dict[str, str]) -> None:
+    def __init__(self, channel: Channel, lun: int, answers: dict[str, str], dial: Dial = nowhere) -> None:
         self._channel = channel
         self._machine = channel.machine
-        self._connection = channel.connection
+        self._dial = dial
         self._capacity: Capacity | None = None
         self.lun = lun
         self.answers = answers
+        self.cid: int | None = None
 
     @property
     def parameters(self) -> Parameters:
@@ -111,6 +128,50 @@ class ClientSession:
     def tsih(self) -> int:
         """What the target calls the session."""
         return self._machine.tsih
+
+    # Connections
+
+    @property
+    def connections(self) -> tuple[int, ...]:
+        """The CIDs of the connections that are logged in."""
+        return tuple(connection.cid for connection in self._machine.logged_in)
+
+    async def join(self, portal: str = "", cid: int | None = None) -> int:
+        """Adds a connection to the session and returns its CID.
+
+        portal    "host[:port]"; empty means where the session is
+        cid       0..65535; that of a connection that there is reinstates it; None chooses a free one
+        raises    SessionEnded; NotLoggedIn, as when MaxConnections is reached; OSError when nobody answers
+        Source: RFC7143 4.2.4, 6.3.4
+        """
+        self._channel.check()
+        chosen = next(number for number in count() if number not in self._machine.connections) if cid is None else cid
+        if not 0 <= chosen <= MAX_CID:
+            raise ValueError(f"a CID is 0 to {MAX_CID}")
+        transport = await self._dial(portal)
+        if transport.is_closing():  # before anybody could be told
+            raise NotLoggedIn(0, "the connection is closed")
+        answer = await self._channel.join(transport, chosen)
+        if not isinstance(answer, LoggedIn):
+            raise NotLoggedIn(answer.status, answer.reason)
+        return chosen
+
+    async def leave(self, cid: int) -> LoggedOut:
+        """Logs a connection out, asking on another one if there is one; the rest of the session goes on.
+
+        What is open on it must be answered, or it fails with SessionEnded.
+
+        raises    SessionEnded
+        Source: RFC7143 11.14
+        """
+        leaving = self._channel.choose(cid)
+        others = [connection for connection in self._machine.logged_in if connection is not leaving]
+        asking = others[0] if others else leaving
+        tag = self._machine.log_out(asking, CLOSE_CONNECTION, leaving=leaving)
+        answer = await answer_of(self._channel.expect(tag), LoggedOut)
+        if not answer.response:
+            await self._channel.left(cid)
+        return answer
 
     # Commands
 
@@ -131,8 +192,11 @@ class ClientSession:
         raises         SessionEnded, Aborted, Rejected
         Source: RFC7143 11.3
         """
-        await self._channel.ready()
-        return await self.start(lun, cdb, data_out=data_out, read_length=read_length, attributes=attributes)
+        connection = self._channel.choose(self.cid)
+        await self._channel.ready(connection)
+        return await self._start(
+            _command(lun, cdb, data_out=data_out, read_length=read_length, attributes=attributes), lun, connection
+        )
 
     def start(
         self,
@@ -144,10 +208,11 @@ class ClientSession:
         attributes: int = SIMPLE,
     ) -> Task:
         """Sends a command, as soon as the target's window allows, and does not wait; arguments as `command`."""
-        self._channel.check()
-        packed = cdb if isinstance(cdb, bytes) else cdb.pack()
-        command = Command(pack_lun(lun), packed, data_out, read_length, attributes)
-        tag = self._machine.command(command, self._connection)
+        command = _command(lun, cdb, data_out=data_out, read_length=read_length, attributes=attributes)
+        return self._start(command, lun, self._channel.choose(self.cid))
+
+    def _start(self, command: Command, lun: int, connection: Connection) -> Task:
+        tag = self._machine.command(command, connection)
         return Task(tag, lun, self._channel.expect(tag))
 
     async def manage(self, function: TaskManagement, lun: int = 0, task: Task | None = None) -> Managed:
@@ -157,9 +222,10 @@ class ClientSession:
         raises    SessionEnded, Rejected
         Source: RFC7143 11.5, RFC7144 4
         """
-        self._channel.check()
+        open_task = self._machine.requests.get(task.tag) if task else None
+        connection = self._channel.choose(open_task.connection.cid if open_task else self.cid)
         tag = self._machine.manage(
-            function, pack_lun(lun), self._connection, referenced_task_tag=task.tag if task else NO_TAG
+            function, pack_lun(lun), connection, referenced_task_tag=task.tag if task else NO_TAG
         )
         answer = await answer_of(self._channel.expect(tag), TaskManagementCompleted)
         known = answer.response in set(ManagementResponse)
@@ -232,8 +298,7 @@ class ClientSession:
 
         Source: RFC7143 11.18
         """
-        self._channel.check()
-        tag = self._machine.ping(data, self._connection)
+        tag = self._machine.ping(data, self._channel.choose(self.cid))
         return (await answer_of(self._channel.expect(tag), PingAnswered)).data
 
     async def text(self, pairs: Iterable[Pair]) -> list[Pair]:
@@ -242,8 +307,7 @@ class ClientSession:
         raises    SessionEnded, Rejected
         Source: RFC7143 11.10
         """
-        self._channel.check()
-        tag = self._machine.ask(pairs, self._connection)
+        tag = self._machine.ask(pairs, self._channel.choose(self.cid))
         return (await answer_of(self._channel.expect(tag), TextAnswered)).pairs
 
     async def send_targets(self, which: str = "All") -> list[DiscoveredTarget]:
@@ -255,7 +319,7 @@ class ClientSession:
         return read_targets(await self.text([("SendTargets", which)]))
 
     async def log_out(self) -> LoggedOut | None:
-        """Logs out and returns the response, when the connection is closed; None when the session is over already.
+        """Logs out and returns the response, when all connections are closed; None when the session is over already.
 
         After a response other than 0 the session goes on.
 
@@ -264,15 +328,15 @@ class ClientSession:
         """
         answer = None
         if not self.ended and not self._machine.leaving:
-            tag = self._machine.log_out(self._connection)
+            tag = self._machine.log_out(self._channel.choose(None))
             answer = await answer_of(self._channel.expect(tag), LoggedOut)
-            if self._connection.cid in self._machine.connections:
+            if self._machine.connections:
                 return answer
         await self._channel.closed()
         return answer
 
     async def close(self) -> None:
-        """Ends the connection without a logout."""
+        """Ends the connections without a logout."""
         await self._channel.close()
 
     # What comes without being asked for
@@ -297,14 +361,16 @@ class ClientSession:
         additional    additional header segments
         raises        SessionEnded
         """
-        await self._channel.ready()
-        self._connection.send_raw(header, data, additional)
+        connection = self._channel.choose(self.cid)
+        await self._channel.ready(connection)
+        connection.send_raw(header, data, additional)
         self._channel.flush()
 
     async def send_bytes(self, sent: bytes) -> None:
         """Sends bytes that may be anything; raises SessionEnded."""
-        await self._channel.ready()
-        self._connection.send_bytes(sent)
+        connection = self._channel.choose(self.cid)
+        await self._channel.ready(connection)
+        connection.send_bytes(sent)
         self._channel.flush()
 
     @property
@@ -316,3 +382,8 @@ class ClientSession:
         """Adds rules for what outgoing PDUs are to suffer."""
         for rule in rules:
             self._machine.faults.add(rule)
+
+
+def _command(lun: int, cdb: Layout | bytes, *, data_out: Buffer, read_length: int, attributes: int) -> Command:
+    packed = cdb if isinstance(cdb, bytes) else cdb.pack()
+    return Command(pack_lun(lun), packed, data_out, read_length, attributes)

@@ -40,6 +40,9 @@ class Owner(Protocol):
     def establish(self, connection: "Connection", login: Login, header: LoginResponse) -> Iterable[Event]:
         """Takes a connection over whose login is done."""
 
+    def give_up(self, connection: "Connection") -> None:
+        """Forgets a connection whose login has failed."""
+
 
 class LoggingIn:
     """The connection is logging in.
@@ -59,9 +62,9 @@ class LoggingIn:
         try:
             following = self._login.receive(header, bytes(data))
         except LoginRejected as error:
-            return connection.end(LoginFailed(connection.cid, _code(error), error.reason, error.address))
+            return self._fail(connection, LoginFailed(connection.cid, _code(error), error.reason, error.address))
         except LoginRefused as error:
-            return connection.end(LoginFailed(connection.cid, 0, error.reason, ""))
+            return self._fail(connection, LoginFailed(connection.cid, 0, error.reason, ""))
         connection.statuses.take(header.stat_sn)
         if following is not None:
             self._session.send_login(connection, *following)
@@ -70,7 +73,11 @@ class LoggingIn:
 
     def lose(self, connection: "Connection", reason: str) -> Iterable[Event]:
         """Returns that the login has failed."""
-        return (LoginFailed(connection.cid, 0, reason, ""),)
+        return self._fail(connection, LoginFailed(connection.cid, 0, reason, ""))
+
+    def _fail(self, connection: "Connection", failed: LoginFailed) -> Iterable[Event]:
+        self._session.give_up(connection)
+        return connection.end(failed)
 
 
 class Gone:

@@ -137,6 +137,16 @@ class Session:
         self._update(header.exp_cmd_sn, header.max_cmd_sn)
         return (LoggedIn(connection.cid, self.tsih, negotiation.parameters, dict(negotiation.answers)),)
 
+    def give_up(self, connection: Connection) -> None:
+        """Forgets a connection whose login has failed."""
+        if self.connections.get(connection.cid) is connection:
+            del self.connections[connection.cid]
+
+    @property
+    def logged_in(self) -> list[Connection]:
+        """The connections in full feature phase."""
+        return [connection for connection in self.connections.values() if connection.phase is self]
+
     # Requests
 
     def command(self, command: Command, connection: Connection) -> int:

@@ -16,6 +16,7 @@ from iscsi_target.client import (
     Duplicate,
     Managed,
     ManagementResponse,
+    NotLoggedIn,
     Options,
     Preferences,
     Rejected,
@@ -237,6 +238,56 @@ async def test_command_that_comes_late_is_performed_in_its_turn(session):
         group.create_task(session.write(0, bytes([1]) * BLOCK))
         group.create_task(session.write(0, bytes([2]) * BLOCK))
     assert await session.read(0, 1) == bytes([2]) * BLOCK
+
+
+async def test_commands_take_turns_on_the_connections_of_a_session(server):
+    async with connect(server.url("disk0"), options=Options(connections=3)) as session:
+        assert session.connections == (0, 1, 2)
+        await session.capacity()
+        contents = [os.urandom(BLOCK) for _ in range(30)]
+        writes = [
+            session.start(0, Write16(lba=lba, transfer_length=1), data_out=data) for lba, data in enumerate(contents)
+        ]
+        used = {session._machine.requests[task.tag].connection.cid for task in writes}
+        assert used == {0, 1, 2}
+        assert all([(await task).good for task in writes])
+        assert await session.read(0, 30) == b"".join(contents)
+
+
+async def test_no_more_connections_are_opened_than_the_target_takes(server):
+    options = Options(connections=3, offers={"MaxConnections": "2"})
+    async with connect(server.url("disk0"), options=options) as session:
+        assert session.connections == (0, 1)
+        with pytest.raises(NotLoggedIn):
+            await session.join()
+        await session.write(0, bytes(BLOCK))
+
+
+async def test_connection_leaves_and_another_joins_while_the_session_goes_on(server):
+    async with connect(server.url("disk0"), options=Options(connections=2)) as session:
+        assert (await session.leave(0)).response == 0
+        assert session.connections == (1,)
+        await session.write(0, bytes([7]) * BLOCK)
+        assert await session.join(server.url("disk0").split("/")[2], cid=40) == 40
+        session.cid = 40
+        assert await session.read(0, 1) == bytes([7]) * BLOCK
+        session.cid = 0
+        with pytest.raises(SessionEnded, match="no such connection"):
+            await session.ping()
+        with pytest.raises(ValueError, match="CID"):
+            await session.join(cid=1 << 16)
+
+
+async def test_task_is_aborted_on_its_own_connection(server):
+    async with connect(server.url("disk0"), options=Options(connections=2)) as session:
+        await session.capacity()
+        session.cid = 1
+        session.inject(Rule(DataOut, Drop()))
+        task = session.start(0, Write16(transfer_length=2048), data_out=bytes(1 << 20))
+        session.cid = 0
+        assert (await session.abort(task)).response == 0
+        with pytest.raises(Aborted):
+            await task
 
 
 async def test_wrong_data_sn_costs_the_command(session):
