@@ -390,6 +390,8 @@ class Dispatcher:
                     self._completed(action)
                 case Collect(wanting, length_bytes):
                     self._collect(wanting, length_bytes)
+                case Aborted(ended) if ended in self._fetches:
+                    self._fetches.ended(action)
                 case Aborted(ended):
                     self._aborted(ended)
                 case Managed():
@@ -417,7 +419,7 @@ class Dispatcher:
         task = None if active is None else active.session.tasks.get(noted.tag)
         connection = None if task is None else task.connection.number
         self._actions.append(Announce(ReservationNoted(connection, noted.tag, unit.name, entry)))
-        if active is not None or noted in self._orders:
+        if noted not in self._fetches and (active is not None or noted in self._orders):
             self._noted_of[noted] = entry
 
     def _completed(self, completed: Completed) -> None:
@@ -426,7 +428,7 @@ class Dispatcher:
             self._actions.append(Operated(self._orders.pop(ended), self._noted_of.pop(ended)))
             return
         if self._fetches and ended in self._fetches:
-            self._fetches.completed(completed)
+            self._fetches.ended(completed)
             return
         active = self.active[ended.nexus]
         del active.tasks[ended.tag]

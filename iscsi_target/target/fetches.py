@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 
-from iscsi_target.scsi.commands.copy_rows import FETCH
+from iscsi_target.scsi.commands.copy_rows import ASKED
 from iscsi_target.scsi.nexus import OPERATOR
 from iscsi_target.scsi.operations import Fault, MediumError, Outcome
-from iscsi_target.scsi.state.task import Bring, Completed, Task, TaskAttribute, Ticket, UnitAction
+from iscsi_target.scsi.state.task import Aborted, Bring, Completed, Task, TaskAttribute, Ticket, UnitAction
 from iscsi_target.scsi.status import Status
 from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 
@@ -32,7 +32,7 @@ class Fetches:
         self.units: Mapping[str, LogicalUnit] = {}
         self._execute = execute
         self._finished = finished
-        self._numbers = count(1)
+        self._numbers = count(-1, -1)  # never those of the commands of a nexus
         self._asked: dict[Task, Ticket] = {}
         self._waiting: deque[tuple[LogicalUnit, Bring, float]] = deque()
         self._at_work = False
@@ -44,7 +44,7 @@ class Fetches:
         return bool(self._asked)
 
     def ask(self, unit: LogicalUnit, bring: Bring, now_s: float) -> None:
-        """Has something brought to a unit.
+        """Asks a unit for another one.
 
         now_s   seconds since the epoch
         """
@@ -59,17 +59,20 @@ class Fetches:
             self._at_work = False
 
     def _bring(self, unit: LogicalUnit, bring: Bring, now_s: float) -> None:
-        source = unit if bring.unit is None else self.units.get(bring.unit)
-        if source is None:
+        asked, visit = unit if bring.unit is None else self.units.get(bring.unit), bring.visit
+        if asked is None or (visit is not None and not visit.holds(asked.device)):
             self._finished(bring.ticket, MediumError(Fault.GONE))
             return
+        nexus, give = (OPERATOR, asked.operate) if visit is None else (visit.nexus, asked.serve)
         cdb = bring.cdb.pack()
-        task = Task(OPERATOR, next(self._numbers), cdb, TaskAttribute.HEAD_OF_QUEUE, received_s=now_s)
+        task = Task(nexus, next(self._numbers), cdb, TaskAttribute.HEAD_OF_QUEUE, received_s=now_s)
         self._asked[task] = bring.ticket
-        self._execute(source, source.operate(task, FETCH, bring.token))
+        self._execute(asked, give(task, ASKED[type(bring.cdb)], bring.data_out))
 
-    def completed(self, completed: Completed) -> None:
-        """Takes in what a unit has answered to a task of ours."""
-        ticket = self._asked.pop(completed.task)
-        is_good = completed.status is Status.GOOD
-        self._finished(ticket, bytes(completed.data_in) if is_good else MediumError(Fault.READ_FAILED))
+    def ended(self, end: Completed | Aborted) -> None:
+        """Takes in how a task of ours has ended at a unit."""
+        ticket = self._asked.pop(end.task)
+        if isinstance(end, Completed) and end.status is Status.GOOD:
+            self._finished(ticket, bytes(end.data_in))
+        else:
+            self._finished(ticket, MediumError(Fault.READ_FAILED))

@@ -1,4 +1,4 @@
-r"""Copies by tokens over the wire, with the project's own initiator, between units of RAM and of files.
+r"""Copies by tokens, and by EXTENDED COPY, over the wire, between units of RAM and of files.
 
 node A ──session──> one server ── LUN 0: RAM, blocks of 512
 node B ──session──>            \─ LUN 1: a file, blocks of 4096
@@ -22,6 +22,7 @@ from iscsi_target.config.values import Backing, Configuration, PortalGroup, Targ
 from iscsi_target.iscsi.task_management import TaskManagement
 from iscsi_target.scsi.layouts import cdb as spc
 from iscsi_target.scsi.layouts.cdb import Inquiry
+from iscsi_target.scsi.layouts.copy_cdb import BlockSegment, ExtendedCopyLid1
 from iscsi_target.scsi.layouts.token_cdb import (
     CopyOperationStatus,
     PopulateToken,
@@ -29,6 +30,7 @@ from iscsi_target.scsi.layouts.token_cdb import (
     WriteUsingToken,
 )
 from iscsi_target.scsi.state.copy_log import CopyState
+from tests.unit.scsi.commands.test_extended_copy import parameters
 from tests.unit.scsi.token_bench import ZERO_TOKEN, Ranges, populate_list, write_list
 
 MEBIBYTE = 1 << 20
@@ -157,6 +159,32 @@ async def test_a_copy_within_a_unit_and_zeros(tmp_path: Path):
         assert (await use(session, 0, ZERO_TOKEN, [(50001, 2)])).good
         expected = content[4096 : 4096 + 512] + bytes(1024) + content[4096 + 1536 : 4096 + 2048]
         assert await session.read(50000, 4) == expected
+
+
+@pytest.mark.clause("SPC4r37 5.17.3")
+async def test_extended_copy_between_units_in_both_directions(tmp_path: Path):
+    async with serving(tmp_path) as (ram, _), iscsi_target.connect(ram) as node:
+        await settle(node)
+        content = await fill(node, 4 * MEBIBYTE)
+        there = await extended_copy(node, 0, (0, 1), BlockSegment(block_device_number_of_blocks=8192))
+        back = BlockSegment(block_device_number_of_blocks=1024, destination_lba=65536)
+        assert there.good
+        assert (await extended_copy(node, 0, (1, 0), back)).good
+        assert await read_all(node, 65536, 4 * MEBIBYTE, RAM_BLOCK) == content
+
+
+async def extended_copy(session: ClientSession, lun: int, luns: tuple[int, int], segment: BlockSegment) -> Outcome:
+    """Sends EXTENDED COPY of one segment from the first of two LUNs to the second."""
+    descriptors = [await cscd(session, each) for each in luns]
+    data = parameters(descriptors, [segment.replace(destination_cscd_descriptor_id=1).pack()])
+    return await session.command(lun, ExtendedCopyLid1(parameter_list_length=len(data)), data_out=data)
+
+
+async def cscd(session: ClientSession, lun: int) -> bytes:
+    """Returns the CSCD descriptor of a unit by the first designator that it tells."""
+    page = Inquiry(evpd=True, page_code=0x83, allocation_length=255)
+    data = (await session.command(lun, page, read_length=255)).data
+    return bytes([0xE4, 0, 0, 0]) + data[4:8] + data[8 : 8 + data[7]].ljust(20, b"\0") + bytes(4)
 
 
 @pytest.mark.clause("SPC4r37 5.17.6.2.3.3")

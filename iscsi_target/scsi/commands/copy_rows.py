@@ -1,8 +1,11 @@
 """The rows of third-party copy commands in the command table, and what copy managers ask of each other.
 
 Reading by a token is granted as reading is, and writing by one as writing is; nobody is kept from asking how a copy
-is. What may be copied from another unit has been granted there when the token was made.
+is. What may be copied from another unit by a token has been granted there when the token was made; a copy without one
+is granted as reading and writing are, piece by piece.
 """
+
+from collections.abc import Mapping
 
 from iscsi_target.scsi.commands.command import Command, Row, command
 from iscsi_target.scsi.commands.copy_results import (
@@ -24,12 +27,15 @@ from iscsi_target.scsi.commands.token_commands import (
     write_using_token,
 )
 from iscsi_target.scsi.commands.token_copy import fetch_rod
+from iscsi_target.scsi.commands.unit_copy import read_for_copy, write_for_copy
 from iscsi_target.scsi.layouts.copy_cdb import (
     ExtendedCopyLid1,
     ExtendedCopyLid4,
+    ReadForCopy,
     ReceiveCopyFailureDetails,
     ReceiveCopyOperatingParameters,
     ReceiveCopyStatusLid1,
+    WriteForCopy,
 )
 from iscsi_target.scsi.layouts.token_cdb import (
     CopyOperationAbort,
@@ -39,6 +45,7 @@ from iscsi_target.scsi.layouts.token_cdb import (
     ReceiveRodTokenInformation,
     WriteUsingToken,
 )
+from iscsi_target.wire.layout import Layout
 
 COPY_ROWS: tuple[Command, ...] = (
     command(
@@ -98,14 +105,26 @@ COPY_ROWS: tuple[Command, ...] = (
 )
 
 # What a copy manager is asked by another one, or by itself; no initiator can send it. Source: none, it is ours
-FETCH: Command = command(
-    Row(
-        name="read for a copy",
-        access=UNCONDITIONALLY,
-        clause="SPC4r37 5.17.6.6",
-        attention=False,
-        medium_access=True,
+ASKED: Mapping[type[Layout], Command] = {
+    FetchRod: command(
+        Row(
+            name="read for a token",
+            access=UNCONDITIONALLY,
+            clause="SPC4r37 5.17.6.6",
+            attention=False,
+            medium_access=True,
+        ),
+        FetchRod,
+        fetch_rod,
     ),
-    FetchRod,
-    fetch_rod,
-)
+    ReadForCopy: command(
+        medium_row("read for a copy", "SPC4r37 5.17.3", AS_READ)._replace(attention=False),
+        ReadForCopy,
+        read_for_copy,
+    ),
+    WriteForCopy: command(
+        medium_row("write for a copy", "SPC4r37 5.17.3", AS_WRITE)._replace(attention=False),
+        WriteForCopy,
+        write_for_copy,
+    ),
+}

@@ -1,13 +1,16 @@
-"""EXTENDED COPY(LID1) and (LID4): copies of blocks within the unit, as hosts clone virtual disks on one datastore.
+"""EXTENDED COPY(LID1) and (LID4): copies of blocks within the unit, as hosts clone virtual disks on one datastore, and
+between units.
 
-The copy manager is the unit, and it reaches no other one: a CSCD descriptor that names another unit is an unreachable
-copy target. So what the initiator may do is what it may do with this unit, and the reservations were checked before.
-All of a parameter list is checked before a byte is copied. The segments are one operation of the medium, done in their
-order; no other command that touches their blocks comes in between. No data are held for the initiator, so there is no
-RECEIVE COPY DATA.
+The copy manager is the unit. It reaches the others to which the nexus that asks is attached too; a CSCD descriptor that
+names any other one is an unreachable copy target. All of a parameter list is checked before a byte is copied.
+
+Within the unit, what the initiator may do was checked before, and the segments are one operation of the medium, done in
+their order; no other command that touches their blocks comes in between. As soon as one segment needs another unit,
+they are done piece by piece: see `unit_copy`. No data are held for the initiator, so there is no RECEIVE COPY DATA.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 from iscsi_target.scsi.commands.block_range import check_writable
@@ -22,6 +25,7 @@ from iscsi_target.scsi.commands.copy_results import (
     THIS_UNIT,
 )
 from iscsi_target.scsi.commands.inquiry import unit_designators
+from iscsi_target.scsi.commands.unit_copy import DEVICE_FAILURE, Reached, Segment, UnitCopy, copy_aborted, good
 from iscsi_target.scsi.layouts.copy_cdb import (
     BlockDeviceParameters,
     BlockSegment,
@@ -36,7 +40,7 @@ from iscsi_target.scsi.layouts.copy_cdb import (
 from iscsi_target.scsi.operations import Copied, Copy, CopyRange, Outcome
 from iscsi_target.scsi.state.copy_log import CopyRecord, CopyState
 from iscsi_target.scsi.state.device import Device
-from iscsi_target.scsi.state.task import Call, Done, StartCopy, Work
+from iscsi_target.scsi.state.task import Call, Done, Fetch, StartCopy, Work
 from iscsi_target.scsi.status import (
     CheckCondition,
     InvalidFieldInParameterList,
@@ -52,9 +56,8 @@ DESIGNATOR_BYTES = 20  # that a CSCD descriptor has room for
 LUN_TYPE = 0b00  # LU ID TYPE; the field is obsolete in SPC-4, and we claim SPC-3 in standard INQUIRY data
 SEGMENTS: Mapping[int, type[Layout]] = {BLOCK_TO_BLOCK: BlockSegment, OFFSET_TO_OFFSET: OffsetSegment}
 USED, WITHOUT_HELD_DATA, UNUSED = 0b00, 0b10, 0b11  # LIST ID USAGE. Source: SPC4r37 6.4.3.2
-INFORMATION_AVAILABLE = 0x0020  # EXTENDED COPY INFORMATION AVAILABLE
 
-NO_SENSE, UNREACHABLE, DEVICE_FAILURE, WRONG_TYPE = 0x0000, 0x0804, 0x0D01, 0x0D03
+NO_SENSE, UNREACHABLE, WRONG_TYPE, INEXACT = 0x0000, 0x0804, 0x0D03, 0x260A
 TOO_MANY_CSCDS, UNKNOWN_CSCD, TOO_MANY_SEGMENTS, UNKNOWN_SEGMENT, INLINE_DATA = 0x2606, 0x2607, 0x2608, 0x2609, 0x260B
 
 
@@ -82,8 +85,8 @@ def extended_copy(device: Device, cdb: ExtendedCopyLid1, call: Call) -> Done | S
     """Answers EXTENDED COPY(LID1).
 
     raises   ParameterListLengthError for a list that is too long, or ends within a descriptor; CheckCondition with the
-             codes of SPC-4 for what is not supported; COPY ABORTED for a CSCD that is not this unit, for a range beyond
-             its end, and when the medium fails; WriteProtected; Busy when too many copies go on
+             codes of SPC-4 for what is not supported; COPY ABORTED for a CSCD that cannot be reached, for a range
+             beyond its end, and when a medium fails; WriteProtected; Busy when too many copies go on
     Source: SPC4r37 5.17.7, 6.4.5, 6.5
     """
     if not cdb.parameter_list_length:
@@ -91,10 +94,10 @@ def extended_copy(device: Device, cdb: ExtendedCopyLid1, call: Call) -> Done | S
     parameters = _whole(cdb, call, CopyParameterHeader)
     header = CopyParameterHeader.unpack(parameters)
     identifier = _identifier(header)
-    ranges = _ranges(device, parameters, header)
+    segments = _checked(device, call, parameters, header)
     record = CopyRecord(ExtendedCopyLid1.default("service_action"))
     _begin(device, call, identifier, record)
-    return StartCopy(_work(device, record, ranges), identifier)
+    return StartCopy(_work(device, record, segments, tells=False), identifier)
 
 
 def extended_copy_lid4(device: Device, cdb: ExtendedCopyLid4, call: Call) -> Done | StartCopy:
@@ -113,12 +116,12 @@ def extended_copy_lid4(device: Device, cdb: ExtendedCopyLid4, call: Call) -> Don
     identifier = _identifier(header)
     if header.immed and identifier is None:
         raise InvalidFieldInParameterList(*CopyParameterHeaderLid4.location("immed"))
-    ranges = _ranges(device, parameters, header)
+    segments = _checked(device, call, parameters, header)
     state = CopyState.BACKGROUND if header.immed else CopyState.FOREGROUND
     record = CopyRecord(ExtendedCopyLid4.default("service_action"), state)
     _begin(device, call, identifier, record)
-    work = _work(device, record, ranges, tells=header.g_sense)
-    return StartCopy(work, identifier, _good(record, tells=header.g_sense) if header.immed else None)
+    immediate = good(CopyRecord(record.service_action), tells=header.g_sense) if header.immed else None
+    return StartCopy(_work(device, record, segments, tells=header.g_sense), identifier, immediate)
 
 
 def _whole(cdb: ExtendedCopyLid1 | ExtendedCopyLid4, call: Call, header: type[Header]) -> bytes:
@@ -128,13 +131,14 @@ def _whole(cdb: ExtendedCopyLid1 | ExtendedCopyLid4, call: Call, header: type[He
     return bytes(call.data_out)
 
 
-def _ranges(device: Device, parameters: bytes, header: Header) -> tuple[CopyRange, ...]:
+def _checked(device: Device, call: Call, parameters: bytes, header: Header) -> tuple[Segment, ...]:
     """Returns what a parameter list copies; raises for one of which anything is wrong."""
     parts = _cut(parameters, header)
-    ranges = tuple(_range(device, at, segment, parts.cscds) for at, segment in parts.segments)
-    if ranges:
+    reach = cache(lambda number: _reached(device, call, number, parts.cscds))
+    segments = tuple(_segment(at, raw, reach) for at, raw in parts.segments)
+    if any(each.destination.visit is None for each in segments):
         check_writable(device)
-    return ranges
+    return segments
 
 
 def _begin(device: Device, call: Call, identifier: int | None, record: CopyRecord) -> None:
@@ -142,39 +146,25 @@ def _begin(device: Device, call: Call, identifier: int | None, record: CopyRecor
         device.copies.start(call.nexus, identifier, record)
 
 
-def _good(record: CopyRecord, *, tells: bool) -> Done:
-    """Returns how a copy ends well.
-
-    tells   True when sense data say of how many segments (G_SENSE)
-    Source: SPC4r37 6.4.2
-    """
-    if not tells:
-        return Done()
-    return Done(sense=Sense(SenseKey.COMPLETED, INFORMATION_AVAILABLE, command_specific=record.segments))
-
-
-def _work(device: Device, record: CopyRecord, ranges: Sequence[CopyRange], *, tells: bool = False) -> Done | Work:
-    """Returns what is to be done for ranges; `tells` as in `_good`."""
+def _work(device: Device, record: CopyRecord, segments: Sequence[Segment], *, tells: bool) -> Done | Work | Fetch:
+    """Returns what is to be done for segments; `tells` as in `good`."""
+    if not segments:
+        return good(record, tells=tells)
+    if not all(each.is_near for each in segments):
+        return UnitCopy(device, record, segments, tells=tells).step()
+    ranges = tuple(each.copied for each in segments)
 
     def finish(outcome: Outcome) -> Done:
         assert isinstance(outcome, Copied)
         record.segments = record.steps = outcome.ranges
         record.copied_bytes = sum(each.length_bytes for each in ranges[: outcome.ranges])
         if outcome.failed:
-            error = _aborted(DEVICE_FAILURE)
+            error = copy_aborted(DEVICE_FAILURE, outcome.ranges)
             record.end(error)
             raise error
-        record.state = CopyState.DONE
-        return _good(record, tells=tells)
+        return good(record, tells=tells)
 
-    if not ranges:
-        record.state = CopyState.DONE
-        return _good(record, tells=tells)
-    return Work(Copy(tuple(ranges), flush=not device.write_cache), finish, abandon=record.end)
-
-
-def _aborted(code: int) -> CheckCondition:
-    return CheckCondition(Sense(SenseKey.COPY_ABORTED, code))
+    return Work(Copy(ranges, flush=not device.write_cache), finish, abandon=record.end)
 
 
 def _unsupported(code: int) -> CheckCondition:
@@ -240,51 +230,100 @@ def _segments(parameters: bytes, at: int) -> Iterator[tuple[int, bytes]]:
         at += layout.size
 
 
-def _range(device: Device, at: int, descriptor: bytes, cscds: Mapping[int, bytes]) -> CopyRange:
+def _segment(at: int, descriptor: bytes, reach: Callable[[int], Reached]) -> Segment:
     """Returns what a segment descriptor copies.
 
-    at   where it is in the parameter list
+    at      where it is in the parameter list
+    reach   returns the unit of a CSCD descriptor ID
     """
-    block = device.geometry.block_length_bytes
-    segment: BlockSegment | OffsetSegment
     if SegmentHeader.unpack(descriptor).descriptor_type_code == BLOCK_TO_BLOCK:
-        segment = BlockSegment.unpack(descriptor)
-        length, source, destination = segment.block_device_number_of_blocks * block, 0, 0
-        field = "block_device_number_of_blocks"
+        segment = _block_segment(at, BlockSegment.unpack(descriptor), reach)
     else:
-        segment = OffsetSegment.unpack(descriptor)
-        length, field = segment.number_of_bytes, "number_of_bytes"
-        source, destination = segment.source_byte_offset, segment.destination_byte_offset
-        for offset, name in ((source, "source_byte_offset"), (destination, "destination_byte_offset")):
-            if offset >= block:
-                raise InvalidFieldInParameterList(at + OffsetSegment.location(name).byte)
+        segment = _offset_segment(at, OffsetSegment.unpack(descriptor), reach)
+    source, destination, length = segment.copied
+    ends = (segment.source, source + length), (segment.destination, destination + length + segment.padding_bytes)
+    for reached, end in ends:
+        geometry = reached.device.geometry
+        if end > geometry.length_blocks * geometry.block_length_bytes:
+            raise copy_aborted(NO_SENSE)
+    return segment
+
+
+def _block_segment(at: int, fields: BlockSegment, reach: Callable[[int], Reached]) -> Segment:
+    """Returns what is copied from block device to block device.
+
+    DC says whose blocks are counted; what does not fill the last block of either unit is left out or filled up with
+    zeros when PAD of that unit says so. CAT, which adds it to the next segment, is taken as if it was not set.
+
+    raises   COPY ABORTED for a segment that does not fill a block of a unit without PAD
+    Source: SPC4r37 6.4.6.2, 6.4.6.3
+    """
+    place = at + BlockSegment.location("block_device_number_of_blocks").byte
+    source, destination = reach(fields.source_cscd_descriptor_id), reach(fields.destination_cscd_descriptor_id)
+    source_block = source.device.geometry.block_length_bytes
+    block = destination.device.geometry.block_length_bytes
+    length = fields.block_device_number_of_blocks * (block if fields.dc else source_block)
     if length > MAX_SEGMENT_BYTES:
-        raise InvalidFieldInParameterList(at + type(segment).location(field).byte)
-    for number in (segment.source_cscd_descriptor_id, segment.destination_cscd_descriptor_id):
-        _check_reached(device, number, cscds)
-    found = CopyRange(segment.source_lba * block + source, segment.destination_lba * block + destination, length)
-    if max(found.source_bytes, found.destination_bytes) + length > device.geometry.length_blocks * block:
-        raise _aborted(NO_SENSE)
-    return found
+        raise InvalidFieldInParameterList(place)
+    if (length % block and not destination.pads) or (length % source_block and not source.pads):
+        raise copy_aborted(INEXACT)
+    copied = CopyRange(fields.source_lba * source_block, fields.destination_lba * block, length)
+    return Segment(source, destination, copied, -length % block)
 
 
-def _check_reached(device: Device, number: int, cscds: Mapping[int, bytes]) -> None:
-    """Refuses a CSCD descriptor that is not there, or does not name this unit.
+def _offset_segment(at: int, fields: OffsetSegment, reach: Callable[[int], Reached]) -> Segment:
+    """Returns what is copied from block device with offset to block device with offset.
 
+    Source: SPC4r37 6.4.6.10
+    """
+    if fields.number_of_bytes > MAX_SEGMENT_BYTES:
+        raise InvalidFieldInParameterList(at + OffsetSegment.location("number_of_bytes").byte)
+    source, destination = reach(fields.source_cscd_descriptor_id), reach(fields.destination_cscd_descriptor_id)
+    source_block = source.device.geometry.block_length_bytes
+    block = destination.device.geometry.block_length_bytes
+    for offset, most, name in (
+        (fields.source_byte_offset, source_block, "source_byte_offset"),
+        (fields.destination_byte_offset, block, "destination_byte_offset"),
+    ):
+        if offset >= most:
+            raise InvalidFieldInParameterList(at + OffsetSegment.location(name).byte)
+    copied = CopyRange(
+        fields.source_lba * source_block + fields.source_byte_offset,
+        fields.destination_lba * block + fields.destination_byte_offset,
+        fields.number_of_bytes,
+    )
+    return Segment(source, destination, copied)
+
+
+def _reached(device: Device, call: Call, number: int, cscds: Mapping[int, bytes]) -> Reached:
+    """Returns the unit of a CSCD descriptor ID.
+
+    raises   COPY ABORTED for a descriptor that is not there, or names no unit that the nexus reaches as well, or
+             another kind of unit
     Source: SPC4r37 6.4.5.1, 6.4.5.2
     """
     if number == THIS_UNIT:
-        return
+        return Reached(device)
     cscd = cscds.get(number)
     if cscd is None:
-        raise _aborted(UNREACHABLE)
+        raise copy_aborted(UNREACHABLE)
     fields = IdentificationCscd.unpack(cscd)
     designator = cscd[IdentificationCscd.size :][: min(fields.designator_length, DESIGNATOR_BYTES)]
     wanted = fields.code_set, fields.association, fields.designator_type, designator
-    if fields.null or wanted not in unit_designators(device):
-        raise _aborted(UNREACHABLE)
+    found = None if fields.null else _named(device, call, wanted)
+    if found is None:
+        raise copy_aborted(UNREACHABLE)
     if fields.peripheral_device_type:
-        raise _aborted(WRONG_TYPE)
-    block = BlockDeviceParameters.unpack(cscd, CSCD_BYTES - 4).disk_block_length
-    if block not in (0, device.geometry.block_length_bytes):  # 0 leaves it to the unit
-        raise _aborted(WRONG_TYPE)
+        raise copy_aborted(WRONG_TYPE)
+    end = BlockDeviceParameters.unpack(cscd, CSCD_BYTES - 4)
+    if end.disk_block_length not in (0, found.device.geometry.block_length_bytes):  # 0 leaves it to the unit
+        raise copy_aborted(WRONG_TYPE)
+    return found._replace(pads=end.pad)
+
+
+def _named(device: Device, call: Call, wanted: tuple[int, int, int, bytes]) -> Reached | None:
+    """Returns the unit that has a designator, which is this one or one to which the nexus is attached too."""
+    if wanted in unit_designators(device):
+        return Reached(device)
+    found = device.copy_managers.reach(call.nexus, lambda other: wanted in unit_designators(other))
+    return None if found is None else Reached(found[1], found[0])

@@ -85,6 +85,26 @@ class ReceiveCopyFailureDetails(Layout):
     control: U8 = 0
 
 
+class ReadForCopy(Layout):
+    """What one copy manager asks of another unit that a copy reads; no initiator can send it."""
+
+    operation_code: U8 = 0x00
+    offset_bytes: U64 = 0
+    length_bytes: U32 = 0
+    _1: U16 = 0
+    control: U8 = 0
+
+
+class WriteForCopy(Layout):
+    """What one copy manager asks of another unit that a copy writes, with the data; no initiator can send it."""
+
+    operation_code: U8 = 0x01
+    offset_bytes: U64 = 0
+    length_bytes: U32 = 0
+    _1: U16 = 0
+    control: U8 = 0
+
+
 class CopyParameterHeader(Layout):
     """What the parameter list of EXTENDED COPY(LID1) begins with.
 

@@ -142,6 +142,7 @@ class Device:
     copy_managers the other units of the target, whose tokens it may be sent
     copies        how far copy operations are, as of statistics
     buffers       what initiators have put into the buffers, as of statistics
+    tenures       the attached nexuses, each with what is another object after everything was ended that came of it
     statistics    what the unit has done; counting is no assignment, so the epoch stays
     epoch         another object after every assignment to any of these; what was found out in another may not hold
     Source: SAM5r21 4.5.19
@@ -169,6 +170,7 @@ class Device:
     copy_managers: CopyManagers = field(default_factory=CopyManagers, repr=False, compare=False)
     copies: CopyLog = field(default_factory=CopyLog)
     buffers: Buffers = field(default_factory=Buffers)
+    tenures: dict[Nexus, object] = field(default_factory=dict, repr=False, compare=False)
     epoch: object = field(default=None, init=False, repr=False, compare=False)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -186,12 +188,31 @@ class Device:
         self.copies.leave(nexus)
         self.buffers.leave(nexus)
 
+    def admit(self, nexus: Nexus) -> None:
+        """Takes in a nexus that is attached."""
+        self.tenures[nexus] = object()
+
+    def leave(self, nexus: Nexus) -> None:
+        """Lets a nexus go."""
+        self.forget(nexus)
+        del self.tenures[nexus]
+
+    def end_visits(self, *nexuses: Nexus) -> None:
+        """Lets copies that other units carry out on account of nexuses come no more, of all of them if none is named.
+
+        Source: SPC4r37 5.13.11.2.6, 5.17.5
+        """
+        for nexus in nexuses or tuple(self.tenures):
+            if nexus in self.tenures:
+                self.tenures[nexus] = object()
+
     def reset(self, *, hard: bool) -> None:
         """Takes the state after a logical unit reset, or after a hard one, with which the clock is the host's again.
 
         Source: SAM5r21 6.3.2, 6.3.3, SBC3r36 5.10, SPC4r37 5.2
         """
         self.preventing.clear()
+        self.end_visits()
         self.copies.clear()
         self.buffers.clear()
         self.spc2_reservation = Spc2Reservation()

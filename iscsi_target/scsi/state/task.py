@@ -11,11 +11,13 @@ from enum import Enum, IntEnum
 from types import MappingProxyType
 from typing import NamedTuple
 
+from iscsi_target.scsi.layouts.copy_cdb import ReadForCopy, WriteForCopy
 from iscsi_target.scsi.layouts.token_cdb import FetchRod
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.operations import Buffer, Operation, Outcome
 from iscsi_target.scsi.reservations.reservation_request import Transition
 from iscsi_target.scsi.reservations.reservations import Reservations
+from iscsi_target.scsi.state.copy_managers import Visit
 from iscsi_target.scsi.state.port_groups import AccessState
 from iscsi_target.scsi.state.sanitization import Sanitization
 from iscsi_target.scsi.state.timeline import Entry
@@ -151,19 +153,25 @@ class Work(NamedTuple):
     failure: Callable[[], StatusError] | None = None
 
 
-class Fetch(NamedTuple):
-    """The command needs what a token represents, maybe of another unit.
+Asked = FetchRod | ReadForCopy | WriteForCopy
 
-    unit      the name of the unit that has it, or None for the one that asks
-    finish    is given the data, or None when there is none; may return as that of Work
+
+class Fetch(NamedTuple):
+    """The command needs what a token represents, maybe of another unit, or another unit to read or write for it.
+
+    unit      the name of the unit that is asked, or None for the one that asks
+    data_out  the token, or what is to be written
+    finish    is given the data, or None when it has failed; may return as that of Work
     abandon   is called instead of finish when the command is aborted
+    visit     in whose name the unit is asked, or None where a token is enough
     """
 
     unit: str | None
-    cdb: FetchRod
-    token: bytes
+    cdb: Asked
+    data_out: Buffer
     finish: Callable[[Buffer | None], "Done | Work | Fetch"]
     abandon: Callable[[StatusError | None], None]
+    visit: Visit | None = None
 
 
 class StartCopy(NamedTuple):
@@ -261,15 +269,16 @@ class Persist(NamedTuple):
 
 
 class Bring(NamedTuple):
-    """The unit wants what a token represents: that unit is to answer, and finished() to be called with the data.
+    """The unit asks another one, or itself, which is to answer; finished() is to be called with the data.
 
-    unit    as in Fetch
+    unit, cdb, data_out, visit    as in Fetch
     """
 
     ticket: Ticket
     unit: str | None
-    cdb: FetchRod
-    token: bytes
+    cdb: Asked
+    data_out: Buffer
+    visit: Visit | None = None
 
 
 class Rest(NamedTuple):

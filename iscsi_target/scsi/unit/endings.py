@@ -103,12 +103,10 @@ class Endings:
 
     def conclude(self, entry: OpenTask, completed: Completed, error: StatusError | None) -> None:
         """Sends off how a task ended."""
-        if entry.background:
-            self._leave(entry)
-            return
-        self._outbox.append(completed)
+        if entry.is_told:
+            self._outbox.append(completed)
         self._leave(entry)
-        if error is not None:
+        if error is not None and not entry.background:
             self._note_error(entry.task, error)
             if entry.fate is Fate.ITS_OWN:  # what is ended from outside takes no others with it
                 self._abort_others(entry.task, error)
@@ -192,6 +190,7 @@ class Endings:
         condition holds.
         Source: SBC3r36 4.11.2, SBC4r22 4.11.2
         """
+        self._device.end_visits()
         for other in self._tasks.all() + self._tasks.in_background():
             is_left = isinstance(other.phase, Fencing | Held | Over) or other.command.passes(other.cdb, begun)
             if other is not sanitizing and other.fate is Fate.ITS_OWN and not is_left:
@@ -200,11 +199,14 @@ class Endings:
     def unload(self) -> None:
         """Ends every command that needs the medium, which is removed, but those whose operation is at it already.
 
-        None of them may go on at another medium, which may be there before they start.
+        None of them may go on at another medium, which may be there before they start; a copy would after its
+        operation.
         Source: SBC3r36 4.9
         """
+        self._device.end_visits()
         for entry in self._tasks.all() + self._tasks.in_background():
-            is_left = isinstance(entry.phase, Performing | Sanitizing | Saving | Held | Over)
+            is_left = isinstance(entry.phase, Sanitizing | Saving | Held | Over)
+            is_left |= isinstance(entry.phase, Performing) and entry.copying is None
             if entry.command.medium_access and entry.fate is Fate.ITS_OWN and not is_left:
                 self._abort(entry, Fate.UNLOADED)
 
@@ -243,7 +245,7 @@ class Endings:
                 self._leave_with(entry, Aborted(entry.task))
 
     def _leave_with(self, entry: OpenTask, last: Completed | Aborted) -> None:
-        if not entry.background:
+        if entry.is_told:
             self._outbox.append(last)
         self._leave(entry)
 

@@ -145,6 +145,7 @@ class LogicalUnit:
         Source: SAM5r21 6.3.1, 6.3.4
         """
         self.nexuses.attach(nexus, choices)
+        self.device.admit(nexus)
 
     def lane(self, nexus: Nexus) -> Lane:
         """Returns the short way for the commands of an attached nexus; not to be used when it is detached."""
@@ -157,7 +158,7 @@ class LogicalUnit:
         """
         assert not self._tasks.count(nexus)
         self.nexuses.detach(nexus)
-        self.device.forget(nexus)
+        self.device.leave(nexus)
 
     def resize(self, length_blocks: int) -> None:
         """Gives the unit another capacity and says so to every attached nexus.
@@ -226,12 +227,17 @@ class LogicalUnit:
         self._tasks.make_startable(entry)
         return self._run()
 
-    def operate(self, task: Task, command: Command, data_out: bytes) -> list[UnitAction]:
+    def operate(self, task: Task, command: Command, data_out: Buffer) -> list[UnitAction]:
         """Takes in a command of the operator: ordered and serialised like those of the nexuses, and aborted by none.
 
         command    of `table.OVERRULING`
         """
         self._tasks.enter(OpenTask(task, command, command.unpack(task.cdb), 0, READY, data_out))
+        return self._run()
+
+    def serve(self, task: Task, command: Command, data_out: Buffer) -> list[UnitAction]:
+        """Takes in what the copy of another unit wants in the name of a nexus, as `CopyOperations.serve` does."""
+        self._copying.serve(task, command, data_out)
         return self._run()
 
     def finished(self, ticket: Ticket, result: Outcome | MediumError) -> list[UnitAction]:
@@ -315,8 +321,7 @@ class LogicalUnit:
         if collects:
             self._outbox.append(Collect(task, wanted))
         data_out = (task.data_out or b"")[:wanted]
-        phase = COLLECTING if collects else READY
-        entry = OpenTask(task, command, cdb, wanted, phase, data_out, permitted)
+        entry = OpenTask(task, command, cdb, wanted, COLLECTING if collects else READY, data_out, permitted)
         self._tasks.enter(entry, self.device.task_set_owner(task.nexus))
 
     def _mind_direction(self, task: Task, command: Command) -> None:
@@ -453,9 +458,8 @@ class LogicalUnit:
 
     def _finish(self, _: OpenTask, work: Work, result: Outcome | MediumError) -> Done | Work | Fetch:
         if isinstance(result, MediumError):
-            error = (
-                condition(result, self.device.geometry.block_length_bytes) if work.failure is None else work.failure()
-            )
+            block = self.device.geometry.block_length_bytes
+            error = condition(result, block) if work.failure is None else work.failure()
             work.abandon(error)
             raise error
         return work.finish(result)

@@ -12,6 +12,8 @@ from iscsi_target.scsi.status import StatusError
 from iscsi_target.scsi.unit.task_set import Turn
 from iscsi_target.wire.layout import Layout
 
+NO_IDENTIFIER = -1  # of a copy operation; those that have one have 0 at least
+
 
 class Fate(Enum):
     """How an open task will end."""
@@ -180,7 +182,8 @@ class OpenTask(Ticket):
     """A task from its admission to its end; only its logical unit changes it. It is the ticket of what it waits for.
 
     A copy operation that goes on in the background is one too: of the command that began it, which is over. It has no
-    place in the task set, and how it ends is told nobody.
+    place in the task set, and how it ends is told nobody. So is what the copy operation of another unit wants of this
+    one in the name of a nexus, but how that ends is told.
 
     wanted     bytes of Data-Out that the command asks for
     phase      what it waits for
@@ -188,8 +191,9 @@ class OpenTask(Ticket):
     permitted  True when it goes on while an ACA condition holds up the others
     enabled    True when its place in the task set lets it start
     fate       how it will end
-    copying    the list identifier of its copy operation, if it is one that has one
-    background True for a copy operation whose command is over
+    copying    the list identifier of its copy operation, NO_IDENTIFIER for one without, None when it is none
+    background True for a copy operation whose command is over, and for a part of one of another unit
+    foreign    True for such a part
     fences     what waits for its end
     Source: SAM5r21 8.7
     """
@@ -205,7 +209,13 @@ class OpenTask(Ticket):
     fate: Fate = Fate.ITS_OWN
     copying: int | None = None
     background: bool = False
+    foreign: bool = False
     fences: list[Fence] = field(default_factory=list)
+
+    @property
+    def is_told(self) -> bool:
+        """True when somebody wants to know how it ends."""
+        return self.foreign or not self.background
 
     def __repr__(self) -> str:
         return f"<task {self.task.tag} of {self.task.nexus.initiator_port}>"

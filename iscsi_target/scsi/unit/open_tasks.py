@@ -202,6 +202,10 @@ class OpenTasks:
         """Returns the copy operations that go on in the background."""
         return [entry for entry in self.entries.values() if entry.background]
 
+    def _visiting(self, nexus: Nexus) -> list[OpenTask]:
+        """Returns what copy operations of other units want in the name of a nexus."""
+        return [each for each in self.entries.values() if each.foreign and each.task.nexus == nexus]
+
     def copying(self, nexus: Nexus, identifier: int) -> list[OpenTask]:
         """Returns the copy operation of a nexus that has a list identifier, if it goes on."""
         return [each for each in self.entries.values() if each.copying == identifier and each.task.nexus == nexus]
@@ -238,8 +242,10 @@ class OpenTasks:
                 return [entry for entry in self.of(request.nexus) if entry.task.tag == request.tag]
             case Function.CLEAR_ACA:
                 return [entry for entry in self.of(request.nexus) if entry.task.attribute is TaskAttribute.ACA]
-            case Function.ABORT_TASK_SET | Function.NEXUS_LOSS | Function.NEXUS_RESET:
+            case Function.ABORT_TASK_SET:
                 return self.of(request.nexus)
+            case Function.NEXUS_LOSS | Function.NEXUS_RESET:
+                return self.of(request.nexus) + self._visiting(request.nexus)
             case Function.CLEAR_TASK_SET:
                 return self.of(request.nexus) if separate else self.all()
             case Function.LOGICAL_UNIT_RESET | Function.TARGET_RESET:

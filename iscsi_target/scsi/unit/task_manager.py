@@ -105,6 +105,8 @@ class TaskManager:
                     victims.append(nexus)
                 case AllegiancesCleared():
                     relieved = tuple(self._device.faulted)
+        if victims:
+            self._device.end_visits(*victims)
         scope = [other for other in self._tasks.preempted(victims, relieved) if other is not entry]
         entry.phase = FENCING
         fence = Fence.around(scope, lambda: self._fenced(entry))

@@ -10,6 +10,7 @@ from random import Random
 from iscsi_target.scsi.commands import command_lookup
 from iscsi_target.scsi.commands.token_copy import fetch_rod
 from iscsi_target.scsi.layouts.mode_pages import ModePages
+from iscsi_target.scsi.layouts.token_cdb import FetchRod
 from iscsi_target.scsi.nexus import InitiatorPort, Nexus, TargetPort
 from iscsi_target.scsi.operations import Extent
 from iscsi_target.scsi.state.copy_managers import CopyManagers
@@ -119,7 +120,8 @@ def _worked(unit: Device, reply: Work | Fetch, store: Bytes) -> Done:
         if isinstance(step, Work):
             step = step.finish(step.operation.perform(store))
         else:
-            brought = fetch_rod(unit, step.cdb, Call(A, step.token, ()))
+            assert isinstance(step.cdb, FetchRod)
+            brought = fetch_rod(unit, step.cdb, Call(A, step.data_out, ()))
             data = brought if isinstance(brought, Done) else brought.finish(brought.operation.perform(store))
             assert isinstance(data, Done)
             step = step.finish(data.data_in)

@@ -9,7 +9,7 @@ Nodes A and B each have one session with unit 0 by way of one port:
 
 from random import Random
 
-from iscsi_target.scsi.commands.copy_rows import FETCH
+from iscsi_target.scsi.commands.copy_rows import ASKED
 from iscsi_target.scsi.layouts.block_cdb import CompareAndWrite, Read10, Write10
 from iscsi_target.scsi.layouts.cdb import ModeSelect10, RequestSense, TestUnitReady
 from iscsi_target.scsi.layouts.mode_pages import ControlPage, ModePages
@@ -140,7 +140,7 @@ class Bench:
                     self._next += 1
                     task = Task(OPERATOR, self._next, cdb.pack(), TaskAttribute.HEAD_OF_QUEUE, received_s=self.now_s)
                     self.asked[task] = ticket
-                    self.record(self.unit.operate(task, FETCH, token))
+                    self.record(self.unit.operate(task, ASKED[type(cdb)], token))
                 case Completed(task, status) if task in self.asked:
                     result = bytes(action.data_in) if status is Status.GOOD else MediumError(Fault.READ_FAILED)
                     self.record(self.unit.finished(self.asked.pop(task), result))

@@ -9,11 +9,12 @@ from random import Random
 
 from iscsi_target.scsi.layouts.cdb import RequestSense
 from iscsi_target.scsi.layouts.token_cdb import PopulateToken, ReceiveRodTokenInformation, WriteUsingToken
+from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.operations import MediumError, Operation, Outcome
 from iscsi_target.scsi.sense_data import FixedSense
 from iscsi_target.scsi.state.copy_managers import CopyManagers
 from iscsi_target.scsi.state.device import Geometry
-from iscsi_target.scsi.state.task import Bring, Completed, Perform, Task, Ticket, UnitAction
+from iscsi_target.scsi.state.task import Aborted, Bring, Completed, Managed, Noted, Perform, Task, Ticket, UnitAction
 from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 from iscsi_target.target.fetches import Fetches
 from iscsi_target.wire.layout import Layout
@@ -28,16 +29,19 @@ class TwoUnits:
 
     failing   a unit's medium fails what is asked of it
     ends      what came of the last command of node A
+    managed   how many task management functions are over
     """
 
     def __init__(self, far_block_bytes: int = BLOCK, *, at_once: bool = True) -> None:
         self.memories = {NEAR: Memory(), FAR: Memory()}
         self.units = {name: self._unit(name, at_once=at_once) for name in self.memories}
+        self.units[FAR].device.identity = self.units[FAR].device.identity._replace(naa=bytes([0x60]) + bytes(15))
         self.units[FAR].device.geometry = Geometry(far_block_bytes, 0, BLOCK * BLOCKS // far_block_bytes)
         managers = CopyManagers(Random(0).randbytes)
         managers.adopt({name: unit.device for name, unit in self.units.items()})
         self.failing: dict[str, MediumError] = {}
         self.ends: list[Completed] = []
+        self.managed = 0
         self.at_medium: dict[Ticket, tuple[str, Operation]] = {}
         self._waiting: dict[Ticket, LogicalUnit] = {}
         self.fetches = Fetches(self.execute, self.finished)
@@ -62,10 +66,14 @@ class TwoUnits:
                 case Perform(ticket, operation, name):
                     self._waiting[ticket] = unit
                     self.at_medium[ticket] = name, operation
-                case Completed(task) if task in self.fetches:
-                    self.fetches.completed(action)
+                case Completed(task) | Aborted(task) if task in self.fetches:
+                    self.fetches.ended(action)
                 case Completed():
                     self.ends.append(action)
+                case Managed():
+                    self.managed += 1
+                case Noted():
+                    pass
                 case _:
                     raise AssertionError(action)
 
@@ -80,10 +88,10 @@ class TwoUnits:
         self.finished(ticket, error or operation.perform(self.memories[name]))
         return name
 
-    def send(self, name: str, cdb: Layout, data: bytes = b"") -> Completed | None:
-        """Sends a command of node A, and returns what came of it if that is known."""
+    def send(self, name: str, cdb: Layout, data: bytes = b"", nexus: Nexus = A) -> Completed | None:
+        """Sends a command, and returns what came of it if that is known."""
         self.ends.clear()
-        task = Task(A, 1, cdb.pack().ljust(16, b"\0"), expects_data=bool(data), data_out=data)
+        task = Task(nexus, 1, cdb.pack().ljust(16, b"\0"), expects_data=bool(data), data_out=data)
         self.execute(self.units[name], self.units[name].accept(task))
         return self.ends[0] if self.ends else None
 

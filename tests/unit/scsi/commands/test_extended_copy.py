@@ -356,7 +356,7 @@ def test_a_medium_that_fails_aborts_the_copy():
     bench.memory.write = fail  # type: ignore[method-assign]  # of this store only
     bench.perform()
     assert bench.sense(task) == FAILURE
-    told = Sense(SenseKey.COPY_ABORTED, 0x0D01)
+    told = Sense(SenseKey.COPY_ABORTED, 0x0D01, command_specific=1)
     assert bench.device.copies.find(NEAR, 7) == CopyRecord(0, CopyState.FAILED, 1, BLOCK, 1, told)
 
 
