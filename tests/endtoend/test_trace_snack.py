@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from iscsi_target.iscsi.header import NO_TAG
 from iscsi_target.iscsi.requests import NopOut, SnackRequest
 from iscsi_target.iscsi.responses import DataIn, NopIn, ScsiResponse
 from iscsi_target.iscsi.retention import DATA_ACK, DATA_OR_R2T, STATUS
@@ -22,30 +23,28 @@ KEYS = {"ErrorRecoveryLevel": "1", "MaxRecvDataSegmentLength": "1024", "MaxBurst
 SNACK = "0x10"
 
 
-async def ask_again(node: Initiator, kind: int, tag: int, begin: int, length: int, **fields: object) -> None:
-    await node.wire.send(
-        SnackRequest(kind=kind, initiator_task_tag=tag, begin_run=begin, run_length=length).replace(**fields)
-    )
-
-
 async def recover(node: Initiator) -> None:
     """Has data of a command and a status sent again, and acknowledges data."""
     await node.ready()
     assert (await node.execute(Write10(transfer_length=BLOCKS), CONTENT)).status == 0
     written = node._stat_sn - 1
-    await ask_again(node, STATUS, 0xFFFFFFFF, written, 1)
+    await node.wire.send(SnackRequest(kind=STATUS, initiator_task_tag=NO_TAG, begin_run=written, run_length=1))
     status = (await node.wire.receive()).header
     assert isinstance(status, ScsiResponse)
     assert status.stat_sn == written
 
     assert (await node.execute(Read10(transfer_length=BLOCKS), read_bytes=len(CONTENT))).data_in == CONTENT
     tag = node.last_tag
-    await ask_again(node, DATA_OR_R2T, tag, 1, 2, lun=pack_lun(node.place.lun))
+    lun = pack_lun(node.place.lun)
+    again = SnackRequest(kind=DATA_OR_R2T, lun=lun, initiator_task_tag=tag, begin_run=1, run_length=2)
+    await node.wire.send(again)
     for number in (1, 2):
         header, data = await node.wire.receive()
         assert isinstance(header, DataIn)
         assert (header.data_sn, data) == (number, CONTENT[number * 1024 : (number + 1) * 1024])
-    await ask_again(node, DATA_ACK, 0xFFFFFFFF, 2, 0, target_transfer_tag=tag, lun=pack_lun(node.place.lun))
+    await node.wire.send(
+        SnackRequest(kind=DATA_ACK, lun=lun, initiator_task_tag=NO_TAG, target_transfer_tag=tag, begin_run=2)
+    )
     await node.send(NopOut(immediate=True))
     assert isinstance((await node.receive()).header, NopIn)
 
