@@ -1,37 +1,10 @@
 """Targets that are offline or have moved, and limits, in a configuration file."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
-from iscsi_target.config.checks import Judged, judge
 from iscsi_target.iscsi.standing import OFFLINE, ONLINE, Standing, moved_to
 from iscsi_target.target import Limits
-
-BEFORE = """\
-[units.disk0]
-ram = true
-size = "1MiB"
-
-[[targets]]
-name = "iqn.2026-11.org.example:disks"
-luns = { 0 = "disk0" }
-"""
-
-Find = Callable[[str], Judged]
-
-
-@pytest.fixture
-def find(tmp_path: Path) -> Find:
-    """Writes lines behind those that there are and returns what is found in the file."""
-    path = tmp_path / "config.toml"
-
-    def found(text: str) -> Judged:
-        path.write_text(BEFORE + text)
-        return judge(path)
-
-    return found
+from tests.unit.config.conftest import Find
 
 
 @pytest.mark.parametrize(

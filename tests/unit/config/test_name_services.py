@@ -1,38 +1,10 @@
 """`[isns]` and `[slp]` in a configuration file."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
 from iscsi_target.config.address import Address
-from iscsi_target.config.checks import Judged, judge
 from iscsi_target.config.values import IsnsEntry, SlpEntry, StatusTransport
-
-BEFORE = """\
-[units.disk0]
-ram = true
-size = "1MiB"
-
-[[targets]]
-name = "iqn.2026-11.org.example:disks"
-luns = { 0 = "disk0" }
-
-"""
-
-Find = Callable[[str], Judged]
-
-
-@pytest.fixture
-def find(tmp_path: Path) -> Find:
-    """Writes tables behind those that there are and returns what is found in the file."""
-    path = tmp_path / "config.toml"
-
-    def found(text: str) -> Judged:
-        path.write_text(BEFORE + text)
-        return judge(path, tmp_path)
-
-    return found
+from tests.unit.config.conftest import Find
 
 
 def test_without_the_tables_there_is_no_name_service(find: Find):

@@ -1,13 +1,10 @@
 """Target port groups in a configuration file."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
-from iscsi_target.config.checks import Judged, judge
 from iscsi_target.config.values import TargetPortGroup
 from iscsi_target.scsi.state.port_groups import AccessState, PortGroup
+from tests.unit.config.conftest import Find
 
 BEFORE = """\
 [portal_groups.1]
@@ -29,19 +26,11 @@ luns = { 0 = "disk0" }
 FIRST = "[target_port_groups.10]\nportal_groups = [1]\n"
 SECOND = "[target_port_groups.20]\nportal_groups = [2]\n"
 
-Find = Callable[[str], Judged]
-
 
 @pytest.fixture
-def find(tmp_path: Path) -> Find:
-    """Writes tables behind those that there are and returns what is found in the file."""
-    path = tmp_path / "config.toml"
-
-    def found(text: str) -> Judged:
-        path.write_text(BEFORE + text)
-        return judge(path)
-
-    return found
+def before() -> str:
+    """Returns tables with two portal groups."""
+    return BEFORE
 
 
 def test_without_any_access_is_symmetric(find: Find):

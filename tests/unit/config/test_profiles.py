@@ -1,52 +1,35 @@
 """Initiator profiles in the table of a target."""
 
-from pathlib import Path
-
 import pytest
 
-from iscsi_target.config.checks import Judged, judge
 from iscsi_target.scsi.profiles import PROFILES, AbortOfFinished, Choices, WrongDirection
+from tests.unit.config.conftest import Find
 
-TARGET = """\
-[units.disk0]
-ram = true
-size = "1MiB"
-
-[[targets]]
-name = "iqn.2026-11.org.example:disks"
-luns = { 0 = "disk0" }
-"""
 VMWARE = "iqn.1998-01.com.vmware:host"
 
 
-def judged(directory: Path, more: str = "") -> Judged:
-    path = directory / "config.toml"
-    path.write_text(TARGET + more)
-    return judge(path)
-
-
-def choices(directory: Path, more: str, initiator: str) -> Choices:
-    configuration = judged(directory, more).configuration
+def choices(find: Find, more: str, initiator: str) -> Choices:
+    configuration = find(more).configuration
     assert configuration is not None
     return configuration.targets[0].chosen.of(initiator)
 
 
-def test_without_any_the_standard_profile_is_for_all(tmp_path: Path):
-    assert choices(tmp_path, "", VMWARE) == Choices()
+def test_without_any_the_standard_profile_is_for_all(find: Find):
+    assert choices(find, "", VMWARE) == Choices()
 
 
-def test_a_profile_is_for_all_initiators_or_for_those_whose_names_fit(tmp_path: Path):
+def test_a_profile_is_for_all_initiators_or_for_those_whose_names_fit(find: Find):
     more = 'profile = "exacting"\nprofiles = { "IQN.1998-01.com.VMware:*" = "esxi" }\n'
-    assert choices(tmp_path, more, VMWARE) == PROFILES["esxi"].choices
-    assert choices(tmp_path, more, "iqn.2026-11.org.example:a") == PROFILES["exacting"].choices
+    assert choices(find, more, VMWARE) == PROFILES["esxi"].choices
+    assert choices(find, more, "iqn.2026-11.org.example:a") == PROFILES["exacting"].choices
 
 
-def test_a_choice_of_the_target_goes_before_all_profiles(tmp_path: Path):
+def test_a_choice_of_the_target_goes_before_all_profiles(find: Find):
     more = 'profiles = { "iqn.1998-01.com.vmware:*" = "esxi" }\n'
     more += 'abort_of_finished_task = "does-not-exist"\nwrong_direction = "refused"\n'
     expected = Choices(AbortOfFinished.DOES_NOT_EXIST, WrongDirection.REFUSED, standby_reads=True)
-    assert choices(tmp_path, more, VMWARE) == expected
-    assert choices(tmp_path, 'abort_of_finished_task = "complete"', "iqn.2026-11.org.example:a") == Choices(
+    assert choices(find, more, VMWARE) == expected
+    assert choices(find, 'abort_of_finished_task = "complete"', "iqn.2026-11.org.example:a") == Choices(
         AbortOfFinished.COMPLETE
     )
 
@@ -66,8 +49,8 @@ def test_a_choice_of_the_target_goes_before_all_profiles(tmp_path: Path):
         ("wrong_direction = true", "wrong_direction"),
     ],
 )
-def test_mistakes_are_told_with_their_remedy(tmp_path: Path, more: str, said: str):
-    found = judged(tmp_path, more + "\n")
+def test_mistakes_are_told_with_their_remedy(find: Find, more: str, said: str):
+    found = find(more + "\n")
     assert found.configuration is None
     [mistake] = found.mistakes
     assert said in mistake
