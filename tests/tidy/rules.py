@@ -44,6 +44,7 @@ DISCOVERY_DRIVERS = {
     "iscsi_target/discovery/isns/service.py",
     "iscsi_target/discovery/isns/status_port.py",
     "iscsi_target/discovery/slp/responder.py",
+    "iscsi_target/discovery/tcp_peer.py",
 }
 SIBLINGS = ({"scsi", "iscsi"}, {"scsi", "initiator"})
 IMPURE_MODULES = {"asyncio", "socket", "time", "random", "secrets", "os", "logging", "threading"}

@@ -12,12 +12,12 @@ import asyncio_dgram
 
 from iscsi_target.discovery.isns.messages import acknowledge
 from iscsi_target.discovery.isns.pdu import FramingError, Message, MessageReader, pack, unpack_datagram
+from iscsi_target.discovery.tcp_peer import Bounds, Peers, TcpPeer
 
 log = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES: Final = 1 << 16
-MAX_CONNECTIONS: Final = 8  # of the server, at one time; past it the oldest is closed
-IDLE_S: Final = 120.0  # without a byte, a connection is closed
+BOUNDS: Final = Bounds(connections=8, idle_s=120.0)  # of the server
 
 
 class Listener(Protocol):
@@ -91,7 +91,7 @@ class TcpStatusPort:
     def __init__(self, listener: Listener) -> None:
         self.port = 0
         self._listener = listener
-        self._connections: list[_Connection] = []
+        self._connections: Peers = {}
         self._server: asyncio.Server | None = None
 
     async def open(self, host: str, port: int) -> None:
@@ -108,33 +108,27 @@ class TcpStatusPort:
             connection.abort()
 
 
-class _Connection(asyncio.Protocol):
-    """A connection of the server.
+class _Connection(TcpPeer):
+    """A connection of the server; anybody else is cut.
 
     others    the open ones, the oldest first
     """
 
-    def __init__(self, listener: Listener, others: "list[_Connection]") -> None:
+    def __init__(self, listener: Listener, others: Peers) -> None:
+        super().__init__(others, BOUNDS)
         self._listener = listener
-        self._others = others
         self._reader = MessageReader(MAX_MESSAGE_BYTES)
-        self._transport: asyncio.WriteTransport | None = None
-        self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
-        if transport.get_extra_info("peername")[0] not in self._listener.servers:
+        if transport.get_extra_info("peername")[0] in self._listener.servers:
+            super().connection_made(transport)
+        else:
             transport.abort()
-            return
-        self._others.append(self)
-        if len(self._others) > MAX_CONNECTIONS:
-            self._others[0].abort()
-        self._wait()
 
     def data_received(self, data: bytes) -> None:
-        assert self._transport is not None
-        self._wait()
+        super().data_received(data)
+        assert self.transport is not None
         try:
             for message in self._reader.feed(data):
                 acknowledgement = acknowledge(message)
@@ -142,25 +136,6 @@ class _Connection(asyncio.Protocol):
                     self.abort()
                     return
                 self._listener.notified(message)
-                self._transport.write(pack(acknowledgement))
+                self.transport.write(pack(acknowledgement))
         except FramingError:
             self.abort()
-
-    def pause_writing(self) -> None:
-        self.abort()  # a server that reads no acknowledgements needs none
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if self in self._others:
-            self._others.remove(self)
-
-    def abort(self) -> None:
-        """Cuts the connection."""
-        assert self._transport is not None
-        self._transport.abort()
-
-    def _wait(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(IDLE_S, self.abort)

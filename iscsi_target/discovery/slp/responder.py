@@ -18,6 +18,7 @@ from iscsi_target.config.values import WILDCARDS, ConfigError, SlpEntry
 from iscsi_target.discovery.slp.agent import MAX_DATAGRAM_BYTES, Asking, Offer, answer
 from iscsi_target.discovery.slp.packets import SlpHeader
 from iscsi_target.discovery.slp.services import Service
+from iscsi_target.discovery.tcp_peer import Bounds, Peers, TcpPeer
 from iscsi_target.server.listener import bind
 from iscsi_target.server.transport import address_of
 
@@ -25,11 +26,8 @@ log = logging.getLogger(__name__)
 
 GROUP: Final = "239.255.255.253"  # RFC2608 6.1
 MAX_REQUEST_BYTES: Final = 8192  # by TCP
-MAX_CONNECTIONS: Final = 64  # at one address; past it the oldest goes
-IDLE_S: Final = 30.0  # without a byte, a connection is closed
+BOUNDS: Final = Bounds(connections=64, idle_s=30.0)  # at one address
 UNREAD_BYTES: Final = 1 << 20  # of replies; who leaves more unread is cut
-
-Connections = dict["_Connection", None]
 
 
 class Responder:
@@ -93,7 +91,7 @@ class _Place:
         self.address = Address("", 0)
         self.multicast = multicast
         self._responder = responder
-        self._connections: Connections = {}
+        self._connections: Peers = {}
         self._server: asyncio.Server | None = None
         self._reading: list[asyncio.Task[None]] = []
         self._streams: list[asyncio_dgram.aio.DatagramStream] = []
@@ -194,33 +192,27 @@ def _remedy(address: Address, error: ConfigError) -> str:
     )
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(TcpPeer):
     """A connection of an asker.
 
     others    the open ones, the oldest first
     """
 
-    def __init__(self, responder: Responder, others: Connections) -> None:
+    def __init__(self, responder: Responder, others: Peers) -> None:
+        super().__init__(others, BOUNDS)
         self._responder = responder
-        self._others = others
         self._received = bytearray()
-        self._transport: asyncio.WriteTransport | None = None
-        self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=UNREAD_BYTES)
-        self._others[self] = None
-        if len(self._others) > MAX_CONNECTIONS:
-            next(iter(self._others)).abort()
-        self._wait()
+        super().connection_made(transport)
+        assert self.transport is not None
+        self.transport.set_write_buffer_limits(high=UNREAD_BYTES)
 
     def data_received(self, data: bytes) -> None:
-        assert self._transport is not None
-        self._wait()
+        super().data_received(data)
+        assert self.transport is not None
         self._received += data
-        while len(self._received) >= SlpHeader.size and not self._transport.is_closing():
+        while len(self._received) >= SlpHeader.size and not self.transport.is_closing():
             length = SlpHeader.unpack(self._received).length
             if not SlpHeader.size < length <= MAX_REQUEST_BYTES:
                 self.abort()
@@ -229,23 +221,5 @@ class _Connection(asyncio.Protocol):
                 return
             message = bytes(self._received[:length])
             del self._received[:length]
-            host = address_of(self._transport.get_extra_info("sockname")).host
-            self._transport.write(answer(message, self._responder.offer, Asking(host)))
-
-    def pause_writing(self) -> None:
-        self.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._others.pop(self, None)
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def abort(self) -> None:
-        """Cuts the connection."""
-        assert self._transport is not None
-        self._transport.abort()
-
-    def _wait(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(IDLE_S, self.abort)
+            host = address_of(self.transport.get_extra_info("sockname")).host
+            self.transport.write(answer(message, self._responder.offer, Asking(host)))

@@ -133,7 +133,7 @@ async def test_others_than_the_server_are_cut_off_by_tcp(tcp):
 
 async def test_oldest_connection_goes_when_there_are_too_many_and_all_go_at_the_end(tcp):
     port = await tcp(Listening())
-    pairs = [await asyncio.open_connection(HOST, port.port) for _ in range(status_port.MAX_CONNECTIONS + 1)]
+    pairs = [await asyncio.open_connection(HOST, port.port) for _ in range(status_port.BOUNDS.connections + 1)]
     assert await ended(pairs[0][0])
     port.close()
     for reader, writer in pairs:
@@ -142,7 +142,7 @@ async def test_oldest_connection_goes_when_there_are_too_many_and_all_go_at_the_
 
 
 async def test_silent_connection_is_cut(tcp, monkeypatch):
-    monkeypatch.setattr(status_port, "IDLE_S", 0.01)
+    monkeypatch.setattr(status_port, "BOUNDS", status_port.BOUNDS._replace(idle_s=0.01))
     port = await tcp(Listening())
     reader, writer = await asyncio.open_connection(HOST, port.port)
     assert await ended(reader)

@@ -101,13 +101,11 @@ async def ended(reader):
 
 
 async def test_silent_connections_go(respond, monkeypatch):
-    monkeypatch.setattr(module, "MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(module, "BOUNDS", module.BOUNDS._replace(connections=1, idle_s=0.05))
     [address] = (await respond()).addresses
     first, first_writer = await asyncio.open_connection(*address)
     second, second_writer = await asyncio.open_connection(*address)
     assert await ended(first)
-    monkeypatch.setattr(module, "IDLE_S", 0.01)
-    second_writer.write(b"\2")
     assert await ended(second)
     first_writer.close()
     second_writer.close()
