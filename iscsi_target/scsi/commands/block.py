@@ -123,13 +123,18 @@ def or_write(device: Device, cdb: OrWrite16, call: Call) -> Reply:
 
     Source: SBC3r36 5.5
     """
-    check_length(cdb, "transfer_length", device.features.limits.max_transfer_blocks)
-    check_writable(device)
-    offset, _ = checked_range(device, cdb.lba, cdb.transfer_length)
-    data = _whole_blocks(device, call)
+    offset, data = _to_write(device, cdb, call)
     if not data:
         return Done()
     return Work(OrWriteOperation(offset, data, flush=cdb.fua or not device.write_cache))
+
+
+def _to_write(device: Device, cdb: OrWrite16 | AnyWriteAndVerify, call: Call) -> tuple[int, Buffer]:
+    """Returns where a CDB writes, in bytes, and what, after the checks of `write`."""
+    check_length(cdb, "transfer_length", device.features.limits.max_transfer_blocks)
+    check_writable(device)
+    offset, _ = checked_range(device, cdb.lba, cdb.transfer_length)
+    return offset, _whole_blocks(device, call)
 
 
 def _whole_blocks(device: Device, call: Call) -> Buffer:
@@ -146,10 +151,7 @@ def write_and_verify(device: Device, cdb: AnyWriteAndVerify, call: Call) -> Repl
     """
     if cdb.bytchk not in (MEDIUM_ONLY, COMPARE_ALL):
         raise InvalidFieldInCdb(type(cdb), "bytchk")
-    check_length(cdb, "transfer_length", device.features.limits.max_transfer_blocks)
-    check_writable(device)
-    offset, _ = checked_range(device, cdb.lba, cdb.transfer_length)
-    data = _whole_blocks(device, call)
+    offset, data = _to_write(device, cdb, call)
     if not data:
         return Done()
     return Work(WriteAndVerifyOperation(offset, data, cdb.bytchk == COMPARE_ALL), _equal)
