@@ -187,27 +187,27 @@ class Dispatcher:
             self.execute(unit, unit.data_received(waiting, event.data))
 
     def data_out_failed(self, active: ActiveSession, event: DataOutFailed) -> None:
-        """Ends a task with the sense data of an iSCSI condition.
+        """Ends a task with the sense data of an iSCSI condition, which may begin an ACA condition like any other.
 
-        Source: RFC7143 11.4.7.2
+        Source: RFC7143 11.4.7.2, SAM5r21 5.9.2
         """
         if event.tag in active.aborting:
             return
-        sense = CONDITIONS[event.condition].fixed()
-        response = Response(Status.CHECK_CONDITION, sense)
+        sense = CONDITIONS[event.condition]
         if event.tag not in active.tasks:
-            active.session.respond(event.tag, response)
+            active.session.respond(event.tag, Response(Status.CHECK_CONDITION, sense.fixed()))
             self.relieved(active)
             return
-        _, unit = active.tasks[event.tag]
+        failing, unit = active.tasks[event.tag]
         active.failed.add(event.tag)
         request = ManagementRequest(0, Function.ABORT_TASK, active.nexus, event.tag)
-        self.manage([unit], request, lambda _: self._fail(active, event.tag, response))
+        self.manage([unit], request, lambda _: self._fail(active, failing, unit, CheckCondition(sense)))
 
-    def _fail(self, active: ActiveSession, tag: int, response: Response) -> None:
-        if tag in active.failed:  # and not aborted by the initiator meanwhile
-            active.failed.remove(tag)
-            active.session.respond(tag, response)
+    def _fail(self, active: ActiveSession, failing: Task, unit: LogicalUnit, error: StatusError) -> None:
+        if failing.tag in active.failed:  # and not aborted by the initiator meanwhile
+            active.failed.remove(failing.tag)
+            active.tasks[failing.tag] = failing, unit
+            self.execute(unit, unit.fail(failing, error))
 
     def task_management(self, active: ActiveSession, event: TaskManagementRequested) -> None:
         """Performs a task management function; the response follows when all it ends is over.

@@ -42,10 +42,11 @@ def test_unit_ready(device: Device, cdb: TestUnitReady, call: Call) -> Done:
     raises   MediumNotPresent, NotReadyInitialisingRequired; MediumFormatCorrupted after a format that has failed
     Source: SPC4r37 6.47
     """
-    if device.sanitization is not None:
-        raise device.sanitization.refusal
-    if not device.loaded:
+    under_way = device.sanitization
+    if not device.loaded and (under_way is None or under_way.is_failed_format):
         raise MediumNotPresent
+    if under_way is not None:
+        raise under_way.refusal
     if device.stopped and not device.features.removable:
         raise NotReadyInitialisingRequired
     return Done()

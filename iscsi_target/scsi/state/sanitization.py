@@ -85,6 +85,14 @@ class Sanitization(NamedTuple):
     medium: str = ""
 
     @property
+    def is_failed_format(self) -> bool:
+        """True for a format that has failed: a medium may be ejected and loaded then, unlike after a failed sanitize.
+
+        Source: SBC3r36 4.9
+        """
+        return self.failed and self.method is Method.FORMAT
+
+    @property
     def total_bytes(self) -> int:
         """What there is to do in all."""
         return self.length_bytes * self.passes

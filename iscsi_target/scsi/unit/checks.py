@@ -14,12 +14,14 @@ from iscsi_target.scsi.commands.command import Command
 from iscsi_target.scsi.commands.primary import sense_data
 from iscsi_target.scsi.layouts.cdb import RequestSense
 from iscsi_target.scsi.nexus import Nexus
+from iscsi_target.scsi.profiles import Choices, WrongDirection
 from iscsi_target.scsi.reservations.personality import Quirk
 from iscsi_target.scsi.reservations.rules import Rule
 from iscsi_target.scsi.state.device import Device
 from iscsi_target.scsi.state.port_groups import QUALIFIERS, AccessState, Reachable
 from iscsi_target.scsi.state.task import Done
 from iscsi_target.scsi.status import (
+    InvalidFieldInCdb,
     LogicalUnitNotAccessible,
     MediumNotPresent,
     NotReadyInitialisingRequired,
@@ -66,11 +68,11 @@ def examine(nexus: Nexus, command: Command, cdb: Layout, device: Device, nexuses
     if path is not None and not path.state.is_active:
         choices = nexuses.standing(nexus).choices
         _check_path(path.state, command, standby_reads=device.features.standby_reads or choices.standby_reads)
+    if command.medium_access and not device.loaded and _is_missed(device):
+        raise MediumNotPresent
     if device.sanitization is not None:
         if not command.passes(cdb, device.sanitization):
             raise device.sanitization.refusal
-    elif command.medium_access and not device.loaded:
-        raise MediumNotPresent
     elif command.medium_access and device.stopped:
         raise NotReadyInitialisingRequired
     if command.shortcut is not None and not device.faulted and (path is None or path.is_quick):
@@ -78,6 +80,17 @@ def examine(nexus: Nexus, command: Command, cdb: Layout, device: Device, nexuses
         if not cancels_tokens:
             nexuses.admit(nexus, command, device)
     return None
+
+
+def _is_missed(device: Device) -> bool:
+    """Returns True when that the medium is not there matters more than what is done to it."""
+    return device.sanitization is None or device.sanitization.is_failed_format
+
+
+def mind_direction(command: Command, choices: Choices) -> None:
+    """Refuses a command that comes with Data-Out which it never takes, if that is chosen for its initiator."""
+    if choices.wrong_direction is WrongDirection.REFUSED:
+        raise InvalidFieldInCdb(command.layout, "operation_code")
 
 
 def _check_path(state: AccessState, command: Command, *, standby_reads: bool) -> None:

@@ -27,7 +27,7 @@ from iscsi_target.scsi.layouts.cdb import ReportLuns
 from iscsi_target.scsi.medium_faults import condition
 from iscsi_target.scsi.nexus import Nexus
 from iscsi_target.scsi.operations import BLOCKS, Attempt, Buffer, MediumError, Outcome, attempt_nothing
-from iscsi_target.scsi.profiles import STANDARD, Choices, WrongDirection
+from iscsi_target.scsi.profiles import STANDARD, Choices
 from iscsi_target.scsi.state.device import Device
 from iscsi_target.scsi.state.port_groups import AccessState
 from iscsi_target.scsi.state.task import (
@@ -57,7 +57,6 @@ from iscsi_target.scsi.state.task import (
 )
 from iscsi_target.scsi.state.timeline import Entry
 from iscsi_target.scsi.status import (
-    InvalidFieldInCdb,
     InvalidTaskAttribute,
     ParameterListLengthError,
     StatusError,
@@ -65,7 +64,7 @@ from iscsi_target.scsi.status import (
     UnitAttention,
 )
 from iscsi_target.scsi.unit.allegiance import permits
-from iscsi_target.scsi.unit.checks import examine
+from iscsi_target.scsi.unit.checks import examine, mind_direction
 from iscsi_target.scsi.unit.chronicle import Chronicle
 from iscsi_target.scsi.unit.copy_operations import CopyOperations
 from iscsi_target.scsi.unit.endings import Endings
@@ -227,6 +226,11 @@ class LogicalUnit:
         self._tasks.make_startable(entry)
         return self._run()
 
+    def fail(self, task: Task, error: StatusError) -> list[UnitAction]:
+        """Takes in why a task ends whose Data-Out has failed, and which was aborted for that."""
+        self._endings.refuse(task, error)
+        return self._run()
+
     def operate(self, task: Task, command: Command, data_out: Buffer) -> list[UnitAction]:
         """Takes in a command of the operator: ordered and serialised like those of the nexuses, and aborted by none.
 
@@ -304,7 +308,7 @@ class LogicalUnit:
             command = find_available(task.cdb, self.device)
             cdb = command.unpack(task.cdb)
             if task.expects_data and not command.takes_data:
-                self._mind_direction(task, command)
+                mind_direction(command, self.nexuses.standing(task.nexus).choices)
             wanted = command.data_out(self.device, cdb)
             if command.row.unsized and task.expected_length is not None:
                 wanted = min(wanted, task.expected_length)
@@ -323,11 +327,6 @@ class LogicalUnit:
         data_out = (task.data_out or b"")[:wanted]
         entry = OpenTask(task, command, cdb, wanted, COLLECTING if collects else READY, data_out, permitted)
         self._tasks.enter(entry, self.device.task_set_owner(task.nexus))
-
-    def _mind_direction(self, task: Task, command: Command) -> None:
-        """Refuses a command that comes with Data-Out which it never takes, if that is chosen for its initiator."""
-        if self.nexuses.standing(task.nexus).choices.wrong_direction is WrongDirection.REFUSED:
-            raise InvalidFieldInCdb(command.layout, "operation_code")
 
     # From the start of a task to its end
 

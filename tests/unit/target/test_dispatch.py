@@ -109,6 +109,20 @@ def test_task_that_breaks_the_transfer_while_it_is_aborted_ends_once(lab: Lab, a
     assert (a.ended(tag), a.managed(function)) == (None, DONE)
 
 
+@pytest.mark.clause("SAM5r21 5.9.2")
+@pytest.mark.clause("RFC7143 11.4.7.2")
+@pytest.mark.parametrize("naca", [False, True])
+def test_data_out_that_fails_begins_an_aca_condition_if_that_is_wanted(a: Host, naca: bool):
+    tag = a.command(Write10(lba=0, transfer_length=2, control=4 * naca), write=bytes(2 * BLOCK), data=b"")
+    asked = next(pdu.header for pdu in a.received if isinstance(pdu.header, ReadyToTransfer))
+    a.data_out(asked, ONES, data_sn=3)
+    assert a.outcome(tag).status == Status.CHECK_CONDITION
+    expected = Status.ACA_ACTIVE if naca else Status.GOOD
+    assert a.outcome(a.command(READY)).status == expected
+    a.manage(TaskManagement.CLEAR_ACA)
+    assert a.outcome(a.command(READY)).status == Status.GOOD
+
+
 def test_abort_of_a_task_of_another_unit_does_not_find_it(lab: Lab, a: Host):
     lab.slow = True
     tag = a.write(0, ONES, lun=0)

@@ -105,3 +105,11 @@ def test_a_reservation_is_the_nexus_own_until_it_releases(reserve, release):
 )
 def test_third_parties_and_extents_are_refused(cdb):
     assert refusal(device(), cdb) == INVALID_FIELD_IN_CDB
+
+
+def test_a_unit_whose_format_failed_and_whose_medium_is_gone_has_no_medium():
+    unit = device(removable=True)
+    unit.sanitization = Sanitization(Method.FORMAT, 512, failed=True)
+    assert refusal(unit, spc.TestUnitReady()) == (3, 0x3100)
+    unit.loaded = False
+    assert refusal(unit, spc.TestUnitReady()) == (2, 0x3A00)

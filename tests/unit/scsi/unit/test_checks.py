@@ -248,3 +248,15 @@ def test_conflicts_and_attentions_come_before_the_state_of_the_medium(unit: Devi
     nexuses.establish_for(A, CHANGED)
     assert code_of(refused(unit, nexuses, READ, A)) == CHANGED
     assert code_of(refused(unit, nexuses, READ, A)) == 0x3A00
+
+
+@pytest.mark.clause("SBC3r36 4.9")
+def test_a_medium_that_is_gone_is_said_before_a_format_that_had_failed_on_it(unit: Device, nexuses: NexusTable):
+    unit.sanitization = Sanitization(Method.FORMAT, 512, failed=True)
+    assert code_of(refused(unit, nexuses, READ)) == 0x3100
+    unit.loaded = False
+    assert code_of(refused(unit, nexuses, READ)) == 0x3A00
+    assert code_of(refused(unit, nexuses, Sanitize(service_action=2))) == 0x3A00
+    assert start(unit, nexuses, StartStopUnit(loej=True, start=True)) is None
+    unit.sanitization = Sanitization(Method.FORMAT, 512)
+    assert code_of(refused(unit, nexuses, READ)) != 0x3A00, "it goes on, so the medium is there"
