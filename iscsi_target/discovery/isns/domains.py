@@ -1,13 +1,14 @@
 """Discovery domains: which nodes see each other.
 
 A node sees those with which it is in a domain; nodes that are in no domain see each other, as if they were in one of
-their own, so that without any domain everybody sees everything. Every domain is active: there are no domain sets.
+their own, so that without any domain everybody sees everything. `domain_sets` says which domains count.
 """
 
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from iscsi_target.discovery.isns.attributes import Attribute, Tag, number, read_number, read_text, text
+from iscsi_target.discovery.isns.domain_sets import DomainSets
 from iscsi_target.discovery.isns.faults import Refused, Status
 from iscsi_target.discovery.isns.forms import normalised
 from iscsi_target.discovery.isns.messages import Answer, Request
@@ -37,16 +38,26 @@ class Domain(NamedTuple):
 
 
 class Domains:
-    """The discovery domains of a server."""
+    """The discovery domains of a server.
+
+    sets    of them
+    """
 
     def __init__(self) -> None:
+        self.sets = DomainSets()
         self._domains: dict[int, Domain] = {}
         self._of: dict[bytes, set[int]] = {}  # a node's name -> the domains that it is in
 
     def share(self, one: bytes, other: bytes) -> bool:
         """Says whether two nodes see each other."""
         ones, others = self._of.get(one), self._of.get(other)
-        return bool(ones & others) if ones and others else not ones and not others
+        if not ones or not others:
+            return not ones and not others
+        return any(self.sets.is_active(each) for each in ones & others)
+
+    def register_set(self, request: Request) -> Answer:
+        """Makes or changes a set of domains, as `DomainSets.register`."""
+        return self.sets.register(request, self._domains.keys())
 
     def register(self, request: Request) -> Answer:
         """Makes a domain, or gives one another name and further members.
@@ -83,6 +94,8 @@ class Domains:
             self._drop(domain)
             if members:
                 self._put(domain._replace(members=domain.members - members))
+            else:
+                self.sets.forget(domain.identifier)
         return Answer(Status.SUCCESSFUL)
 
     def query(self, request: Request, member: bytes | None) -> Answer:

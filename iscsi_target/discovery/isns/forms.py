@@ -32,6 +32,7 @@ FORMS: Final[Mapping[int, Form]] = {
     Tag.ISCSI_AUTH_METHOD: Form.TEXT,
     Tag.PG_ISCSI_NAME: Form.NAME,
     Tag.PG_PORTAL_IP_ADDRESS: Form.ADDRESS,
+    Tag.DDS_SYMBOLIC_NAME: Form.TEXT,
     Tag.DD_SYMBOLIC_NAME: Form.TEXT,
     Tag.DD_MEMBER_ISCSI_NAME: Form.NAME,
 }

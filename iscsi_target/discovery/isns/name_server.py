@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from iscsi_target.discovery.isns import attributes
 from iscsi_target.discovery.isns.attributes import MAX_PORT, UDP, Attribute, Tag, read_address, read_number, read_text
 from iscsi_target.discovery.isns.database import Database, Entity, PortalKey, without
+from iscsi_target.discovery.isns.domain_sets import OWN_TAGS, SET_TAGS
 from iscsi_target.discovery.isns.domains import DOMAIN_TAGS, Domains
 from iscsi_target.discovery.isns.faults import Refused, Status
 from iscsi_target.discovery.isns.forms import name_value, normalised
@@ -129,11 +130,8 @@ class NameServer:
                 return self._query(request), []
             case Function.DEV_GET_NEXT:
                 return self._next(request), []
-            case Function.DD_REG | Function.DD_DEREG:
-                if request.source not in self._terms.controls:
-                    raise Refused(Status.SOURCE_UNAUTHORIZED, "only a control node changes discovery domains")
-                change = self._domains.register if request.function is Function.DD_REG else self._domains.deregister
-                return change(request), []
+            case Function.DD_REG | Function.DD_DEREG | Function.DDS_REG | Function.DDS_DEREG:
+                return self._change_domains(request), []
             case Function.SCN_REG:
                 return self._subscribe(request), []
             case Function.SCN_DEREG:
@@ -142,13 +140,36 @@ class NameServer:
             case _:
                 raise Refused(Status.MESSAGE_NOT_SUPPORTED, request.function.name)
 
+    def _change_domains(self, request: Request) -> Answer:
+        """Changes discovery domains or sets of them; raises Refused when the source may not."""
+        self._check_control(request, "changes discovery domains")
+        match request.function:
+            case Function.DD_REG:
+                return self._domains.register(request)
+            case Function.DD_DEREG:
+                return self._domains.deregister(request)
+            case Function.DDS_REG:
+                return self._domains.register_set(request)
+            case _:
+                return self._domains.sets.deregister(request)
+
+    def _check_control(self, request: Request, deed: str) -> None:
+        if request.source not in self._terms.controls:
+            raise Refused(Status.SOURCE_UNAUTHORIZED, f"only a control node {deed}")
+
     def _query(self, request: Request) -> Answer:
         tags = {tag for tag, _ in request.key or request.operating}
+        if tags & OWN_TAGS and tags <= SET_TAGS:
+            self._check_control(request, "sees sets of discovery domains")
+            return self._domains.sets.query(request)
         if tags and tags <= DOMAIN_TAGS:
             return self._domains.query(request, self._member(request.source))
         return query(self.database, request, self._view(request.source))
 
     def _next(self, request: Request) -> Answer:
+        if any(tag in OWN_TAGS for tag, _ in request.key):
+            self._check_control(request, "sees sets of discovery domains")
+            return self._domains.sets.next_set(request)
         if any(tag in DOMAIN_TAGS for tag, _ in request.key):
             return self._domains.next_domain(request, self._member(request.source))
         return next_object(self.database, request, self._view(request.source))
