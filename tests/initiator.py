@@ -40,6 +40,7 @@ from iscsi_target.target import (
     Persist,
     Portal,
     Send,
+    Setting,
     Target,
     TargetNode,
     Timeouts,
@@ -114,13 +115,15 @@ class Lab:
         self.discovery = discovery or Authentication()
         self._numbers = count(1)
         self.target = self.target_type(
-            nodes=list(nodes) or [disk_node(portal_group_tags=(1, 2))],
-            units=list(self.units.values()),
-            portals=self.portals,
-            discovery=self.discovery,
-            preferences=preferences or SERVED,
-            timeouts=timeouts or Timeouts(),
-            entropy=bytes,
+            Setting(
+                nodes=list(nodes) or [disk_node(portal_group_tags=(1, 2))],
+                units=list(self.units.values()),
+                portals=self.portals,
+                discovery=self.discovery,
+                preferences=preferences or SERVED,
+                timeouts=timeouts or Timeouts(),
+                entropy=bytes,
+            )
         )
 
     def connect(self, name: str = "a", portal_group_tag: int = 1, address: str = ADDRESS) -> "Host":

@@ -48,7 +48,7 @@ from iscsi_target.server.units import (
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.medium import worker_threads
 from iscsi_target.storage.state import StateFile
-from iscsi_target.target import MisbehavingTarget, Portal, SessionSummary, TargetNode
+from iscsi_target.target import MisbehavingTarget, Portal, SessionSummary, Setting, TargetNode
 
 if TYPE_CHECKING:
     from iscsi_target.server.systemd import InheritedSocket
@@ -211,15 +211,17 @@ class Server:
 
     def _build(self) -> MisbehavingTarget:
         return MisbehavingTarget(
-            nodes=self._nodes(self.configuration),
-            units=[opened.logical_unit for opened in self._units.values()],
-            portals=self._portals(self.configuration),
-            discovery=self.configuration.discovery,
-            preferences=self.configuration.preferences,
-            timeouts=self.configuration.timeouts,
-            entropy=os.urandom,
-            epoch_s=time.time() - asyncio.get_running_loop().time(),
-            limits=self.configuration.limits,
+            Setting(
+                nodes=self._nodes(self.configuration),
+                units=[opened.logical_unit for opened in self._units.values()],
+                portals=self._portals(self.configuration),
+                discovery=self.configuration.discovery,
+                preferences=self.configuration.preferences,
+                timeouts=self.configuration.timeouts,
+                entropy=os.urandom,
+                epoch_s=time.time() - asyncio.get_running_loop().time(),
+                limits=self.configuration.limits,
+            )
         )
 
     async def _open_units(

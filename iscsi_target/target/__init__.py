@@ -29,7 +29,7 @@ from iscsi_target.target.actions import (
 )
 from iscsi_target.target.alarms import NEVER
 from iscsi_target.target.limits import Limits
-from iscsi_target.target.machine import Target
+from iscsi_target.target.machine import Setting, Target
 from iscsi_target.target.misbehaving import MisbehavingTarget
 from iscsi_target.target.nodes import Portal, TargetNode, Timeouts
 
@@ -60,6 +60,7 @@ __all__ = [
     "SessionEnded",
     "SessionStarted",
     "SessionSummary",
+    "Setting",
     "Target",
     "TargetNode",
     "Timeouts",

@@ -7,6 +7,7 @@ How sessions begin, change and end is for `Sessions`, what commands come to for 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from iscsi_target.iscsi import events
 from iscsi_target.iscsi.chap import Authentication
@@ -42,8 +43,8 @@ from iscsi_target.target.nodes import Portal, TargetNode, Timeouts
 from iscsi_target.target.sessions import Sessions
 
 
-class Target:
-    """The target machine.
+class Setting(NamedTuple):
+    """What a target begins with.
 
     nodes          the iSCSI targets
     units          the logical units, by the names that the nodes' LUNs use
@@ -55,32 +56,37 @@ class Target:
     limits         how many sessions there may be
     """
 
-    def __init__(
-        self,
-        *,
-        nodes: Sequence[TargetNode],
-        units: Sequence[LogicalUnit],
-        portals: Mapping[int, Sequence[Portal]],
-        discovery: Authentication,
-        preferences: Preferences,
-        timeouts: Timeouts,
-        entropy: Callable[[int], bytes],
-        epoch_s: float = 0.0,
-        limits: Limits = DEFAULT_LIMITS,
-    ) -> None:
-        self._preferences = preferences
-        self._timeouts = timeouts
-        self._entropy = entropy
+    nodes: Sequence[TargetNode]
+    units: Sequence[LogicalUnit]
+    portals: Mapping[int, Sequence[Portal]]
+    discovery: Authentication
+    preferences: Preferences
+    timeouts: Timeouts
+    entropy: Callable[[int], bytes]
+    epoch_s: float = 0.0
+    limits: Limits = DEFAULT_LIMITS
+
+
+class Target:
+    """The target machine.
+
+    setting    what it begins with
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        self._preferences = setting.preferences
+        self._timeouts = setting.timeouts
+        self._entropy = setting.entropy
         self._actions: list[Action] = []
-        self._dispatcher = Dispatcher(self._actions, epoch_s)
+        self._dispatcher = Dispatcher(self._actions, setting.epoch_s)
         self._active = self._dispatcher.active
         self._links: dict[int, Link] = {}
         self._touched: dict[Connection, None] = {}
         self._alarms = Alarms()
-        self._sessions = Sessions(self._links, self._dispatcher, self._announce, self._set_alarm, limits)
+        self._sessions = Sessions(self._links, self._dispatcher, self._announce, self._set_alarm, setting.limits)
         self._units: dict[str, LogicalUnit] = {}
-        self._copy_managers = CopyManagers(entropy)
-        self._adopt(nodes, units, portals, discovery)
+        self._copy_managers = CopyManagers(setting.entropy)
+        self._adopt(setting.nodes, setting.units, setting.portals, setting.discovery)
 
     def _adopt(
         self,

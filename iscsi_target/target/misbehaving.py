@@ -4,25 +4,20 @@ While there are rules every connection has a tap, and all its PDUs go the long w
 stands in the way of anything. What a rule keeps back goes on when its time is over, or when the rule is removed.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from functools import partial
 
 from iscsi_target.faults.actions import FOR_GOOD, Answer, Attention, Delay
 from iscsi_target.faults.kinds import NAMES
 from iscsi_target.faults.rulebook import Armed, Report, Rulebook
 from iscsi_target.faults.rules import Rule, Subject
-from iscsi_target.iscsi.chap import Authentication
 from iscsi_target.iscsi.events import CommandReceived
 from iscsi_target.iscsi.framing import Incoming
 from iscsi_target.iscsi.open_task import OpenTask, Response
-from iscsi_target.iscsi.parameters import Preferences
-from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 from iscsi_target.target.actions import Action, FaultFired, Flow
 from iscsi_target.target.active import ActiveSession
-from iscsi_target.target.limits import DEFAULT_LIMITS, Limits
 from iscsi_target.target.link import Link
-from iscsi_target.target.machine import Target
-from iscsi_target.target.nodes import Portal, TargetNode, Timeouts
+from iscsi_target.target.machine import Setting, Target
 from iscsi_target.target.tap import Displaced, Stalled, Tap
 
 PASSING_S = 1.0  # how long a PDU waits for those that are to pass it
@@ -45,32 +40,10 @@ class _Held:
 
 
 class MisbehavingTarget(Target):
-    """A target machine with rules; the arguments are those of `Target`."""
+    """A target machine with rules; begun as a `Target` is."""
 
-    def __init__(
-        self,
-        *,
-        nodes: Sequence[TargetNode],
-        units: Sequence[LogicalUnit],
-        portals: Mapping[int, Sequence[Portal]],
-        discovery: Authentication,
-        preferences: Preferences,
-        timeouts: Timeouts,
-        entropy: Callable[[int], bytes],
-        epoch_s: float = 0.0,
-        limits: Limits = DEFAULT_LIMITS,
-    ) -> None:
-        super().__init__(
-            nodes=nodes,
-            units=units,
-            portals=portals,
-            discovery=discovery,
-            preferences=preferences,
-            timeouts=timeouts,
-            entropy=entropy,
-            epoch_s=epoch_s,
-            limits=limits,
-        )
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
         self._book = Rulebook()
         self._taps: dict[int, Tap] = {}
         self._held: dict[OpenTask, _Held] = {}

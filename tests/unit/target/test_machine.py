@@ -24,6 +24,7 @@ from iscsi_target.target import (
     Send,
     SessionEnded,
     SessionStarted,
+    Setting,
     Target,
     Timeouts,
 )
@@ -335,13 +336,15 @@ def unfinished(lab: Lab, name: str = "disk0", seconds: float = 0.0) -> Target:
     device.sanitization = Sanitization(Method.BLOCK_ERASE, BLOCKS * BLOCK)
     lab.units[name] = LogicalUnit(name, device)
     lab.target = Target(
-        nodes=[disk_node(portal_group_tags=(1, 2))],
-        units=list(lab.units.values()),
-        portals=lab.portals,
-        discovery=lab.discovery,
-        preferences=Preferences(),
-        timeouts=Timeouts(),
-        entropy=bytes,
+        Setting(
+            nodes=[disk_node(portal_group_tags=(1, 2))],
+            units=list(lab.units.values()),
+            portals=lab.portals,
+            discovery=lab.discovery,
+            preferences=Preferences(),
+            timeouts=Timeouts(),
+            entropy=bytes,
+        )
     )
     return lab.target
 
