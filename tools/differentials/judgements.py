@@ -94,7 +94,13 @@ RULINGS = (
     Ruling(Judgement(IN, "answer", "GOOD", "5/24/00", "a short allocation length is an error"), "SPC4r37 4.2.5.6"),
     Ruling(Judgement(IN, "RLR_C", "1", "0", "there is no REPLACE LOST RESERVATION"), "SPC4r37 6.15.4", Right.EITHER),
     Ruling(
-        Judgement(("PERSISTENT RESERVE OUT, reserved",), "answer", "5/26/04", "5/24/00", "and so it is refused"),
+        Judgement(
+            ("PERSISTENT RESERVE OUT, reserved",),
+            "answer",
+            "5/26/04",
+            "5/24/00",
+            "there is no REPLACE LOST RESERVATION",
+        ),
         "SPC4r37 5.13.11.3",
         Right.EITHER,
     ),
@@ -138,9 +144,9 @@ RULINGS = (
         Judgement(LISTING, "answer", "5/26/00", "GOOD", "a list is taken with a port twice, registered or without NUL"),
         "SPC4r37 5.13.7 table 67, 7.6.4.6",
     ),
-    Ruling(Judgement(LISTING, "answer", "GOOD", "5/26/00", NO_ACL), "SPC4r37 6.16.3, 7.6.4.6"),
-    Ruling(Judgement(LISTING, "answer", REFUSED, "5/26/00", NO_ACL), "SPC4r37 6.16.3"),
-    Ruling(Judgement(MOVE, "answer", "GOOD", "5/26/00", NO_ACL), "SPC4r37 5.13.8"),
+    Ruling(Judgement(LISTING, "answer", "GOOD", "5/26/00", NO_ACL), "SPC4r37 6.16.3, 7.6.4.6", Right.EITHER),
+    Ruling(Judgement(LISTING, "answer", REFUSED, "5/26/00", NO_ACL), "SPC4r37 6.16.3", Right.EITHER),
+    Ruling(Judgement(MOVE, "answer", "GOOD", "5/26/00", NO_ACL), "SPC4r37 5.13.8", Right.EITHER),
     Ruling(
         Judgement(
             EVERYWHERE, "registrations", "1 new, 1 changed", "2 new", "a nexus that ALL_TG_PT adds is there twice"
@@ -177,6 +183,7 @@ RULINGS = (
     Ruling(
         Judgement(PREEMPT, "answer", REFUSED, "5/26/00", "the key zero is wrong without a reservation, too"),
         "SPC4r37 5.13.11.2.5",
+        Right.EITHER,
     ),
     Ruling(
         Judgement(PREEMPT, "registrations", "*gone*", "*", "of all registrants, who preempts the own key stays"),
