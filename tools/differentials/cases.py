@@ -232,6 +232,8 @@ def _transport_ids() -> Told:
     yield "TI-18", (*registered("B"), change("A", REGISTER, (0, 1), flags=_listing("B")))
     yield "TI-23", (change("A", REGISTER, (0, 0), flags=_listing("B")),)
     through_q = change("AQ", REGISTER, (0, 1), flags=_listing("B"))
+    shared = change("B", REGISTER, (0, 1))
+    yield "two ports, one itself", (shared, change("AQ", REGISTER, (0, 1), flags=_listing("A", "B")))
     both = Flags(all_tg_pt=True, listed=(STRANGER,))
     yield "TI-08, TI-22", (*registered("AQ"), change("A", REGISTER, (0, 1), flags=both))
     yield "two ports, one registered", (*registered("B"), change("AQ", REGISTER, (0, 1), flags=_listing("B", "C")))

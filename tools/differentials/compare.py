@@ -16,6 +16,7 @@ from tools.differentials.steps import NEXUSES, Sequence, Step
 HIDDEN_STATE = ("RESERVE(6)", "RELEASE(6)")  # what these change, the observer cannot see
 PORT_NAME = ",i,0x"
 PORTS = "target ports"
+INITIATORS = "initiators"
 
 
 class Kind(NamedTuple):
@@ -70,7 +71,14 @@ def _parted(step: Step, ours: Observation, theirs: Observation) -> bool:
     return one != other or elsewhere or (step.command in HIDDEN_STATE and not answered_alike)
 
 
-OF_THE_STATE = ("answer", "registrations", PORTS, "reservation", "PTPL_A")  # the first that differs has led to the rest
+OF_THE_STATE = (
+    "answer",
+    "registrations",
+    INITIATORS,
+    PORTS,
+    "reservation",
+    "PTPL_A",
+)  # the first that differs has led to the rest
 
 
 def _differences(step: Step, ours: Effects, theirs: Effects) -> Iterator[Kind]:
@@ -84,7 +92,7 @@ def _differences(step: Step, ours: Effects, theirs: Effects) -> Iterator[Kind]:
 
 
 def _abridged(aspect: str, *, ours: str, theirs: str) -> tuple[str, str]:
-    if aspect.startswith("data: ") or aspect == PORTS:
+    if aspect.startswith("data: ") or aspect in (INITIATORS, PORTS):
         return "", ""
     if ours.endswith(" new") and theirs.endswith(" new"):
         return "new", "more new" if int(theirs.split(maxsplit=1)[0]) > int(ours.split(maxsplit=1)[0]) else "fewer new"
@@ -98,6 +106,7 @@ def _effects(step: Step, seen: Observation, before: State) -> Effects:
         counted = (seen.state.generation - before.generation) % (1 << 32)
         effects |= {
             "registrations": _registrations_effect(before, seen.state),
+            INITIATORS: str(sorted((one.initiator, one.key) for one in seen.state.registrations)),
             PORTS: str(seen.state.ports),
             "reservation": _reservation_effect(before, seen.state),
             "PTPL_A": str(int(seen.state.aptpl)),

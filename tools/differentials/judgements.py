@@ -130,6 +130,7 @@ RULINGS = (
     ),
     Ruling(Judgement(REGISTER, "answer", "GOOD", REFUSED, KEPT), "SPC4r37 5.13.11.2.3"),
     Ruling(Judgement(LISTING, "target ports", "*", "*", OTHER_PORT), "SPC4r37 6.16.3"),
+    Ruling(Judgement(LISTING, "initiators", "*", "*", OTHER_PORT), "SPC4r37 6.16.3"),
     Ruling(Judgement(LISTING, "registrations", "new", "fewer new", OTHER_PORT), "SPC4r37 6.16.3"),
     Ruling(
         Judgement(LISTING, "registrations", "new", "more new", "an issuer that lists itself is registered twice"),
@@ -262,6 +263,7 @@ UNCOVERED = (
     Judgement(LISTING, "answer", "5/26/00", "GOOD", "a list with a mistake is taken; hosts rely on nothing of that"),
     Judgement(LISTING, "registrations", "new", "more new", "one nexus is registered twice: there is no such state"),
     Judgement(LISTING, "registrations", "new", "fewer new", f"{OTHER_PORT}: the wrong node would be fenced"),
+    Judgement(LISTING, "initiators", "*", "*", f"{OTHER_PORT}: the wrong node would be fenced"),
     Judgement(LISTING, "target ports", "*", "*", f"{OTHER_PORT}: the wrong node would be fenced"),
     Judgement(
         EVERYWHERE,

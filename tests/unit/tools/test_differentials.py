@@ -117,6 +117,14 @@ def test_an_unseen_reservation_ends_the_comparison() -> None:
     assert kinds(sequence, ours, theirs) == [Kind("RESERVE(6)", "answer", "RESERVATION CONFLICT", "GOOD")]
 
 
+def test_as_many_new_registrations_may_be_those_of_others() -> None:
+    two = tuple(Registered(f"iqn.2026-11.org.example:{letter}", A_KEY, False, (0, 0)) for letter in "ab")
+    sequence = Sequence("x", (own("A", OutAction.REGISTER, new=A_KEY), write("B")))
+    ours = played(seen(state=State(1, two[:1], ports=None)), seen(state=State(1, two[:1], ports=None)))
+    theirs = played(seen(state=State(1, two[1:])), seen("BUSY", state=State(1, two[1:])))
+    assert kinds(sequence, ours, theirs) == [Kind("REGISTER", "initiators", "", "")]
+
+
 def test_attentions_are_told_by_whom_they_reach() -> None:
     two = (*ONE, Registered("iqn.2026-11.org.example:b", 0xB1, True, (0, 5)))
     before = State(2, two, (0xB1, 5))
