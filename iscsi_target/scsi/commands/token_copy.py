@@ -1,13 +1,15 @@
 """Writes what a token represents, one piece after another, and answers other copy managers that want to do so.
 
 Every piece is fetched from the unit that made the token, which sees to it that the token is still valid and that no
-write comes in between, and is then written like any other data: in turn with what else wants these blocks. A write to
+write comes in between, and is then written like any other data: in turn with what else wants these blocks. It is of
+whole blocks of the destination, whatever the extents and the blocks are that it comes from, so that none of them is
+half new when the copy fails. A write to
 what the token represents, however it comes, cancels the token, so that a copy that has not come so far yet fails
 instead of mixing old data with new. Nothing is kept of a piece that is done, and no blocks are held up but those of a
 piece, so a copy may be long and may be aborted between any two pieces; one that goes to the medium is waited for.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -18,7 +20,7 @@ from iscsi_target.scsi.state.copy_managers import Source
 from iscsi_target.scsi.state.device import Device
 from iscsi_target.scsi.state.rod_tokens import Extent, InvalidTokenOperation, TokenError
 from iscsi_target.scsi.state.task import Call, Done, Fetch, Work
-from iscsi_target.scsi.status import CheckCondition, MediumNotPresent, Sense, SenseKey, StatusError
+from iscsi_target.scsi.status import CheckCondition, LbaOutOfRange, MediumNotPresent, Sense, SenseKey, StatusError
 
 PIECE_BYTES = 2 << 20  # of data; more than a medium does on the event loop, and bounds the memory of a copy
 ZEROS_BYTES = 64 << 20  # of one piece of zeros, which bounds how long others wait for these blocks
@@ -31,10 +33,11 @@ Step = Done | Work | Fetch
 class Piece(NamedTuple):
     """What is done at once.
 
-    source   where it is on the medium of the unit that made the token, or None for zeros
+    sources        where it is on the medium of the unit that made the token, in order; none for zeros
+    length_bytes   of the destination; what the sources do not fill is zeros
     """
 
-    source: int | None
+    sources: tuple[Extent, ...]
     destination: int
     length_bytes: int
 
@@ -51,16 +54,22 @@ def pieces(
     """
     left = _without(sources, offset_bytes)
     for place, length in destinations:
-        done = 0
-        while done < length and left:
-            source, available = left[0]
-            size = min(length - done, available, PIECE_BYTES)
-            yield Piece(source, place + done, size)
-            done += size
+        for start in range(0, length, PIECE_BYTES):
+            taken = _first(left, min(PIECE_BYTES, length - start))
+            size = sum(extent.length_bytes for extent in taken)
             left = _without(left, size)
-        if done < length and padding_bytes:
-            yield Piece(None, place + done, padding_bytes)
-            return
+            if taken:
+                yield Piece(taken, place + start, size if left else size + padding_bytes)
+
+
+def _first(extents: Sequence[Extent], length_bytes: int) -> tuple[Extent, ...]:
+    """Returns the first bytes of extents."""
+    found = []
+    for offset, length in extents:
+        if length_bytes:
+            found.append(Extent(offset, min(length, length_bytes)))
+            length_bytes -= found[-1].length_bytes
+    return tuple(found)
 
 
 def _without(extents: Sequence[Extent], skipped: int) -> Sequence[Extent]:
@@ -76,7 +85,7 @@ def zeros(destinations: Sequence[Extent]) -> Iterator[Piece]:
     """Yields what is to be done to fill extents with zeros."""
     for place, length in destinations:
         for start in range(0, length, ZEROS_BYTES):
-            yield Piece(None, place + start, min(ZEROS_BYTES, length - start))
+            yield Piece((), place + start, min(ZEROS_BYTES, length - start))
 
 
 class TokenCopy:
@@ -112,24 +121,39 @@ class TokenCopy:
         piece = next(self._parts, None)
         if piece is None:
             return self._give_up() if self.delete else self._over()
-        if piece.source is None or self._source is None:
-            return self._write_zeros(piece)
-        cdb = FetchRod(offset_bytes=piece.source, length_bytes=piece.length_bytes)
-        return self._fetch(self._source, cdb, piece)
+        return self._gather(piece, ()) if piece.sources else self._write_zeros(piece)
 
-    def _fetch(self, source: Source, cdb: FetchRod, piece: Piece | None) -> Fetch:
-        return Fetch(source.unit, cdb, source.token.raw, partial(self._fetched, piece), self._record.end)
+    def _check(self, piece: Piece) -> None:
+        """Refuses to write a piece for which the medium is not there any more, or too small by now."""
+        geometry = self._device.geometry
+        if not self._device.loaded:
+            raise self._failed(MediumNotPresent())
+        if piece.destination + piece.length_bytes > geometry.length_blocks * geometry.block_length_bytes:
+            raise self._failed(LbaOutOfRange(geometry.length_blocks))
 
-    def _fetched(self, piece: Piece | None, data: Buffer | None) -> Step:
-        if data is None:
-            raise self._failed(self._why())
-        if piece is None:
-            return self._over()
-        return Work(
-            Write(piece.destination, data, self._flushes()), partial(self._wrote, piece), None, self._record.end
-        )
+    def _gather(self, piece: Piece, parts: tuple[Buffer, ...]) -> Step:
+        """Fetches the next source of a piece, or writes it when all of them are there."""
+        if len(parts) < len(piece.sources):
+            offset, length = piece.sources[len(parts)]
+            cdb = FetchRod(offset_bytes=offset, length_bytes=length)
+            return self._fetch(cdb, lambda data: self._gather(piece, (*parts, data)))
+        self._check(piece)
+        data = parts[0] if len(parts[0]) == piece.length_bytes else b"".join(parts).ljust(piece.length_bytes, b"\0")
+        write = Write(piece.destination, data, self._flushes())
+        return Work(write, partial(self._wrote, piece), None, self._record.end)
+
+    def _fetch(self, cdb: FetchRod, then: Callable[[Buffer], Step]) -> Fetch:
+        assert self._source is not None
+
+        def fetched(data: Buffer | None) -> Step:
+            if data is None:
+                raise self._failed(self._why())
+            return then(data)
+
+        return Fetch(self._source.unit, cdb, self._source.token.raw, fetched, self._record.end)
 
     def _write_zeros(self, piece: Piece) -> Work:
+        self._check(piece)
         _, place, length = piece
         wrote, flush = partial(self._wrote, piece), self._flushes()
         if self._device.features.thin:
@@ -147,8 +171,7 @@ class TokenCopy:
     def _give_up(self) -> Fetch:
         """Lets the unit that made the token forget it."""
         self.delete = False
-        assert self._source is not None
-        return self._fetch(self._source, FetchRod(delete=True), None)
+        return self._fetch(FetchRod(delete=True), lambda _: self._over())
 
     def _over(self) -> Done:
         """Ends the copy.

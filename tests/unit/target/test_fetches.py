@@ -37,9 +37,32 @@ def test_blocks_of_another_length_are_filled_up_with_zeros():
     assert code(two.use(FAR, token, [(30, 1)], offset_into_rod=2)) == 0x2600
 
 
+def test_a_block_that_comes_from_two_extents_is_written_at_once():
+    two = TwoUnits(4096, at_once=False)
+    token = two.token(NEAR, [(10, 3), (20, 5)])
+    assert two.use(FAR, token, [(5, 1)]) is None
+    before = two.read(FAR, [(5, 1)])
+    assert [two.perform(), two.perform()] == [NEAR, NEAR]
+    assert two.read(FAR, [(5, 1)]) == before
+    assert two.perform() == FAR
+    assert two.read(FAR, [(5, 1)]) == two.read(NEAR, [(10, 3), (20, 5)])
+    assert not two.at_medium
+
+
+def test_a_unit_that_becomes_smaller_ends_the_copy():
+    two = TwoUnits(at_once=False)
+    two.use(FAR, two.token(NEAR, [(10, 1), (20, 1)]), [(100, 1), (200, 1)])
+    assert two.perform() == NEAR
+    assert two.perform() == FAR
+    two.units[FAR].resize(200)
+    assert two.perform() == NEAR
+    assert code(two.ends[0]) == 0x2100
+    assert not two.at_medium
+
+
 def test_a_write_to_the_source_ends_the_copy_to_another_unit():
     two = TwoUnits(at_once=False)
-    assert two.use(FAR, two.token(NEAR, [(10, 1), (20, 1)]), [(100, 2)]) is None
+    assert two.use(FAR, two.token(NEAR, [(10, 1), (20, 1)]), [(100, 1), (200, 1)]) is None
     assert two.perform() == NEAR
     two.units[NEAR].device.tokens = two.units[NEAR].device.tokens.cancelled()
     assert two.perform() == FAR
@@ -58,7 +81,7 @@ def test_a_source_that_cannot_be_read_ends_the_copy():
 def test_a_source_that_is_not_there_any_more_ends_the_copy():
     two = TwoUnits(at_once=False)
     token = two.token(NEAR, [(10, 1), (20, 1)])
-    two.use(FAR, token, [(100, 2)])
+    two.use(FAR, token, [(100, 1), (200, 1)])
     two.perform()
     two.fetches.units = {FAR: two.units[FAR]}
     two.perform()

@@ -414,7 +414,7 @@ def test_a_copy_ends_when_the_initiator_ejects_the_medium():
     assert bench.status(bench.send(B, StartStopUnit(loej=True, no_flush=True))) is Status.GOOD
     bench.end()
     assert bench.sense(task) == (2, 0x3A00)
-    assert bench.block(101) == bench.was(101)
+    assert bench.block(100, 2) == bench.was(100, 2)
 
 
 # Who may, and what is in the way

@@ -31,7 +31,9 @@ def test_pieces_carry_byte_after_byte(sources: list[int], destinations: list[int
     copied = min(max(sum(sources) - offset, 0), sum(destinations))
     assert sum(part.length_bytes for part in parts) == copied
     assert all(0 < part.length_bytes <= PIECE_BYTES for part in parts)
-    assert _merged((part.source, part.length_bytes) for part in parts) == _cut(extents_of(sources, 0), offset, copied)
+    assert all(part.length_bytes == sum(each.length_bytes for each in part.sources) for part in parts)
+    taken = (each for part in parts for each in part.sources)
+    assert _merged(taken) == _cut(extents_of(sources, 0), offset, copied)
     assert _merged((part[1], part[2]) for part in parts) == _cut(extents_of(destinations, 0), 0, copied)
 
 
@@ -56,21 +58,30 @@ def _cut(extents: list[Extent], skipped: int, kept: int) -> list[tuple[int, int]
     return found
 
 
+@given(sources=lengths, blocks=st.lists(st.integers(1, 1024), min_size=1, max_size=5), offset=st.integers(0, 99))
+def test_every_piece_is_of_whole_blocks_of_the_destination(sources: list[int], blocks: list[int], offset: int):
+    """Law: whatever the extents of the source are, no piece begins or ends within a block of the destination."""
+    places = [Extent(4096 * (2000 * number), 4096 * count) for number, count in enumerate(blocks)]
+    padding = -(sum(sources) - offset) % 4096
+    for part in pieces(extents_of(sources, 0), places, offset_bytes=offset, padding_bytes=padding):
+        assert part.destination % 4096 == part.length_bytes % 4096 == 0
+
+
 def test_padding_follows_the_last_byte():
     parts = list(pieces([Extent(0, 512)], [Extent(4096, 8192)], offset_bytes=0, padding_bytes=3584))
-    assert parts == [Piece(0, 4096, 512), Piece(None, 4608, 3584)]
+    assert parts == [Piece((Extent(0, 512),), 4096, 4096)]
 
 
 def test_no_padding_where_there_is_no_room():
     parts = list(pieces([Extent(0, 4608)], [Extent(4096, 4096)], offset_bytes=0, padding_bytes=3584))
-    assert parts == [Piece(0, 4096, 4096)]
+    assert parts == [Piece((Extent(0, 4096),), 4096, 4096)]
 
 
 def test_zeros_are_cut_too():
     assert list(zeros([Extent(512, ZEROS_BYTES + 512), Extent(0, 512)])) == [
-        Piece(None, 512, ZEROS_BYTES),
-        Piece(None, 512 + ZEROS_BYTES, 512),
-        Piece(None, 0, 512),
+        Piece((), 512, ZEROS_BYTES),
+        Piece((), 512 + ZEROS_BYTES, 512),
+        Piece((), 0, 512),
     ]
 
 
