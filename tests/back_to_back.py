@@ -94,12 +94,16 @@ class Peer(Host):
         self.collect()
 
     def take_in(self, sent: bytes) -> None:
-        self.came += sent
+        self.came += self.spoil(sent, outward=False)
+
+    def spoil(self, sent: bytes, *, outward: bool) -> bytes:
+        """What the link makes of whole PDUs."""
+        return sent
 
     def collect(self) -> None:
         """Puts what the machine has queued on the way to the target, and looks at it."""
         queued = b"".join(bytes(buffer) for buffer in self.connection.take_output())
-        self.sent += queued
+        self.sent += self.spoil(queued, outward=True)
         for pdu in self._sniffer.feed(queued):
             if isinstance(pdu.basic, ScsiCommand):
                 self._check_window(pdu.basic)
@@ -150,9 +154,14 @@ class Claim:
 class World:
     """An initiator at work.
 
+    peer_type     what its connections are
+    tolerated     sense keys with which a read or write may end
     connections   how many its session has, unless one is logging out
     allowed       what each block may hold: the numbers of writes
     """
+
+    peer_type: type[Peer] = Peer
+    tolerated: tuple[int, ...] = (UNIT_ATTENTION,)
 
     def __init__(self, settings: Settings, preferences: Preferences, connections: int = 1) -> None:
         self.lab = CountingLab(preferences)
@@ -180,7 +189,7 @@ class World:
             self._connect(cid)
 
     def _connect(self, cid: int) -> None:
-        peer = Peer(self.lab, self.session, cid)
+        peer = self.peer_type(self.lab, self.session, cid)
         peer.log_in()
         self.peers.append(peer)
 
@@ -351,7 +360,7 @@ class World:
     def _complete(self, claim: Claim, completed: CommandCompleted) -> None:
         if completed.status != GOOD:
             assert completed.status == CHECK_CONDITION
-            assert completed.sense[2] & 0xF == UNIT_ATTENTION
+            assert completed.sense[2] & 0xF in self.tolerated
             assert claim.number is None or not self.lab.written[claim.number]
         elif claim.number is not None:
             for lba in claim.range:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from math import inf
 from typing import TypeVar
 
 from iscsi_target.client.failures import Aborted, Rejected, SessionEnded
@@ -69,6 +70,7 @@ class Channel:
         self._links: dict[int, Link] = {}
         self._logins: dict[int, Login] = {}
         self._turn = 0
+        self._timer: asyncio.TimerHandle | None = None
         self.login = self.join(transport, 0)
         self.connection = machine.connections[0]
 
@@ -125,6 +127,18 @@ class Channel:
         """Sends what is queued, on every connection: an answer on one may let requests out on others."""
         for link in list(self._links.values()):
             link.flush()
+        self._watch()
+
+    def _watch(self) -> None:
+        """Calls the machine when time has passed that it waits for."""
+        deadline = self.machine.deadline()
+        if self._timer is None and deadline != inf and not self.ended:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(max(deadline, loop.time()), self._elapse)
+
+    def _elapse(self) -> None:
+        self._timer = None
+        self._deliver(self.machine.elapsed(asyncio.get_running_loop().time()))
 
     async def close(self) -> None:
         """Ends the connections that are not at their end, and returns when they are."""
@@ -163,5 +177,7 @@ class Channel:
 
     def _end(self, reason: str) -> None:
         self.ended = reason
+        if self._timer is not None:
+            self._timer.cancel()
         self.messages.close(reason)
         self.unclaimed.close(reason)

@@ -17,7 +17,7 @@ from iscsi_target.initiator.events import LoggedIn
 from iscsi_target.initiator.faults import FaultScript, Rule
 from iscsi_target.initiator.login import Identity
 from iscsi_target.initiator.proof import Credentials
-from iscsi_target.initiator.session import Session, Settings
+from iscsi_target.initiator.session import RECOVERY_TIMEOUT_S, Session, Settings
 from iscsi_target.iscsi.parameters import Preferences
 
 DEFAULT_NAME: Final = "iqn.2026-11.org.iscsi-target:initiator"
@@ -39,6 +39,7 @@ class Options:
     rules              faults that outgoing PDUs are to suffer, those of the login too
     local_address      host to connect from; empty leaves it to the kernel
     login_timeout_s    for all redirections and connections together
+    recovery_timeout_s at ErrorRecoveryLevel 1, how long nothing comes until what may be lost is asked for again
     connections        how many the session is to have from the beginning, if the target takes so many; MaxConnections
                        is offered accordingly
     """
@@ -52,6 +53,7 @@ class Options:
     local_address: str = ""
     login_timeout_s: float = LOGIN_TIMEOUT_S
     connections: int = 1
+    recovery_timeout_s: float = RECOVERY_TIMEOUT_S
 
 
 @asynccontextmanager
@@ -80,7 +82,14 @@ async def connect(
     if credentials is not None and not credentials.secrets_differ:
         raise ValueError("the secret of the target must not be that of the initiator (RFC7143 9.2.1)")
     identity = Identity(initiator_name, chosen, place.target or None, options.alias)
-    settings = Settings(_preferences(options, place), options.offers, credentials, options.first_cmd_sn, options.obeys)
+    settings = Settings(
+        _preferences(options, place),
+        options.offers,
+        credentials,
+        options.first_cmd_sn,
+        options.obeys,
+        options.recovery_timeout_s,
+    )
     async with asyncio.timeout(options.login_timeout_s):
         session = await _log_in(place, identity, settings, options)
     try:

@@ -19,11 +19,12 @@ from iscsi_target.initiator.events import (
     TextAnswered,
 )
 from iscsi_target.initiator.open_request import Function, Logout, OpenRequest, Ping
+from iscsi_target.initiator.recoverable import RecoverableCommand
 from iscsi_target.initiator.text_request import TextConversation
 from iscsi_target.iscsi.framing import Buffer
 from iscsi_target.iscsi.header import NO_TAG, BasicHeader, Opcode
 from iscsi_target.iscsi.parameters import FAST_ABORT
-from iscsi_target.iscsi.requests import NopOut
+from iscsi_target.iscsi.requests import NopOut, SnackRequest
 from iscsi_target.iscsi.responses import (
     AsyncMessage,
     DataIn,
@@ -99,11 +100,18 @@ def _unclaimed(header: Response, data: Buffer) -> Iterable[Event]:
     return (PduReceived(header, bytes(data)),)
 
 
+def _late(session: "Session", header: DataIn | ReadyToTransfer, data: Buffer) -> Iterable[Event]:
+    """Takes what belongs to no open command; what was asked for again may come twice, and after the end."""
+    has_been_answered = session.recovers and not session.is_raw(header.initiator_task_tag)
+    return () if has_been_answered and not has_status(header) else _unclaimed(header, data)
+
+
 def _data_in(session: "Session", connection: Connection, header: DataIn, data: Buffer) -> Iterable[Event]:
     command = _matter(session, connection, header.initiator_task_tag, OpenCommand)
     if command is None:
-        return _unclaimed(header, data)
+        return _late(session, header, data)
     completed = command.take(header, data)
+    _follow(session, connection, command)
     return () if completed is None else _complete(session, completed)
 
 
@@ -111,7 +119,14 @@ def _scsi_response(session: "Session", connection: Connection, header: ScsiRespo
     command = _matter(session, connection, header.initiator_task_tag, OpenCommand)
     if command is None:
         return _unclaimed(header, data)
-    return _complete(session, command.finish(header, bytes(data)))
+    completed = command.finish(header, bytes(data))
+    _follow(session, connection, command)
+    return () if completed is None else _complete(session, completed)
+
+
+def _follow(session: "Session", connection: Connection, command: OpenCommand) -> None:
+    if isinstance(command, RecoverableCommand):
+        session.recovery.follow(connection, command)
 
 
 def _complete(session: "Session", completed: CommandCompleted) -> Iterable[Event]:
@@ -124,8 +139,9 @@ def _ready_to_transfer(
 ) -> Iterable[Event]:
     command = _matter(session, connection, header.initiator_task_tag, OpenCommand)
     if command is None:
-        return _unclaimed(header, data)
+        return _late(session, header, data)
     parts = command.solicited(header)
+    _follow(session, connection, command)
     if _is_being_ended(session, header.initiator_task_tag):
         session.requests[header.initiator_task_tag].unsent += parts
         return ()
@@ -181,6 +197,8 @@ def _ends(function: Function, tag: int, task: OpenRequest) -> bool:
     """
     if not isinstance(task.matter, OpenCommand) or task.sent is None or task.sent >= function.sent:
         return False
+    if task.matter.answered:
+        return False
     if function.function == TaskManagement.ABORT_TASK:
         return tag == function.referenced_task_tag
     same_unit = task.matter.command.lun == function.lun
@@ -190,6 +208,8 @@ def _ends(function: Function, tag: int, task: OpenRequest) -> bool:
 def _nop_in(session: "Session", connection: Connection, header: NopIn, data: Buffer) -> Iterable[Event]:
     tag = header.initiator_task_tag
     if tag != NO_TAG:
+        if tag in session.recovery.pings:
+            return ()
         if _matter(session, connection, tag, Ping) is None:
             return _unclaimed(header, data)
         session.forget(tag)
@@ -260,10 +280,14 @@ def _reject(session: "Session", connection: Connection, header: Reject, data: Bu
     if len(rejected) < BasicHeader.size:
         raise violation("a Reject does not say what it rejects")
     basic = BasicHeader.unpack(rejected)
+    if session.recovers and basic.opcode == Opcode.SNACK_REQUEST:
+        session.recovery.refused(connection, header, SnackRequest.unpack(rejected))
     tag = basic.initiator_task_tag
     request = session.requests.get(tag)
     if request is None or basic.opcode not in OF_REQUESTS or basic.opcode != request.opcode or request.sent is None:
         return _unclaimed(header, data)
+    if session.recovers and session.recovery.retry_damaged(tag, header.reason):
+        return ()
     session.forget(tag)
     if isinstance(request.matter, Logout):
         session.leaving = False

@@ -107,6 +107,11 @@ class OpenCommand:
         if self._unsolicited > self._immediate:
             yield from self._sequence(DataOut(), self._immediate, self._unsolicited)
 
+    @property
+    def answered(self) -> bool:
+        """Says whether the status is there, so that the command is over at the target."""
+        return False
+
     def solicited(self, asked: ReadyToTransfer) -> Iterator[DataPart]:
         """Yields the Data-Out that an R2T asks for.
 
@@ -114,14 +119,19 @@ class OpenCommand:
         Source: RFC7143 11.7, 11.8
         """
         self._count(asked.r2t_sn)
+        parts = self._answer(asked)
+        length = asked.desired_data_transfer_length
+        if length > self._unasked:
+            raise violation(f"an R2T asks again for some of {length} bytes at {asked.buffer_offset}")
+        self._unasked -= length
+        return parts
+
+    def _answer(self, asked: ReadyToTransfer) -> Iterator[DataPart]:
         start, length = asked.buffer_offset, asked.desired_data_transfer_length
         if not 0 < length <= self._parameters.max_burst_length or start + length > len(self._out):
             raise violation(f"an R2T asks for {length} bytes at {start} of {len(self._out)}")
-        if length > self._unasked:
-            raise violation(f"an R2T asks again for some of {length} bytes at {start}")
         if asked.target_transfer_tag == NO_TAG:
             raise violation("an R2T has no target transfer tag")
-        self._unasked -= length
         first = DataOut(lun=self.command.lun, target_transfer_tag=asked.target_transfer_tag)
         return self._sequence(first, start, start + length)
 
@@ -163,7 +173,7 @@ class OpenCommand:
         residual = Residual(header.overflow, header.underflow, header.residual_count)
         return self._complete(COMPLETED_AT_TARGET, header.status, b"", residual, NO_RESIDUAL)
 
-    def finish(self, header: ScsiResponse, data: bytes) -> CommandCompleted:
+    def finish(self, header: ScsiResponse, data: bytes) -> CommandCompleted | None:
         """Takes the SCSI Response.
 
         raises    ProtocolError when something is missing
@@ -172,22 +182,30 @@ class OpenCommand:
         completed = header.response == COMPLETED_AT_TARGET
         if completed and header.status == STATUS_GOOD and header.exp_data_sn not in (0, self._data_sn):
             raise violation(f"ExpDataSN is {header.exp_data_sn}, {self._data_sn} have come")
+        return self._complete(header.response, header.status, *self._described(header, data))
+
+    def _described(self, header: ScsiResponse, data: bytes) -> tuple[bytes, Residual, Residual]:
+        """Returns sense data and residuals of a SCSI Response."""
         back = Residual(
             header.bidirectional_read_overflow,
             header.bidirectional_read_underflow,
             header.bidirectional_read_residual_count,
         )
         residual = Residual(header.overflow, header.underflow, header.residual_count)
-        return self._complete(header.response, header.status, _sense(data), residual, back)
+        return _sense(data), residual, back
 
     def _complete(
         self, response: int, status: int, sense: bytes, residual: Residual, back: Residual
     ) -> CommandCompleted:
-        returned = back if self._out else residual
-        due = self.command.read_length - (returned.residual_count if returned.underflow else 0)
+        due = self._due(residual, back)
         if response == COMPLETED_AT_TARGET and status == STATUS_GOOD and self._received != due:
             raise violation(f"{self._received} bytes of Data-In have come, not {due}")
         return CommandCompleted(self.tag, response, status, sense, bytes(self._in), residual, back)
+
+    def _due(self, residual: Residual, back: Residual) -> int:
+        """Returns how many bytes of Data-In a command that ends with GOOD has."""
+        returned = back if self._out else residual
+        return self.command.read_length - (returned.residual_count if returned.underflow else 0)
 
 
 def _check(command: Command, length_bytes: int) -> None:

@@ -11,7 +11,7 @@ from iscsi_target.initiator.errors import LoginRejected, violation
 from iscsi_target.initiator.events import ConnectionLost, Event, LoginFailed
 from iscsi_target.initiator.faults import FaultScript, Outgoing
 from iscsi_target.initiator.login import Login
-from iscsi_target.initiator.numbering import StatusNumbers
+from iscsi_target.initiator.numbering import RecoverableStatusNumbers, StatusNumbers
 from iscsi_target.iscsi.errors import LoginRefused, LoginStatus, ProtocolError
 from iscsi_target.iscsi.framing import Buffer, PduReader, RawPdu
 from iscsi_target.iscsi.parameters import DEFAULT_SEGMENT_BYTES, Parameters
@@ -26,6 +26,9 @@ class Phase(Protocol):
 
     def receive(self, connection: "Connection", header: Response, data: Buffer) -> Iterable[Event]:
         """Handles one PDU and returns what it brings about; raises ProtocolError when it cannot be."""
+
+    def miss(self, connection: "Connection", header: Response) -> None:
+        """Takes note of a PDU whose data is damaged, where the connection outlives that."""
 
     def lose(self, connection: "Connection", reason: str) -> Iterable[Event]:
         """Returns what it means that the connection is gone; called once."""
@@ -71,6 +74,9 @@ class LoggingIn:
             return ()
         return self._session.establish(connection, self._login, header)
 
+    def miss(self, connection: "Connection", header: Response) -> None:
+        """Does nothing: a login has no digests."""
+
     def lose(self, connection: "Connection", reason: str) -> Iterable[Event]:
         """Returns that the login has failed."""
         return self._fail(connection, LoginFailed(connection.cid, 0, reason, ""))
@@ -87,6 +93,9 @@ class Gone:
         """Ignores the PDU."""
         return ()
 
+    def miss(self, connection: "Connection", header: Response) -> None:
+        """Ignores the PDU."""
+
     def lose(self, connection: "Connection", reason: str) -> Iterable[Event]:
         """Returns nothing: it has been told."""
         return ()
@@ -101,6 +110,7 @@ class Connection:
 
     statuses    follows StatSN
     closing     True when it is to be closed after what is queued
+    unanswered  how many pings have gone out since anything came, and under which tag; of the session's recovery
     """
 
     def __init__(self, cid: int, phase: Phase, faults: FaultScript) -> None:
@@ -109,6 +119,9 @@ class Connection:
         self.faults = faults
         self.statuses = StatusNumbers()
         self.closing = False
+        self.unanswered = 0
+        self.ping_tag: int | None = None
+        self._recovers = False
         self._reader = PduReader()
         self._limit_bytes = DEFAULT_SEGMENT_BYTES
         self._header_digest = False
@@ -121,6 +134,9 @@ class Connection:
         self.phase = phase
         self._header_digest = parameters.header_digest
         self._data_digest = parameters.data_digest
+        self._recovers = parameters.error_recovery_level > 0
+        if self._recovers:
+            self.statuses = RecoverableStatusNumbers(self.statuses.expected)
         self._limit_bytes = 0
         self.admit(parameters.initiator_max_recv)
 
@@ -128,7 +144,10 @@ class Connection:
         """Takes data segments up to a length; never less than before, as the target may have sent more already."""
         self._limit_bytes = max(self._limit_bytes, segment_bytes)
         self._reader.enter_full_feature_phase(
-            limit_bytes=self._limit_bytes, header_digest=self._header_digest, data_digest=self._data_digest
+            limit_bytes=self._limit_bytes,
+            header_digest=self._header_digest,
+            data_digest=self._data_digest,
+            recovers=self._recovers,
         )
 
     # From the target
@@ -140,7 +159,10 @@ class Connection:
             for pdu in self._reader.feed(received):
                 if self.closing:
                     break
-                events += self.phase.receive(self, _header(pdu), pdu.data)
+                if pdu.damaged:
+                    self.phase.miss(self, _header(pdu))
+                else:
+                    events += self.phase.receive(self, _header(pdu), pdu.data)
         except ProtocolError as error:
             events += self.lose(error.text)
         return events

@@ -6,6 +6,8 @@ from typing import NamedTuple
 from iscsi_target.initiator.command import DataPart, OpenCommand
 from iscsi_target.initiator.connection import Connection
 from iscsi_target.initiator.text_request import TextConversation
+from iscsi_target.iscsi.framing import Buffer
+from iscsi_target.iscsi.requests import NopOut, Request
 
 
 class Function(NamedTuple):
@@ -45,6 +47,10 @@ class OpenRequest:
     opcode        of its PDU
     sent          how many requests had gone out before it did; None while it waits for the window
     cmd_sn        that it went out with
+    immediate     whether it took no CmdSN
+    last          what was sent last for it: header, data, additional headers
+    quiet         whether nothing of it has come since the session last looked
+    tries         how often it has been sent again
     unsent        Data-Out that is asked for, and not sent while a function is to end the command
     """
 
@@ -53,4 +59,8 @@ class OpenRequest:
     opcode: int
     sent: int | None = None
     cmd_sn: int = 0
+    immediate: bool = False
+    last: tuple[Request, Buffer, bytes] = (NopOut(), b"", b"")
+    quiet: bool = False
+    tries: int = 0
     unsent: list[DataPart] = field(default_factory=list)

@@ -9,6 +9,7 @@ Pings of the target are answered, R2Ts are satisfied, and what an Asynchronous M
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 
 from iscsi_target.initiator import answers
 from iscsi_target.initiator.command import Command, OpenCommand
@@ -20,6 +21,8 @@ from iscsi_target.initiator.negotiation import Negotiation
 from iscsi_target.initiator.numbering import CommandNumbers
 from iscsi_target.initiator.open_request import Function, Logout, OpenRequest, Ping
 from iscsi_target.initiator.proof import Credentials, Proof
+from iscsi_target.initiator.recoverable import RecoverableCommand
+from iscsi_target.initiator.recovery import Recovery, acknowledge
 from iscsi_target.initiator.text_request import TextConversation
 from iscsi_target.iscsi import text
 from iscsi_target.iscsi.framing import Buffer
@@ -38,6 +41,8 @@ from iscsi_target.iscsi.task_management import TaskManagement
 from iscsi_target.iscsi.text import Pair
 
 CLOSE_SESSION, CLOSE_CONNECTION = 0, 1  # RFC7143 11.14.1
+MAX_RAW = 1024  # tags of PDUs that were sent raw, and are known as such
+RECOVERY_TIMEOUT_S = 5.0  # a ping is answered at once, a command in its own time
 
 Numbered = NopOut | ScsiCommand | TaskManagementRequest | TextRequest | LogoutRequest
 
@@ -51,6 +56,7 @@ class Settings:
     credentials      what is proven; None offers no authentication
     first_cmd_sn     CmdSN of the first command
     obeys            whether a session logs out when the target asks it to
+    timeout_s        at ErrorRecoveryLevel 1, how long nothing comes until what may be lost is asked for again
     Source: RFC7143 13
     """
 
@@ -59,6 +65,7 @@ class Settings:
     credentials: Credentials | None = None
     first_cmd_sn: int = 1
     obeys: bool = True
+    timeout_s: float = RECOVERY_TIMEOUT_S
 
 
 class Session:
@@ -73,6 +80,7 @@ class Session:
     leaving     True when a logout has been asked for
     numbers     CmdSN and the window
     requests    what is not answered, by initiator task tag
+    recovery    asks for what is lost, at ErrorRecoveryLevel 1
     Source: RFC7143 4.2
     """
 
@@ -92,12 +100,32 @@ class Session:
         self._waiting: deque[tuple[int, Numbered, Buffer, bytes]] = deque()
         self._texts: deque[int] = deque()  # one text request at a time: tags of those that wait, the first is open
         self._tags = 0
+        self._raw: deque[int] = deque(maxlen=MAX_RAW)
         self._sent = 0
+        self.recovery = Recovery(self, settings.timeout_s)
 
     @property
     def parameters(self) -> Parameters:
         """What holds on the leading connection."""
         return next(iter(self._negotiations.values())).parameters
+
+    @property
+    def recovers(self) -> bool:
+        """Says whether connections outlive what is lost on them."""
+        return self.parameters.error_recovery_level > 0
+
+    # Time
+
+    def deadline(self) -> float:
+        """Returns when `elapsed` is to be called next, in its time; infinity when nothing waits for time to pass."""
+        return self.recovery.deadline() if self.recovers else inf
+
+    def elapsed(self, now: float) -> list[Event]:
+        """Lets time pass, and returns what that brings about.
+
+        now    seconds, by a clock that does not go back
+        """
+        return self.recovery.elapsed(now) if self.recovers else []
 
     # Login
 
@@ -117,7 +145,7 @@ class Session:
         )
         credentials = self.settings.credentials
         proof = None if credentials is None else Proof(credentials, self._entropy)
-        template = LoginRequest(isid=self.identity.isid, tsih=self.tsih, cid=cid, initiator_task_tag=self._next_tag())
+        template = LoginRequest(isid=self.identity.isid, tsih=self.tsih, cid=cid, initiator_task_tag=self.next_tag())
         login = Login(self.identity, negotiation, proof, template)
         connection = Connection(cid, LoggingIn(login, self), self.faults.for_connection())
         self._negotiations[cid] = negotiation
@@ -155,8 +183,9 @@ class Session:
         raises    ValueError for one that cannot be sent
         Source: RFC7143 11.3
         """
-        tag = self._next_tag()
-        opened = OpenCommand(command, tag, self._negotiations[connection.cid].parameters)
+        tag = self.next_tag()
+        kind = RecoverableCommand if self.recovers else OpenCommand
+        opened = kind(command, tag, self._negotiations[connection.cid].parameters)
         header, data, additional = opened.open()
         self._open(tag, OpenRequest(opened, connection, Opcode.SCSI_COMMAND))
         self._send(tag, header, data, additional)
@@ -165,17 +194,20 @@ class Session:
     def manage(
         self, function: TaskManagement, lun: bytes, connection: Connection, *, referenced_task_tag: int = NO_TAG
     ) -> int:
-        """Sends a task management function, as an immediate request; returns its tag.
+        """Sends a task management function; returns its tag.
+
+        It is immediate where none is lost. Elsewhere it has a CmdSN, so that the target does it only once though it is
+        sent again; but an ABORT TASK, which may be done twice, does not wait for the window.
 
         referenced_task_tag    the command that ABORT TASK means
         Source: RFC7143 11.5
         """
-        tag = self._next_tag()
+        tag = self.next_tag()
         referenced = self.requests.get(referenced_task_tag)
         matter = Function(function, lun, referenced_task_tag, self._sent)
         self._open(tag, OpenRequest(matter, connection, Opcode.TASK_MANAGEMENT_REQUEST))
         request = TaskManagementRequest(
-            immediate=True,
+            immediate=not (self.recovers and (function != TaskManagement.ABORT_TASK or self._has_room)),
             function=function,
             lun=lun,
             initiator_task_tag=tag,
@@ -203,7 +235,7 @@ class Session:
         most = self._negotiations[connection.cid].parameters.target_max_recv
         if len(data) > most:
             raise ValueError(f"a ping of {len(data)} bytes; the target takes {most}")
-        tag = self._next_tag()
+        tag = self.next_tag()
         self._open(tag, OpenRequest(Ping(), connection, Opcode.NOP_OUT))
         self._send(tag, NopOut(initiator_task_tag=tag), data)
         return tag
@@ -215,7 +247,7 @@ class Session:
         Source: RFC7143 11.10
         """
         asked = text.checked(pairs)
-        tag = self._next_tag()
+        tag = self.next_tag()
         conversation = TextConversation(asked, tag, self._negotiations[connection.cid])
         self._open(tag, OpenRequest(conversation, connection, Opcode.TEXT_REQUEST))
         self._texts.append(tag)
@@ -234,7 +266,7 @@ class Session:
         leaving       that is to be closed, when it is not the session that is; None means the same connection
         Source: RFC7143 11.14
         """
-        tag = self._next_tag()
+        tag = self.next_tag()
         closing = leaving or connection
         self.leaving = self.leaving or reason == CLOSE_SESSION
         self._open(tag, OpenRequest(Logout(reason, closing), connection, Opcode.LOGOUT_REQUEST))
@@ -248,12 +280,22 @@ class Session:
 
     def number(self, request: Numbered) -> Numbered:
         """Returns a request with the next tag, CmdSN and ExpStatSN, to be sent raw whatever the window is."""
-        tag = self._next_tag()
+        tag = self.next_tag()
+        self._raw.append(tag)
         cmd_sn = self.numbers.next if request.immediate else self.numbers.take()
         expected = next(iter(self.connections.values())).statuses.expected
         return request.replace(initiator_task_tag=tag, cmd_sn=cmd_sn, exp_stat_sn=expected)
 
-    def _next_tag(self) -> int:
+    @property
+    def _has_room(self) -> bool:
+        return self.numbers.is_open and not self._waiting
+
+    def is_raw(self, tag: int) -> bool:
+        """Says whether a tag is of a PDU that was sent raw, one of the last of them."""
+        return tag in self._raw
+
+    def next_tag(self) -> int:
+        """Returns an initiator task tag that has not been used."""
         self._tags += 1
         return self._tags % NO_TAG
 
@@ -277,9 +319,23 @@ class Session:
     def _send_now(self, tag: int, header: Numbered, data: Buffer, additional: bytes) -> None:
         request = self.requests[tag]
         request.sent = self._sent
+        if isinstance(request.matter, Function):
+            request.matter = request.matter._replace(sent=self._sent)
         request.cmd_sn = header.cmd_sn
+        request.immediate = header.immediate
+        request.last = (header, data, additional)
+        request.tries = 0
         self._sent += 1
-        request.connection.send(header, data, additional)
+        self.send_again(tag)
+
+    def send_again(self, tag: int) -> None:
+        """Sends the last PDU of a request, with the data that follows it unasked.
+
+        Source: RFC7143 7.2.1
+        """
+        request = self.requests[tag]
+        request.quiet = False
+        request.connection.send(*request.last)
         if isinstance(request.matter, OpenCommand):
             for part in request.matter.unsolicited():
                 request.connection.send(part.header, part.data)
@@ -288,11 +344,30 @@ class Session:
 
     def receive(self, connection: Connection, header: Response, data: Buffer) -> Iterable[Event]:
         """Takes one PDU in full feature phase; raises ProtocolError when it cannot be."""
-        if answers.has_status(header):
+        has_status = answers.has_status(header)
+        if self.recovers:
+            return self._recover(connection, header, data, has_status=has_status)
+        if has_status:
             connection.statuses.take(header.stat_sn)
         events = answers.handle(self, connection, header, data)
         self._update(header.exp_cmd_sn, header.max_cmd_sn)
         return events
+
+    def _recover(self, connection: Connection, header: Response, data: Buffer, *, has_status: bool) -> Iterable[Event]:
+        connection.unanswered = 0
+        if request := self.requests.get(header.initiator_task_tag):
+            request.quiet = False
+        events: Iterable[Event] = ()
+        if self.recovery.admit(connection, header, has_status=has_status):
+            events = answers.handle(self, connection, header, data)
+            if has_status:
+                self.recovery.settle(connection, header)
+        self._update(header.exp_cmd_sn, header.max_cmd_sn)
+        return events
+
+    def miss(self, connection: Connection, header: Response) -> None:
+        """Asks for a PDU again whose data is damaged."""
+        self.recovery.miss(connection, header, has_status=answers.has_status(header))
 
     def lose(self, connection: Connection, reason: str) -> Iterable[Event]:
         """Forgets a connection that is gone, with the requests that went there."""
@@ -310,6 +385,8 @@ class Session:
     def forget(self, tag: int) -> None:
         """Takes a request for answered; the next text request has its turn."""
         request = self.requests.pop(tag)
+        if isinstance(request.matter, RecoverableCommand) and request.matter.stat_sn is not None:
+            acknowledge(request.connection, request.matter.stat_sn)
         if isinstance(request.matter, TextConversation):
             first = self._texts[0] == tag
             self._texts.remove(tag)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from iscsi_target.client import (
     Aborted,
     CommandFailed,
     CorruptDataDigest,
+    CorruptHeaderDigest,
     Cut,
     Delay,
     Drop,
@@ -26,6 +28,7 @@ from iscsi_target.client import (
     TaskManagement,
     connect,
 )
+from iscsi_target.config.values import SERVED, Configuration, ram_configuration
 from iscsi_target.iscsi.header import NO_TAG
 from iscsi_target.iscsi.requests import DataOut, NopOut, ScsiCommand, SnackRequest, TaskManagementRequest
 from iscsi_target.iscsi.responses import AsyncMessage, NopIn, Reject
@@ -309,6 +312,39 @@ async def test_corrupt_data_digest_ends_the_session(server):
         assert session.faults.pending == ()
         with pytest.raises(SessionEnded):
             await session.message()
+
+
+def recovering(state: Path) -> Configuration:
+    return ram_configuration(state, SIZE)._replace(preferences=SERVED._replace(error_recovery_level=1))
+
+
+async def test_session_outlives_wrong_digests_at_error_recovery_level_1(tmp_path):
+    digests = ("CRC32C",)
+    ours = Preferences(header_digest=digests, data_digest=digests, error_recovery_level=1)
+    async with (
+        iscsi_target.serve(recovering(tmp_path)) as server,
+        connect(server.url("disk0"), options=Options(ours, recovery_timeout_s=0.01)) as session,
+    ):
+        await session.capacity()
+        session.inject(Rule(ScsiCommand, CorruptDataDigest()), Rule(ScsiCommand, CorruptHeaderDigest(), nth=2))
+        session.inject(Rule(ScsiCommand, Duplicate(), nth=3))
+        for number in range(1, 5):
+            await session.write(number, bytes([number]) * BLOCK)
+        assert session.faults.pending == ()
+        assert await session.read(1, 4) == b"".join(bytes([number]) * BLOCK for number in range(1, 5))
+        assert not session.ended
+
+
+async def test_wrong_snack_costs_nothing_but_a_reject(tmp_path):
+    ours = Preferences(error_recovery_level=1)
+    async with (
+        iscsi_target.serve(recovering(tmp_path)) as server,
+        connect(server.url("disk0"), options=Options(ours)) as session,
+    ):
+        session.inject(Rule(SnackRequest, Renumber("begin_run", 1 << 20)))
+        await session.send_raw(SnackRequest(kind=1, initiator_task_tag=NO_TAG))
+        assert isinstance((await session.receive_raw()).header, Reject)
+        await session.ready()
 
 
 async def test_cut_ends_the_session_and_nothing_was_done(server):

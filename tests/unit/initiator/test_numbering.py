@@ -2,7 +2,7 @@
 
 import pytest
 
-from iscsi_target.initiator.numbering import CommandNumbers, StatusNumbers
+from iscsi_target.initiator.numbering import Arrivals, CommandNumbers, RecoverableStatusNumbers, Run, StatusNumbers
 from iscsi_target.iscsi.errors import ProtocolError
 
 
@@ -55,3 +55,31 @@ def test_missing_or_repeated_stat_sn_is_an_error(wrong: int):
     statuses.take(4)
     with pytest.raises(ProtocolError, match="StatSN"):
         statuses.take(wrong)
+
+
+def test_arrivals_know_what_is_missing_around_the_end_of_the_numbers():
+    arrivals = Arrivals(0xFFFFFFFE)
+    assert arrivals.announce(0xFFFFFFFE) is None
+    assert arrivals.announce(3) == Run(0xFFFFFFFE, 5)
+    assert arrivals.announce(1) is None
+    assert [arrivals.take(number) for number in (0, 2, 0)] == [True, True, False]
+    assert arrivals.missing == [Run(0xFFFFFFFE, 2), Run(1, 1)]
+    assert [arrivals.is_missing(number) for number in (0xFFFFFFFD, 0xFFFFFFFF, 0, 1, 3)] == [
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert arrivals.take(0xFFFFFFFE)
+    assert arrivals.take(0xFFFFFFFF)
+    assert arrivals.first == 1
+    assert not arrivals.take(0)
+
+
+def test_status_is_acknowledged_when_all_before_it_is_settled():
+    statuses = RecoverableStatusNumbers(10)
+    statuses.settle(11)
+    assert statuses.expected == 10
+    statuses.settle(10)
+    assert statuses.expected == 12
