@@ -7,7 +7,7 @@ Everything that the standard lets an initiator send can be sent, and what it doe
 faults by script.
 """
 
-from iscsi_target.client.connecting import DEFAULT_NAME, Options, connect, discover
+from iscsi_target.client.connecting import DEFAULT_NAME, Options, Reconnect, connect, discover
 from iscsi_target.client.failures import (
     Aborted,
     ClientError,
@@ -41,6 +41,7 @@ __all__ = [
     "discover",
     "DEFAULT_NAME",
     "Options",
+    "Reconnect",
     "Preferences",
     "Credentials",
     "ChapAccount",

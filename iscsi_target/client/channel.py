@@ -56,6 +56,7 @@ class Channel:
     transport    of the leading connection, connected to a portal; the login begins at once
 
     login        is done when the leading login is
+    answers      what the target said to each key of that login
     ended        why the session is over; empty while it is not
     messages     Asynchronous Messages
     unclaimed    PDUs that answer no request
@@ -64,6 +65,7 @@ class Channel:
     def __init__(self, machine: Session, transport: asyncio.Transport) -> None:
         self.machine = machine
         self.ended = ""
+        self.answers: dict[str, str] = {}
         self.messages: Mailbox[MessageReceived] = Mailbox()
         self.unclaimed: Mailbox[PduReceived] = Mailbox()
         self._answers: dict[int, Pending] = {}
@@ -160,6 +162,8 @@ class Channel:
             match event:
                 case LoggedIn() | LoginFailed():
                     login = self._logins.pop(event.cid, None)
+                    if isinstance(event, LoggedIn):
+                        self.answers = self.answers or event.answers
                     if login is not None and not login.done():
                         login.set_result(event)
                 case MessageReceived():

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from iscsi_target.client import isns
 from iscsi_target.client.channel import Channel
 from iscsi_target.client.failures import NotLoggedIn, SessionEnded
-from iscsi_target.client.session import ClientSession
+from iscsi_target.client.session import ClientSession, Dial
 from iscsi_target.client.targets import DiscoveredTarget
 from iscsi_target.client.url import IscsiUrl, parse_portal, parse_url
 from iscsi_target.initiator.events import LoggedIn
@@ -27,6 +27,17 @@ LOGIN_TIMEOUT_S: Final = 30.0
 LOGOUT_TIMEOUT_S: Final = 30.0
 
 
+class Reconnect(NamedTuple):
+    """How a session that is lost is renewed.
+
+    tries     how often a login is tried
+    wait_s    after one that was in vain
+    """
+
+    tries: int = 8
+    wait_s: float = 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """What else a login may be told.
@@ -40,6 +51,7 @@ class Options:
     local_address      host to connect from; empty leaves it to the kernel
     login_timeout_s    for all redirections and connections together
     recovery_timeout_s at ErrorRecoveryLevel 1, how long nothing comes until what may be lost is asked for again
+    reconnect          how a session that is lost is renewed, before the next command; None leaves it lost
     connections        how many the session is to have from the beginning, if the target takes so many; MaxConnections
                        is offered accordingly
     """
@@ -54,6 +66,7 @@ class Options:
     login_timeout_s: float = LOGIN_TIMEOUT_S
     connections: int = 1
     recovery_timeout_s: float = RECOVERY_TIMEOUT_S
+    reconnect: Reconnect | None = None
 
 
 @asynccontextmanager
@@ -90,8 +103,9 @@ async def connect(
         options.obeys,
         options.recovery_timeout_s,
     )
-    async with asyncio.timeout(options.login_timeout_s):
-        session = await _log_in(place, identity, settings, options)
+    login = _Login(place, identity, settings, options)
+    channel, dial = await login.begin(FaultScript(options.rules))
+    session = ClientSession(channel, place.lun, channel.answers, dial, login.renew if options.reconnect else None)
     try:
         for _ in range(1, min(options.connections, session.parameters.max_connections)):
             async with asyncio.timeout(options.login_timeout_s):
@@ -144,24 +158,46 @@ def _preferences(options: Options, place: IscsiUrl) -> Preferences:
     )
 
 
-async def _log_in(place: IscsiUrl, identity: Identity, settings: Settings, options: Options) -> ClientSession:
-    host, port = place.host, place.port
-    redirections = 0
-    while True:
-        machine = Session(identity, settings, secrets.token_bytes, FaultScript(options.rules))
-        channel = await _open(machine, Portal(host, port, options.local_address))
-        try:
-            answer = await channel.login
-        except BaseException:
+class _Login(NamedTuple):
+    """What every login of a session is made of."""
+
+    place: IscsiUrl
+    identity: Identity
+    settings: Settings
+    options: Options
+
+    async def begin(self, faults: FaultScript) -> tuple[Channel, Dial]:
+        """Logs in; returns the channel, and what opens further connections to the same portal."""
+        async with asyncio.timeout(self.options.login_timeout_s):
+            return await self._log_in(faults)
+
+    async def renew(self, faults: FaultScript) -> tuple[Channel, Dial]:
+        """Logs in again, more than once if need be."""
+        reconnect = self.options.reconnect or Reconnect()
+        for _ in range(1, reconnect.tries):
+            with suppress(NotLoggedIn, OSError):  # TimeoutError is one
+                return await self.begin(faults)
+            await asyncio.sleep(reconnect.wait_s)
+        return await self.begin(faults)
+
+    async def _log_in(self, faults: FaultScript) -> tuple[Channel, Dial]:
+        portal = Portal(self.place.host, self.place.port, self.options.local_address)
+        redirections = 0
+        while True:
+            channel = await _open(Session(self.identity, self.settings, secrets.token_bytes, faults), portal)
+            try:
+                answer = await channel.login
+            except BaseException:
+                await channel.close()
+                raise
+            if isinstance(answer, LoggedIn):
+                return channel, portal.dial
             await channel.close()
-            raise
-        if isinstance(answer, LoggedIn):
-            return ClientSession(channel, place.lun, answer.answers, Portal(host, port, options.local_address).dial)
-        await channel.close()
-        if not answer.target_address or redirections == MAX_REDIRECTIONS:
-            raise NotLoggedIn(answer.status, answer.reason)
-        redirections += 1
-        host, port = _redirected(answer.target_address)
+            if not answer.target_address or redirections == MAX_REDIRECTIONS:
+                raise NotLoggedIn(answer.status, answer.reason)
+            redirections += 1
+            host, port = _redirected(answer.target_address)
+            portal = Portal(host, port, self.options.local_address)
 
 
 class Portal(NamedTuple):

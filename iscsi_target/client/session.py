@@ -13,7 +13,7 @@ from itertools import count
 from typing import Final, NamedTuple
 
 from iscsi_target.client.channel import Channel, Pending, answer_of
-from iscsi_target.client.failures import CommandFailed, NotLoggedIn
+from iscsi_target.client.failures import CommandFailed, NotLoggedIn, SessionEnded
 from iscsi_target.client.outcome import Outcome, outcome_of
 from iscsi_target.client.targets import DiscoveredTarget, read_targets
 from iscsi_target.initiator.command import SIMPLE, Command
@@ -49,6 +49,7 @@ MAX_ATTENTIONS: Final = 64  # unit attentions for which a command of the view of
 MAX_CID: Final = 0xFFFF  # RFC7143 11.12.7
 
 Dial = Callable[[str], Awaitable[asyncio.Transport]]
+Renewal = Callable[[FaultScript], Awaitable[tuple[Channel, Dial]]]
 
 
 async def nowhere(_portal: str) -> asyncio.Transport:
@@ -101,11 +102,19 @@ class ClientSession:
     lun        that `read`, `write` and the rest of the view of a disk go to
     answers    what the target said to each key of the login
     dial       opens a transport for a further connection, to a portal or to the one that the session is at
+    renewal    logs in again when the session is lost; None leaves that alone
 
     cid        the connection that requests go out on; None lets them take turns
     """
 
-    def __init__(self, channel: Channel, lun: int, answers: dict[str, str], dial: Dial = nowhere) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        lun: int,
+        answers: dict[str, str],
+        dial: Dial = nowhere,
+        renewal: Renewal | None = None,
+    ) -> None:
         self._channel = channel
         self._machine = channel.machine
         self._dial = dial
@@ -113,6 +122,10 @@ class ClientSession:
         self.lun = lun
         self.answers = answers
         self.cid: int | None = None
+        self._renewal = renewal
+        self._renewing = asyncio.Lock()
+        self._joined: dict[int, str] = {}  # the portals of further connections, by CID
+        self._is_over = False
 
     @property
     def parameters(self) -> Parameters:
@@ -136,6 +149,32 @@ class ClientSession:
         """The CIDs of the connections that are logged in."""
         return tuple(connection.cid for connection in self._machine.logged_in)
 
+    async def reconnect(self) -> None:
+        """Logs in again after the session is lost, with all connections that it had; does nothing while it is not.
+
+        The target ends what it still has of the session before. What was open has failed with SessionEnded and may have
+        been done or not; nothing of it is sent again.
+
+        raises    SessionEnded when it was logged out, closed or is not to be renewed; else as `connect`
+        Source: RFC7143 6.3.5
+        """
+        async with self._renewing:
+            if not self.ended:
+                return
+            if self._is_over or self._renewal is None:
+                raise SessionEnded(self.ended)
+            await self._channel.close()
+            await asyncio.sleep(self.parameters.default_time2wait)
+            self._channel, self._dial = await self._renewal(self._machine.faults)
+            self._machine = self._channel.machine
+            joined, self._joined = self._joined, {}
+            for cid, portal in joined.items():
+                await self.join(portal, cid)
+
+    async def _revive(self) -> None:
+        if self.ended and self._renewal is not None and not self._is_over:
+            await self.reconnect()
+
     async def join(self, portal: str = "", cid: int | None = None) -> int:
         """Adds a connection to the session and returns its CID.
 
@@ -154,6 +193,7 @@ class ClientSession:
         answer = await self._channel.join(transport, chosen)
         if not isinstance(answer, LoggedIn):
             raise NotLoggedIn(answer.status, answer.reason)
+        self._joined[chosen] = portal
         return chosen
 
     async def leave(self, cid: int) -> LoggedOut:
@@ -170,6 +210,7 @@ class ClientSession:
         tag = self._machine.log_out(asking, CLOSE_CONNECTION, leaving=leaving)
         answer = await answer_of(self._channel.expect(tag), LoggedOut)
         if not answer.response:
+            self._joined.pop(cid, None)
             await self._channel.left(cid)
         return answer
 
@@ -189,9 +230,12 @@ class ClientSession:
         data_out       what it writes
         read_length    for how many bytes of what it returns there is room
         attributes     the task attribute: 1 SIMPLE, 2 ORDERED, 3 HEAD OF QUEUE, 4 ACA
+        A session that is lost before is renewed, if it is to be.
+
         raises         SessionEnded, Aborted, Rejected
         Source: RFC7143 11.3
         """
+        await self._revive()
         connection = self._channel.choose(self.cid)
         await self._channel.ready(connection)
         return await self._start(
@@ -327,16 +371,19 @@ class ClientSession:
         Source: RFC7143 11.14
         """
         answer = None
+        self._is_over = True
         if not self.ended and not self._machine.leaving:
             tag = self._machine.log_out(self._channel.choose(None))
             answer = await answer_of(self._channel.expect(tag), LoggedOut)
             if self._machine.connections:
+                self._is_over = False
                 return answer
         await self._channel.closed()
         return answer
 
     async def close(self) -> None:
         """Ends the connections without a logout."""
+        self._is_over = True
         await self._channel.close()
 
     # What comes without being asked for

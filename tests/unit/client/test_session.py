@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from iscsi_target.client import (
     NotLoggedIn,
     Options,
     Preferences,
+    Reconnect,
     Rejected,
     Renumber,
     Rule,
@@ -355,6 +357,44 @@ async def test_cut_ends_the_session_and_nothing_was_done(server):
             await session.write(0, bytes([1]) * BLOCK)
     async with connect(server.url("disk0")) as session:
         assert await session.read(0, 1) == bytes(BLOCK)
+
+
+async def test_lost_session_is_renewed_before_the_next_command_and_repeats_nothing(server):
+    options = Options(connections=2, reconnect=Reconnect(tries=2, wait_s=0))
+    async with connect(server.url("disk0"), options=options) as session:
+        await session.write(0, bytes([1]) * BLOCK)
+        first = session.tsih
+        session.inject(Rule(ScsiCommand, Cut(100)))
+        with pytest.raises(SessionEnded):
+            await session.write(0, bytes([2]) * BLOCK)
+        for link in session._channel._links.values():
+            await link.closed.wait()
+        assert await session.read(0, 1) == bytes([1]) * BLOCK
+        assert session.connections == (0, 1)
+        assert session.tsih != first
+        assert session.faults.pending == ()
+    with pytest.raises(SessionEnded):
+        await session.read(0, 1)
+
+
+async def test_session_is_not_renewed_unless_it_is_to_be(server):
+    async with connect(server.url("disk0")) as session:
+        await session.reconnect()
+        session.inject(Rule(NopOut, Cut(10)))
+        with pytest.raises(SessionEnded):
+            await session.ping()
+        with pytest.raises(SessionEnded):
+            await session.reconnect()
+
+
+async def test_renewal_gives_up_after_so_many_tries():
+    options = Options(reconnect=Reconnect(tries=2, wait_s=0))
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(iscsi_target.serve(ram=SIZE))
+        async with connect(server.url("disk0"), options=options) as session:
+            await stack.aclose()
+            with pytest.raises(OSError, match="Connect"):
+                await session.read(0, 1)
 
 
 async def test_rules_may_concern_the_login_already(server):
