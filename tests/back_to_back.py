@@ -16,6 +16,7 @@ from iscsi_target.initiator.events import (
     Event,
     LoggedIn,
     LoggedOut,
+    MessageReceived,
     PduReceived,
     PingAnswered,
     RequestRejected,
@@ -28,7 +29,7 @@ from iscsi_target.initiator.session import CLOSE_CONNECTION, Session, Settings
 from iscsi_target.iscsi.framing import PduReader
 from iscsi_target.iscsi.parameters import Preferences
 from iscsi_target.iscsi.requests import REQUEST_HEADERS, ScsiCommand
-from iscsi_target.iscsi.responses import DataIn, ReadyToTransfer, ScsiResponse
+from iscsi_target.iscsi.responses import AsyncMessage, DataIn, ReadyToTransfer, ScsiResponse
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
 from iscsi_target.scsi.layouts.block_cdb import Read16, Write16
 from iscsi_target.scsi.layouts.lun import pack_lun
@@ -354,6 +355,8 @@ class World:
                 self.others.discard(tag)
             case PduReceived(header=ScsiResponse() | DataIn() | ReadyToTransfer()) if self.connections > 1:
                 pass  # it was on its way on another connection when its command was aborted
+            case MessageReceived(header=AsyncMessage(async_event=5)) if self.connections > 1:
+                pass  # FastAbort tells of a reset where it did not come from
             case RequestRejected() | _:
                 raise AssertionError(f"unexpected: {event}")
 

@@ -5,12 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iscsi_target.initiator.session import Settings
-from iscsi_target.iscsi.parameters import Preferences
+from iscsi_target.iscsi.parameters import FAST_ABORT, RESPONSE_FENCE, RFC3720, Preferences
 from tests.back_to_back import World
 from tests.back_to_back_steps import MAX_NUMBER, STEPS, release
 
 CONNECTIONS = 3
 LENGTHS = st.sampled_from([512, 700, 1024, 4096, 8192])
+REPORTING = (RFC3720,), (RESPONSE_FENCE, RFC3720), (FAST_ABORT, RESPONSE_FENCE, RFC3720)
 DIGESTS = st.sampled_from([("None",), ("CRC32C",)])
 
 
@@ -31,6 +32,7 @@ def settings(draw: st.DrawFn, initial_r2t: bool, immediate_data: bool) -> Settin
         data_pdu_in_order=draw(st.booleans()),
         data_sequence_in_order=draw(st.booleans()),
         max_connections=CONNECTIONS,
+        task_reporting=draw(st.sampled_from(REPORTING)),
     )
     return Settings(preferences, first_cmd_sn=draw(st.sampled_from([1, 0xFFFFFFF0])))
 
@@ -45,7 +47,7 @@ def test_every_command_ends_and_every_acknowledged_write_is_there(
     connection; no command goes out beyond the window; no write is done twice; each block holds the last write to it
     that was acknowledged, or one that was not and may have been done; and the target has nothing left.
     """
-    ours = Preferences(max_recv_data_segment_length=segment, max_connections=CONNECTIONS)
+    ours = Preferences(max_recv_data_segment_length=segment, max_connections=CONNECTIONS, task_reporting=REPORTING[-1])
     world = World(data.draw(settings(initial_r2t, immediate_data)), ours, data.draw(st.integers(1, CONNECTIONS)))
     for step, number in steps:
         step(world, number)
