@@ -174,6 +174,7 @@ def _pools(document: Document) -> tuple[PoolEntry, ...]:
 
 
 def _preferences(table: SessionTable) -> Preferences:
+    recovers = table.error_recovery_level == 2  # below it nothing outlives a connection
     return SERVED._replace(
         header_digest=tuple(table.header_digest),
         data_digest=tuple(table.data_digest),
@@ -185,6 +186,8 @@ def _preferences(table: SessionTable) -> Preferences:
         max_outstanding_r2t=table.max_outstanding_r2t,
         max_connections=table.max_connections,
         error_recovery_level=table.error_recovery_level,
+        default_time2wait=table.time2wait if recovers else 0,
+        default_time2retain=table.time2retain if recovers else 0,
     )
 
 

@@ -59,7 +59,9 @@ REMEDIES: Mapping[str, str] = {
     "size": 'write bytes, or a text such as "512MiB" or "1GiB"',
     "block_size": "write 512 or 4096",
     "max_connections": f"write a number of 1 to {MAX_CONNECTIONS}",
-    "error_recovery_level": "write 0 or 1",
+    "error_recovery_level": "write 0, 1 or 2",
+    "time2wait": "write seconds, 0 to 3600",
+    "time2retain": "write seconds, 0 to 3600",
     "max_outstanding_r2t": "write a number of 1 to 16",
     "soft_threshold": "write percent of the size, 1 to 99",
     "rule": 'write rule = "on scsi-command where opcode=WRITE(10), nth=3: delay 2s"',
@@ -292,7 +294,9 @@ class SessionTable(Table):
     initial_r2t: bool = False
     immediate_data: bool = True
     max_outstanding_r2t: int = Field(default=16, ge=1, le=16)
-    error_recovery_level: int = Field(default=0, ge=0, le=1)
+    error_recovery_level: int = Field(default=0, ge=0, le=2)
+    time2wait: int = Field(default=0, ge=0, le=3600)
+    time2retain: int = Field(default=20, ge=0, le=3600)
     max_connections: int = Field(default=MAX_CONNECTIONS, ge=1, le=MAX_CONNECTIONS)
     login_timeout: Seconds = 30.0
     nop_interval: Seconds = 15.0

@@ -75,10 +75,11 @@ class Condition(Enum):
     UNEXPECTED_UNSOLICITED_DATA = "unexpected unsolicited data"
     INCORRECT_AMOUNT_OF_DATA = "incorrect amount of data"
     PROTOCOL_SERVICE_CRC_ERROR = "protocol service CRC error"
+    SNACK_REJECTED = "SNACK rejected"
 
 
 class DataOutFailed(NamedTuple):
-    """The initiator broke the rules of data transfer for one command; the task is to end with this condition."""
+    """The data of one command was lost or broke the rules; the task is to end with this condition."""
 
     tag: int
     condition: Condition
@@ -109,11 +110,13 @@ class LogoutRequested(NamedTuple):
     connection    that asked; what answers it goes there
     tag           of the request
     leaving       the connection that is to be closed, or None for the whole session
+    recovers      whether its tasks are to be taken to other connections
     """
 
     connection: "Connection"
     tag: int
     leaving: "Connection | None"
+    recovers: bool = False
 
 
 class ProtocolViolated(NamedTuple):

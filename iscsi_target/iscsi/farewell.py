@@ -33,3 +33,18 @@ def announce_drop(session: Session, connection: Connection, *, whole: bool) -> N
             parameter3=session.parameters.default_time2retain,
         )
     )
+
+
+def announce_loss(session: Session, connection: Connection, lost: Connection) -> None:
+    """Tells on a connection that another one is gone, and how long its tasks may be taken elsewhere.
+
+    Source: RFC7143 7.1.4.3, 11.9.1
+    """
+    connection.send(
+        AsyncMessage(
+            async_event=CONNECTION_DROPPED,
+            parameter1=lost.cid,
+            parameter2=session.parameters.default_time2wait,
+            parameter3=session.parameters.default_time2retain,
+        )
+    )

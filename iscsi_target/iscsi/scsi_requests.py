@@ -103,7 +103,7 @@ def _with_data(session: "Session", pdu: RawPdu, header: ScsiCommand, command: Co
 def _transfer(session: "Session", header: ScsiCommand, expected: int, immediate: int) -> DataOutTransfer:
     burst = min(session.parameters.first_burst_length, expected)
     unsolicited = 0 if header.final else max(0, burst - immediate)
-    return DataOutTransfer(session.ordering, expected, immediate=immediate, unsolicited=unsolicited)
+    return session.collector(session.ordering, expected, immediate=immediate, unsolicited=unsolicited)
 
 
 def data_out(session: "Session", connection: Connection, pdu: RawPdu) -> Iterable[Event]:
@@ -129,11 +129,11 @@ def data_out(session: "Session", connection: Connection, pdu: RawPdu) -> Iterabl
     except TransferFailed as error:
         task.collecting = False
         return _fail(session, tag, task, error)
-    return _go_on(session, tag, task)
+    return go_on(session, tag, task)
 
 
 def data_out_damaged(session: "Session", connection: Connection, header: DataOut) -> Iterable[Event]:
-    """Ends the task that has lost a Data-Out PDU, once the initiator owes no more for it.
+    """Takes it that a task has lost a Data-Out PDU, which is asked for again, or ends the task after too many of them.
 
     Source: RFC7143 7.8
     """
@@ -146,17 +146,18 @@ def data_out_damaged(session: "Session", connection: Connection, header: DataOut
     if task.connection is not connection or not task.transfer.expects(header.target_transfer_tag):
         return ()
     error = DataLost("the data digest of a Data-Out PDU is wrong")
-    is_first = task.transfer.lose(header)
+    if not task.transfer.lose(header):
+        return go_on(session, tag, task)
     task.collecting = False
-    return _fail(session, tag, task, error) if is_first else _go_on(session, tag, task)
+    return _fail(session, tag, task, error)
 
 
 def _fail(session: "Session", tag: int, task: OpenTask, error: TransferFailed) -> Iterator[Event]:
     yield DataOutFailed(tag, error.condition)
-    yield from _go_on(session, tag, task)
+    yield from go_on(session, tag, task)
 
 
-def _go_on(session: "Session", tag: int, task: OpenTask) -> Iterable[Event]:
+def go_on(session: "Session", tag: int, task: OpenTask) -> Iterable[Event]:
     """Does what a Data-Out PDU made possible: the held response, the data's completion, or the next R2T."""
     if task.response is not None:
         if task.transfer.quiet:

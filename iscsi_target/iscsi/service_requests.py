@@ -56,17 +56,21 @@ def logout_request(session: "Session", connection: Connection, pdu: RawPdu) -> I
     header = pdu.basic
     assert isinstance(header, LogoutRequest)
     tag = header.initiator_task_tag
-    if header.reason_code == LOGOUT_SESSION:
+    reason, lost = header.reason_code, session.lost
+    if reason == LOGOUT_SESSION:
         return (LogoutRequested(connection, tag, None),)
-    if header.reason_code == LOGOUT_CONNECTION and header.cid in session.connections:
-        return (LogoutRequested(connection, tag, session.connections[header.cid]),)
-    if header.reason_code == LOGOUT_CONNECTION:
-        session.respond_logout(connection, tag, response=LOGOUT_CID_NOT_FOUND)
-    elif header.reason_code == LOGOUT_RECOVERY:
+    if reason not in (LOGOUT_CONNECTION, LOGOUT_RECOVERY):
+        raise ProtocolError(RejectReason.INVALID_PDU_FIELD, f"logout reason {reason} is reserved")
+    if reason == LOGOUT_RECOVERY and lost is None:
         session.respond_logout(connection, tag, response=LOGOUT_RECOVERY_NOT_SUPPORTED)
-    else:
-        raise ProtocolError(RejectReason.INVALID_PDU_FIELD, f"logout reason {header.reason_code} is reserved")
-    return ()
+        return ()
+    leaving = session.connections.get(header.cid)
+    if leaving is None and lost is not None:
+        leaving = lost.of_cid(header.cid)
+    if leaving is None:
+        session.respond_logout(connection, tag, response=LOGOUT_CID_NOT_FOUND)
+        return ()
+    return (LogoutRequested(connection, tag, leaving, reason == LOGOUT_RECOVERY),)
 
 
 def snack_request(session: "Session", connection: Connection, pdu: RawPdu) -> Iterable[Event]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 
-from iscsi_target.iscsi import scsi_requests, service_requests
+from iscsi_target.iscsi import recovery, scsi_requests, service_requests
 from iscsi_target.iscsi.connection import Connection, Departure
 from iscsi_target.iscsi.early import NUMBERED, Early, EarlyRequests, Numbered
 from iscsi_target.iscsi.errors import ProtocolError, RejectReason, StreamLost
@@ -32,6 +32,8 @@ from iscsi_target.iscsi.numbering import WINDOW_COMMANDS, CommandWindow
 from iscsi_target.iscsi.open_task import Ending, OpenTask, send
 from iscsi_target.iscsi.parameters import RFC3720
 from iscsi_target.iscsi.parking import Parking
+from iscsi_target.iscsi.recovering_transfer import RecoveringTransfer
+from iscsi_target.iscsi.recovery import LostConnections
 from iscsi_target.iscsi.requests import (
     AnyRequest,
     DataOut,
@@ -50,9 +52,10 @@ from iscsi_target.iscsi.responses import (
 )
 from iscsi_target.iscsi.task_management import TaskManagement
 from iscsi_target.iscsi.text_exchange import SendTargets, TextExchange
-from iscsi_target.iscsi.transfer import NO_DATA_OUT, Ordering
+from iscsi_target.iscsi.transfer import NO_DATA_OUT, DataOutTransfer, Ordering
 from iscsi_target.wire.serial import before
 
+OF_ONE_TASK = (TaskManagement.ABORT_TASK, TaskManagement.TASK_REASSIGN)
 MAX_ABORTED_TAGS = WINDOW_COMMANDS  # aborted tasks whose unsolicited data may still be on its way
 
 
@@ -75,6 +78,8 @@ class Session:
     ordering        what is negotiated about Data-Out
     fence           keeps responses back that may not overtake another one
     fences          whether there is to be such a one: some responses are to be fenced, of those who know which
+    collector       what collects the Data-Out of a command
+    lost            the connections whose tasks may be taken to others; None where none may
     """
 
     def __init__(self, negotiated: Negotiated, tsih: int, first_cmd_sn: int, send_targets: SendTargets) -> None:
@@ -83,21 +88,25 @@ class Session:
         self.connections: dict[int, Connection] = {}
         self.parameters = negotiated.parameters
         self.numbers: CommandWindow[Early] = CommandWindow(first_cmd_sn)
-        may_lose = self.parameters.max_connections > 1 or self.parameters.error_recovery_level > 0
-        self.early = EarlyRequests(self.numbers, reorders=may_lose)
+        level = self.parameters.error_recovery_level
+        self.early = EarlyRequests(self.numbers, reorders=self.parameters.max_connections > 1 or level > 0)
         self.tasks: dict[int, OpenTask] = {}
         self.parking = Parking()
         self._tags_given = 0  # target transfer tags, of R2Ts and pings
         self._aborted: deque[int] = deque(maxlen=MAX_ABORTED_TAGS)
         self.functions = 0
-        self.ordering = Ordering(
-            self.parameters.max_burst_length, self.parameters.max_outstanding_r2t, self.parameters.data_pdu_in_order
-        )
+        # RFC7143 13.19: only the last R2T is sent again where sequences are in order.
+        most = 1 if level and self.parameters.data_sequence_in_order else self.parameters.max_outstanding_r2t
+        self.ordering = Ordering(self.parameters.max_burst_length, most, self.parameters.data_pdu_in_order)
+        self.collector: type[DataOutTransfer] = RecoveringTransfer if level else DataOutTransfer
+        self.lost = LostConnections() if level > 1 else None
         self._send_targets = send_targets
         self._texts: dict[Connection, TextExchange] = {}
         self.fence = ResponseFence(self.connections, self.ping)
         self.fences = self.parameters.task_reporting != RFC3720
         self._handlers = DISCOVERY_HANDLERS if negotiated.discovery else HANDLERS
+        if self.lost is not None:
+            self._handlers = {**HANDLERS, **recovery.HANDLERS}
 
     @property
     def open_tasks(self) -> int:
@@ -160,7 +169,9 @@ class Session:
         self.fence.lose(connection)
 
     def close(self) -> None:
-        """Closes all connections after what is queued on them."""
+        """Closes all connections after what is queued on them; the session is to end with them."""
+        if self.lost is not None:
+            self.lost.closing = True
         for connection in self.connections.values():
             connection.close()
 
@@ -468,7 +479,7 @@ def _ends_several_tasks(request: Numbered) -> bool:
 
     Source: RFC7143 4.2.3.3
     """
-    return isinstance(request, TaskManagementRequest) and request.function != TaskManagement.ABORT_TASK
+    return isinstance(request, TaskManagementRequest) and request.function not in OF_ONE_TASK
 
 
 Handler = Callable[[Session, Connection, RawPdu], Iterable[Event]]

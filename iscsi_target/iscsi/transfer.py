@@ -149,7 +149,7 @@ class Ordering(NamedTuple):
     pdus_in_order: bool
 
 
-class _Sequence:
+class DataOutSequence:
     """A run of Data-Out PDUs that ends with the F bit.
 
     offset, length    the bytes that it must carry, no fewer and no more
@@ -220,8 +220,12 @@ class DataOutTransfer:
         self._buffer = bytearray()
         self._asked = immediate  # up to here the initiator sent, or was asked
         self._r2t_sn = 0
-        self._sequences: dict[int, _Sequence] = {}
-        self._unsolicited = [_Sequence(immediate, unsolicited)] if unsolicited else []
+        self._sequences: dict[int, DataOutSequence] = {}
+        self._unsolicited = [self._open(immediate, unsolicited)] if unsolicited else []
+
+    def _open(self, offset: int, length: int) -> DataOutSequence:
+        """Returns a sequence that begins now."""
+        return DataOutSequence(offset, length)
 
     def want(self, length: int, immediate: Buffer) -> None:
         """Says how many bytes the command wants, at most what the initiator has, and hands over what already came.
@@ -294,16 +298,23 @@ class DataOutTransfer:
         self._sequences.clear()
         self._unsolicited.clear()
 
+    def forgo(self) -> None:
+        """Takes it that what is owed does not come any more, because the connection is gone that it was asked for on.
+
+        Source: RFC7143 7.2.2
+        """
+        self.abandon()
+
     def expects(self, target_transfer_tag: int) -> bool:
         """Returns True when a sequence of that tag is open; NO_TAG means unsolicited data."""
         return target_transfer_tag in self._sequences or (target_transfer_tag == NO_TAG and bool(self._unsolicited))
 
-    def _sequence(self, header: DataOut) -> _Sequence:
+    def _sequence(self, header: DataOut) -> DataOutSequence:
         if not self.expects(header.target_transfer_tag):
             raise ProtocolError(RejectReason.PROTOCOL_ERROR, "Data-Out came that was not asked for")
         return self._sequences.get(header.target_transfer_tag) or self._unsolicited[0]
 
-    def _end(self, target_transfer_tag: int, sequence: _Sequence) -> None:
+    def _end(self, target_transfer_tag: int, sequence: DataOutSequence) -> None:
         if self._sequences.pop(target_transfer_tag, None) is None:
             self._unsolicited.clear()
             self._asked = sequence.end
@@ -317,12 +328,22 @@ class DataOutTransfer:
             return None
         if len(self._sequences) >= self._ordering.max_outstanding:
             return None
-        length = min(self._ordering.max_burst, self._wanted - self._asked)
-        self._sequences[tag] = _Sequence(self._asked, length)
-        solicitation = Solicitation(tag, self._r2t_sn, self._asked, length)
+        offset, length = self._asked, min(self._ordering.max_burst, self._wanted - self._asked)
         self._asked += length
+        return self._ask(tag, offset, length=length)
+
+    def _ask(self, tag: int, offset: int, *, length: int) -> Solicitation:
+        self._sequences[tag] = self._open(offset, length)
+        solicitation = Solicitation(tag, self._r2t_sn, offset, length)
         self._r2t_sn += 1
         return solicitation
+
+    def resume(self, seen: int) -> None:
+        """Goes on on another connection.
+
+        seen    how many R2Ts the initiator says that it has had; the next one is numbered so
+        Source: RFC7143 11.5.6
+        """
 
     @property
     def r2ts(self) -> int:
@@ -359,6 +380,9 @@ class _NoDataOut(DataOutTransfer):
         pass
 
     def fail(self) -> None:
+        pass
+
+    def forgo(self) -> None:
         pass
 
 

@@ -46,6 +46,16 @@ class ConnectionLeft(NamedTuple):
     tsih: int
 
 
+class ConnectionLost(NamedTuple):
+    """A connection is gone of a session that goes on, at ErrorRecoveryLevel 2; its tasks may be taken elsewhere."""
+
+    connection: int
+    initiator: str
+    isid: str
+    target: str
+    tsih: int
+
+
 class SessionEnded(NamedTuple):
     """A session is over and its tasks are too."""
 
@@ -124,6 +134,7 @@ Event = (
     | SessionEnded
     | ConnectionJoined
     | ConnectionLeft
+    | ConnectionLost
     | LoginFailed
     | ProtocolViolated
     | ConnectionTimedOut

@@ -69,11 +69,13 @@ CONDITIONS = {
     Condition.UNEXPECTED_UNSOLICITED_DATA: Sense(SenseKey.ABORTED_COMMAND, 0x0C0C),
     Condition.INCORRECT_AMOUNT_OF_DATA: Sense(SenseKey.ABORTED_COMMAND, 0x0C0D),
     Condition.PROTOCOL_SERVICE_CRC_ERROR: Sense(SenseKey.ABORTED_COMMAND, 0x4705),
+    Condition.SNACK_REJECTED: Sense(SenseKey.ABORTED_COMMAND, 0x1113),
 }
 ABSENT_TASK = {  # Source: RFC7143 11.6.1, SAM5r21 7.2
     AbortOfFinished.DOES_NOT_EXIST: ManagementResponse.TASK_DOES_NOT_EXIST,
     AbortOfFinished.COMPLETE: ManagementResponse.FUNCTION_COMPLETE,
 }
+CLEARED = AttentionCode.SOME_COMMANDS_CLEARED_BY_ISCSI_PROTOCOL_EVENT
 SIMPLE = TaskAttribute.SIMPLE
 ATTRIBUTES = tuple(TaskAttribute)  # by their values; a session lets no other one through
 REPORT_LUNS = bytes([ReportLuns().operation_code])
@@ -88,6 +90,7 @@ class Dispatcher:
     now        when the input came that is being worked on, by the driver's clock; likewise
     unparking  sessions whose parked commands may find room now; the owner calls `unpark` when there are any
     spoil      is asked about each command of a connection with a tap: True when it is not to go on now
+    dismiss    ends a session with all its connections
     """
 
     def __init__(self, actions: list[Action], epoch_s: float) -> None:
@@ -95,6 +98,7 @@ class Dispatcher:
         self.now = 0.0
         self.unparking: dict[ActiveSession, None] = {}
         self.spoil: Callable[[ActiveSession, CommandReceived], bool] = _spoil_nothing
+        self.dismiss: Callable[[ActiveSession], None] = _close
         self._epoch_s = epoch_s
         self._actions = actions
         self._desk = ManagementDesk(self.execute)
@@ -254,7 +258,7 @@ class Dispatcher:
     def end_tasks(self, active: ActiveSession, connection: Connection, then: Callable[[], None]) -> None:
         """Ends the tasks of one connection without a response; calls back when they are over.
 
-        Source: RFC7143 11.14.5
+        Source: RFC7143 7.5, 11.14.5
         """
         tags = [tag for tag, task in active.session.tasks.items() if task.connection is connection]
         ending = {tag: active.tasks[tag][1] for tag in tags if tag in active.tasks}
@@ -267,7 +271,15 @@ class Dispatcher:
         requests = [
             (unit, ManagementRequest(0, Function.ABORT_TASK, active.nexus, tag)) for tag, unit in ending.items()
         ]
-        self._desk.request_each(requests, lambda _: then())
+        units = dict.fromkeys(ending.values())
+
+        def ended(_: bool) -> None:
+            for unit in units:
+                if active.nexus in unit.nexuses:
+                    unit.nexuses.establish_for(active.nexus, CLEARED)
+            then()
+
+        self._desk.request_each(requests, ended)
 
     def _clear_aca(self, active: ActiveSession, event: TaskManagementRequested) -> None:
         """Clears the ACA condition of a nexus; the condition of another one is not for it to clear.
@@ -309,9 +321,8 @@ class Dispatcher:
         several = FUNCTIONS[TaskManagement(event.function)] in OF_SEVERAL_TASKS
         active.session.respond_management(event.connection, event.tag, response=response, fenced=several)
         if event.function == TaskManagement.TARGET_COLD_RESET:
-            for other in self.active.values():
-                if other.node.name == active.node.name:
-                    other.session.close()
+            for other in [each for each in self.active.values() if each.node.name == active.node.name]:
+                self.dismiss(other)
 
     # From the operator
 
@@ -448,6 +459,10 @@ class Dispatcher:
         if ended.tag not in active.failed:
             active.session.discard(ended.tag)
         self.relieved(active)
+
+
+def _close(active: ActiveSession) -> None:
+    active.session.close()
 
 
 def _spoil_nothing(_active: ActiveSession, _event: CommandReceived) -> bool:

@@ -44,7 +44,18 @@ class Link:
     @property
     def carries_session(self) -> bool:
         """True when its session ends with it, False when it is leaving a session that goes on."""
-        return self.active is None or self.connection not in self.active.retiring
+        return self.active is None or not (self.connection in self.active.retiring or self.is_recoverable)
+
+    @property
+    def is_recoverable(self) -> bool:
+        """True when its session goes on without it, though it has not been logged out.
+
+        An initiator that was asked to leave is not waited for.
+
+        Source: RFC7143 7.1.4.3
+        """
+        lost = None if self.active is None else self.active.session.lost
+        return lost is not None and not lost.closing and self._cut_leaving_at == NEVER
 
     def admitted(self, session: Session, now: float) -> None:
         """Starts the watch over a connection in full feature phase."""

@@ -258,6 +258,8 @@ class Target:
             if node is None or not node.serves(active.nexus.target_port.portal_group_tag):
                 for connection in active.session.connections.values():
                     self._send_off(self._links[connection.number])
+                if not active.session.connections:
+                    self._sessions.dismiss(active)
             elif not active.ending:
                 self._sessions.remap(active, node)
         return self._take_actions()

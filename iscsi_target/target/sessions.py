@@ -10,7 +10,8 @@ replaces it like that. Of the only connection of a session this comes to the sam
 its TSIH and what was negotiated for the session, which stay; the initiator learns of it as of the loss of a nexus.
 
 A connection that is lost without a logout ends its session with all other connections: below ErrorRecoveryLevel 2 the
-tasks that were on it cannot be carried on, and only a new session tells the initiator so (RFC7143 7.1.4.4).
+tasks that were on it cannot be carried on, and only a new session tells the initiator so (RFC7143 7.1.4.4). At that
+level the session goes on, see `recovery`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,7 @@ from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 from iscsi_target.target.actions import (
     ConnectionJoined,
     ConnectionLeft,
+    ConnectionLost,
     Event,
     LoginFailed,
     SessionEnded,
@@ -42,6 +44,7 @@ from iscsi_target.target.dispatch import Dispatcher
 from iscsi_target.target.limits import Limits
 from iscsi_target.target.link import Link
 from iscsi_target.target.nodes import Portal, TargetNode, send_targets
+from iscsi_target.target.recovery import Recovery
 from iscsi_target.target.tsihs import Tsihs
 
 
@@ -70,6 +73,8 @@ class Sessions:
         self._watch = watch
         self.limits = limits
         self._discoveries: dict[Session, None] = {}
+        self._recovery = Recovery(links, dispatcher, self._end)
+        dispatcher.dismiss = self.dismiss
         self._tsihs = Tsihs()
         self._nodes: Mapping[str, TargetNode] = {}
         self._units: Mapping[str, LogicalUnit] = {}
@@ -86,8 +91,10 @@ class Sessions:
         self._nodes, self._units, self._portals = nodes, units, portals
 
     def drain(self) -> None:
-        """Lets nobody in any more."""
+        """Lets nobody in any more, and waits for nobody who has lost all connections."""
         self._draining = True
+        for active in [active for active in self._active.values() if not active.session.connections]:
+            self._end(active)
 
     def summaries(self) -> tuple[SessionSummary, ...]:
         """Returns the sessions that are open now, normal ones first."""
@@ -169,10 +176,14 @@ class Sessions:
 
         Source: RFC7143 6.3.1, 6.3.4
         """
-        active = self._named(link, negotiated)
-        old = active.of_cid(negotiated.cid)
-        if old is None:
+        active, cid = self._named(link, negotiated), negotiated.cid
+        old = active.of_cid(cid)
+        if old not in active.session.connections.values():
             check_room(active.session)
+        if old not in active.retiring and active.session.lost is not None:
+            self._recovery.replace(active, cid)
+            old = None
+        if old is None:
             self._take_in(link, active.session)
             link.active = active
             self._announce(ConnectionJoined(link.connection.number, *_whole(active)))
@@ -237,6 +248,12 @@ class Sessions:
 
     # Ending
 
+    def dismiss(self, active: ActiveSession) -> None:
+        """Ends a session with all its connections."""
+        active.session.close()
+        if not active.session.connections:
+            self._end(active)
+
     def _reinstate(self, active: ActiveSession, link: Link) -> None:
         """Ends the session that a login replaces, and admits the login when all its tasks are over.
 
@@ -257,6 +274,8 @@ class Sessions:
         if active.ending:
             return
         active.ending = True
+        for lost in list(active.session.lost or ()):
+            self._recovery.forget(active, lost)
         for waiting in active.retiring.values():
             active.afterwards = waiting | active.afterwards
         active.retiring.clear()
@@ -283,12 +302,18 @@ class Sessions:
                     waiting.pop(link.connection, None)
             return
         active, session = link.active, link.session
+        outlived = link.is_recoverable
         session.lose(link.connection)
         if session in self._discoveries:
             del self._discoveries[session]
             self._tsihs.release(session.tsih)
             self._announce(SessionEnded(*_names(session), target="", tsih=session.tsih))
-        elif active is not None and not active.ending and link.connection not in active.retiring:
+        elif active is None or active.ending or link.connection in active.retiring:
+            return
+        elif outlived:
+            self._recovery.lose(active, link.connection)
+            self._announce(ConnectionLost(link.connection.number, *_whole(active)))
+        else:
             for connection in session.connections.values():
                 announce_drop(session, connection, whole=True)
             session.close()
@@ -304,7 +329,13 @@ class Sessions:
         respond = partial(session.respond_logout, asking, event.tag)
         if active is not None and leaving in active.retiring:
             respond(response=LOGOUT_CID_NOT_FOUND)
+        elif active is not None and leaving is not None and event.recovers:
+            respond(response=LOGOUT_DONE)
+            self._recovery.log_out(active, leaving)
+            self._announce(ConnectionLeft(leaving.number, *_whole(active)))
         elif active is not None and leaving is not None and any(each is not leaving for each in active.staying):
+            if active.session.lost is not None:
+                self._recovery.forget(active, leaving)
             self._retire(active, leaving, asking, lambda: respond(response=LOGOUT_DONE))
         else:
             self._close(session, active, asking, lambda: respond(response=LOGOUT_DONE))

@@ -12,6 +12,7 @@ from iscsi_target.iscsi import retention
 from iscsi_target.iscsi.errors import RejectReason
 from iscsi_target.iscsi.framing import MAX_LOST
 from iscsi_target.iscsi.header import NO_TAG
+from iscsi_target.iscsi.recovering_transfer import MAX_TRIES
 from iscsi_target.iscsi.requests import DataOut, NopOut, Request, ScsiCommand, SnackRequest
 from iscsi_target.iscsi.responses import (
     DataIn,
@@ -38,6 +39,7 @@ OFFERS = [
     ("FirstBurstLength", "1024"),
     ("InitialR2T", "No"),
     ("MaxOutstandingR2T", "2"),
+    ("DataSequenceInOrder", "No"),
 ]
 CRC_ERROR = (0xB, 0x4705)
 
@@ -179,29 +181,57 @@ def test_commands_behind_a_lost_one_wait_for_it(lab: Lab, a: Host):
 
 
 @pytest.mark.clause("RFC7143 7.8")
+@pytest.mark.clause("RFC7143 11.8")
 @pytest.mark.parametrize("solicited", [True, False])
-def test_task_ends_when_its_data_was_damaged_and_no_more_is_owed(lab: Lab, a: Host, solicited: bool):
+@pytest.mark.parametrize("place", [-1, 20], ids=["data", "header"])
+def test_lost_data_is_asked_for_again_when_its_sequence_ends(lab: Lab, a: Host, solicited: bool, place: int):
     command = write(a, 0, 2 * BLOCK, final=solicited)
     a.send(command)
-    tag = NO_TAG
-    if solicited:
-        tag = a.take_one(ReadyToTransfer).target_transfer_tag
+    tag = a.take_one(ReadyToTransfer).target_transfer_tag if solicited else NO_TAG
     first = DataOut(initiator_task_tag=command.initiator_task_tag, target_transfer_tag=tag)
-    spoil(a, first, ONES)
-    assert a.take_one(Reject).reason == RejectReason.DATA_DIGEST_ERROR
-    assert not a.ended(command.initiator_task_tag)
-    a.send(first.replace(final=True, data_sn=1, buffer_offset=BLOCK), ONES)
-    assert a.outcome(command.initiator_task_tag).sense == CRC_ERROR
-    assert lab.block(0) == bytes(BLOCK)
+    spoil(a, first, TWOS, place=place)
+    assert [pdu.header.reason for pdu in took(a)] == [RejectReason.DATA_DIGEST_ERROR] * (place == -1)
+    a.send(first.replace(final=True, data_sn=1, buffer_offset=BLOCK), TWOS)
+    asked = a.take_one(ReadyToTransfer)
+    assert (asked.r2t_sn, asked.buffer_offset, asked.desired_data_transfer_length) == (int(solicited), 0, BLOCK)
+    a.data_out(asked, ONES)
+    assert a.outcome(command.initiator_task_tag).status == 0
+    assert (lab.block(0), lab.block(1)) == (ONES, TWOS)
 
 
 @pytest.mark.clause("RFC7143 7.8")
-def test_task_ends_at_once_when_the_last_of_its_data_was_damaged(a: Host):
-    command = write(a, 0, final=False)
+def test_task_ends_when_its_data_is_lost_again_and_again(lab: Lab, a: Host):
+    command = write(a, 0)
     a.send(command)
-    spoil(a, DataOut(initiator_task_tag=command.initiator_task_tag, final=True), ONES)
+    for _ in range(MAX_TRIES + 1):
+        asked = a.take_one(ReadyToTransfer)
+        lost = DataOut(initiator_task_tag=command.initiator_task_tag, target_transfer_tag=asked.target_transfer_tag)
+        spoil(a, lost.replace(final=True), ONES)
+        a.received = [pdu for pdu in a.received if not isinstance(pdu.header, Reject)]
     assert a.outcome(command.initiator_task_tag).sense == CRC_ERROR
+    assert lab.block(0) == bytes(BLOCK)
     assert not a.closed
+
+
+@pytest.mark.clause("RFC7143 7.9")
+def test_only_what_is_missing_in_the_middle_is_asked_for_again(lab: Lab, a: Host):
+    command = write(a, 0, 2 * BLOCK)
+    a.send(command)
+    asked = a.take_one(ReadyToTransfer)
+    a.data_out(asked, ONES[:100], final=False)
+    a.data_out(asked, TWOS, final=True, data_sn=2, buffer_offset=BLOCK)
+    again = a.take_one(ReadyToTransfer)
+    assert (again.buffer_offset, again.desired_data_transfer_length) == (100, BLOCK - 100)
+    a.data_out(again, ONES[100:])
+    assert a.outcome(command.initiator_task_tag).status == 0
+    assert (lab.block(0), lab.block(1)) == (ONES, TWOS)
+
+
+@pytest.mark.clause("RFC7143 13.19")
+def test_one_sequence_at_a_time_is_asked_for_where_they_come_in_order(lab: Lab):
+    a = lab.session(offers=[*OFFERS[:-1], ("DataSequenceInOrder", "Yes")])
+    a.send(write(a, 0, 4 * BLOCK))
+    assert len(took(a, ReadyToTransfer)) == 1
 
 
 @pytest.mark.clause("RFC7143 7.8")
@@ -212,16 +242,6 @@ def test_command_that_waits_is_not_dropped_for_damaged_data_of_another(lab: Lab,
     a.read(1, cmd_sn=first)
     assert a.outcome(tag).status == 0
     assert lab.block(0) == ONES
-
-
-@pytest.mark.clause("RFC7143 7.9")
-def test_task_ends_when_a_data_out_pdu_was_lost(a: Host):
-    command = write(a, 0, 2 * BLOCK, final=False)
-    a.send(command)
-    first = DataOut(initiator_task_tag=command.initiator_task_tag)
-    spoil(a, first, ONES, place=20)
-    a.send(first.replace(final=True, data_sn=1, buffer_offset=BLOCK), ONES)
-    assert a.outcome(command.initiator_task_tag).sense == CRC_ERROR
 
 
 @pytest.mark.clause("RFC7143 7.2.1")
@@ -450,4 +470,4 @@ def test_what_is_acknowledged_costs_nothing(lab: Lab, a: Host):
     a.send(NopOut(immediate=True, initiator_task_tag=NO_TAG, cmd_sn=a.cmd_sn, exp_stat_sn=last.stat_sn + 1))
     kept = lab.target._links[a.number].connection.retention
     assert kept is not None
-    assert (kept._statuses, kept._tasks, kept._kept_bytes) == ({}, {}, 0)
+    assert (kept._statuses, kept._tasks, kept.kept_bytes) == ({}, {}, 0)

@@ -177,7 +177,7 @@ WRONG = [
         "max_connections = 33",
         "session.max_connections is more than 32; write a number of 1 to 32",
     ),
-    ("error_recovery_level = 1", "error_recovery_level = 2", "error_recovery_level is more than 1; write 0 or 1"),
+    ("error_recovery_level = 1", "error_recovery_level = 3", "error_recovery_level is more than 2; write 0, 1 or 2"),
     ("login_timeout = 20", "login_timeout = -1", "session.login_timeout is not more than 0; write more than 0"),
     (
         "login_timeout = 20",
