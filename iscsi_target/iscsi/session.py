@@ -99,7 +99,7 @@ class Session:
         most = 1 if level and self.parameters.data_sequence_in_order else self.parameters.max_outstanding_r2t
         self.ordering = Ordering(self.parameters.max_burst_length, most, self.parameters.data_pdu_in_order)
         self.collector: type[DataOutTransfer] = RecoveringTransfer if level else DataOutTransfer
-        self.lost = LostConnections() if level > 1 else None
+        self.lost = LostConnections() if level > 1 and self.parameters.default_time2retain else None
         self._send_targets = send_targets
         self._texts: dict[Connection, TextExchange] = {}
         self.fence = ResponseFence(self.connections, self.ping)

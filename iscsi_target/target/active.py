@@ -165,6 +165,8 @@ def check_room(session: Session) -> None:
     Source: RFC7143 11.13.5, 13.2
     """
     most = session.parameters.max_connections
+    if session.lost is not None:
+        most += 1  # of which one may be gone although nobody has noticed, RFC7143 6.3.4
     if len(session.connections) >= most:
         raise LoginStatus.TOO_MANY_CONNECTIONS.refusal(f"MaxConnections={most} was negotiated")
 

@@ -20,7 +20,12 @@ from iscsi_target.iscsi.responses import (
     ScsiResponse,
     TaskManagementResponse,
 )
-from iscsi_target.iscsi.service_requests import LOGOUT_CID_NOT_FOUND, LOGOUT_DONE, LOGOUT_RECOVERY
+from iscsi_target.iscsi.service_requests import (
+    LOGOUT_CID_NOT_FOUND,
+    LOGOUT_DONE,
+    LOGOUT_RECOVERY,
+    LOGOUT_RECOVERY_NOT_SUPPORTED,
+)
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
 from iscsi_target.scsi.layouts.block_cdb import Read10
 from iscsi_target.target import ConnectionLost, SessionEnded
@@ -400,4 +405,28 @@ def test_target_cold_reset_ends_sessions_that_wait(lab: Lab, a: Host):
     b = lab.session("b")
     b.manage(TaskManagement.TARGET_COLD_RESET)
     assert b.closed
+    assert lab.clean
+
+
+@pytest.mark.clause("RFC7143 6.3.4")
+def test_a_second_connection_may_come_where_only_one_was_negotiated(lab: Lab):
+    lab.slow = True
+    a = lab.session(offers=[("ErrorRecoveryLevel", "2"), ("MaxConnections", "1")])
+    tag = a.write(0, ONES)
+    other = join(a, 1)
+    other.logout(LOGOUT_RECOVERY, cid=0)
+    assert other.take_one(LogoutResponse).response == LOGOUT_DONE
+    assert other.managed(other.manage(TaskManagement.TASK_REASSIGN, referenced=tag)) == COMPLETE
+    lab.finish_all()
+    assert other.outcome(tag).status == 0
+
+
+@pytest.mark.clause("RFC7143 13.16")
+def test_where_time2retain_is_zero_no_task_can_be_taken(lab: Lab):
+    a = lab.session(offers=[*OFFERS, ("DefaultTime2Retain", "0")])
+    second = join(a, 1)
+    a.logout(LOGOUT_RECOVERY, cid=1)
+    assert a.take_one(LogoutResponse).response == LOGOUT_RECOVERY_NOT_SUPPORTED
+    second.cut()
+    assert a.closed
     assert lab.clean

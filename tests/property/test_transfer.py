@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from iscsi_target.iscsi.errors import ProtocolError
 from iscsi_target.iscsi.header import NO_TAG
+from iscsi_target.iscsi.recovering_transfer import MAX_TRIES, RecoveringTransfer
 from iscsi_target.iscsi.requests import DataOut
 from iscsi_target.iscsi.transfer import DataOutTransfer, Ordering, Solicitation, TransferFailed, residual, split
 
@@ -116,6 +117,36 @@ def test_any_order_that_is_allowed_collects_exactly_the_data(start, ordering, ra
         assert one.offset == reached
         reached += one.length
     assert reached == max(wanted, start.immediate + start.unsolicited)
+
+
+@given(starts(), ORDERINGS, st.randoms(use_true_random=False))
+def test_what_is_lost_is_asked_for_again_until_all_is_there(start, ordering, random):
+    """Law: whichever PDUs fall away or are damaged, but for the end of a sequence, the data is the content at last."""
+    content = random.randbytes(start.expected)
+    transfer = RecoveringTransfer(ordering, start.expected, immediate=start.immediate, unsolicited=start.unsolicited)
+    transfer.want(start.wanted, content[: start.immediate])
+    sender = Sender(content, ordering, random)
+    if start.unsolicited:
+        sender.owe(NO_TAG, start.immediate, start.unsolicited)
+    asked, left = 0, random.randrange(MAX_TRIES + 1)
+    while True:
+        while (solicitation := transfer.solicit(asked)) is not None:
+            assert 0 < solicitation.length <= ordering.max_burst
+            sender.owe(solicitation.target_transfer_tag, solicitation.offset, solicitation.length)
+            asked += 1
+        assert len(sender.open) <= ordering.max_outstanding
+        if not sender.open:
+            break
+        assert not transfer.whole
+        header, data = sender.next()
+        if not left or random.random() < 0.5:
+            transfer.receive(header, data)
+        else:
+            left -= 1
+            if header.final or random.random() < 0.5:
+                assert not transfer.lose(header)
+    assert transfer.whole
+    assert transfer.data == content[: min(start.wanted, start.expected)]
 
 
 @given(
