@@ -15,9 +15,10 @@ from iscsi_target.initiator.numbering import RecoverableStatusNumbers, StatusNum
 from iscsi_target.iscsi.errors import LoginRefused, LoginStatus, ProtocolError
 from iscsi_target.iscsi.framing import Buffer, PduReader, RawPdu
 from iscsi_target.iscsi.parameters import DEFAULT_SEGMENT_BYTES, Parameters
-from iscsi_target.iscsi.requests import LoginRequest, NopOut, Request
+from iscsi_target.iscsi.requests import LoginRequest, NopOut, Request, SnackRequest
 from iscsi_target.iscsi.responses import RESPONSES, LoginResponse, Response
 
+MAX_SNACKS: Final = 8192  # that wait to be sent; twice what a target can be missing of one run of numbers
 MAX_PINGS: Final = 256  # of the target whose answers wait to be sent; one after the other, 1 is usual
 
 
@@ -127,6 +128,7 @@ class Connection:
         self._header_digest = False
         self._data_digest = False
         self._output: list[Buffer] = []
+        self._snacks = 0  # that wait in the output
         self._pings = 0  # answers to those of the target that wait in the output
 
     def enter_full_feature_phase(self, phase: Phase, parameters: Parameters) -> None:
@@ -204,6 +206,16 @@ class Connection:
             raise violation(f"{MAX_PINGS} pings wait until the target takes the answers, and more come")
         self.send(answer)
 
+    def ask_again(self, snack: SnackRequest) -> None:
+        """Queues a SNACK.
+
+        raises    ProtocolError when the target lets more be missing than it takes SNACKs
+        """
+        self._snacks += 1
+        if self._snacks > MAX_SNACKS:
+            raise violation(f"{MAX_SNACKS} SNACKs wait until the target takes them, and more is missing")
+        self.send(snack)
+
     def send_bytes(self, buffer: Buffer) -> None:
         """Queues bytes that are no PDU."""
         if not self.closing:
@@ -213,6 +225,7 @@ class Connection:
         """Returns the queued buffers and forgets them."""
         output, self._output = self._output, []
         self._pings = 0
+        self._snacks = 0
         return output
 
 

@@ -86,7 +86,7 @@ class Recovery:
         for run in command.take_news():
             _snack_data(connection, command.tag, run)
         if (there := command.acknowledgement()) is not None:
-            connection.send(
+            connection.ask_again(
                 SnackRequest(
                     kind=DATA_ACK,
                     lun=there.lun,
@@ -173,7 +173,8 @@ class Recovery:
         if not self._is_counted(request):
             self._retry(tag, request)
         elif isinstance(command, RecoverableCommand):
-            if command.may_lack_unsolicited:
+            if command.may_lack_unsolicited and request.tries < MAX_TRIES:
+                request.tries += 1
                 self._session.send_again(tag)
             for run in command.overdue():
                 _snack_data(connection, tag, run)
@@ -214,8 +215,12 @@ def _statuses(connection: Connection) -> Arrivals:
 
 
 def _snack_statuses(connection: Connection, run: Run) -> None:
-    connection.send(SnackRequest(kind=STATUS, initiator_task_tag=NO_TAG, begin_run=run.begin, run_length=run.length))
+    connection.ask_again(
+        SnackRequest(kind=STATUS, initiator_task_tag=NO_TAG, begin_run=run.begin, run_length=run.length)
+    )
 
 
 def _snack_data(connection: Connection, tag: int, run: Run) -> None:
-    connection.send(SnackRequest(kind=DATA_OR_R2T, initiator_task_tag=tag, begin_run=run.begin, run_length=run.length))
+    connection.ask_again(
+        SnackRequest(kind=DATA_OR_R2T, initiator_task_tag=tag, begin_run=run.begin, run_length=run.length)
+    )

@@ -5,6 +5,7 @@ from math import inf
 import pytest
 
 from iscsi_target.initiator.command import Command
+from iscsi_target.initiator.connection import MAX_SNACKS
 from iscsi_target.initiator.events import CommandCompleted, ConnectionLost, PduReceived, PingAnswered, TaskAborted
 from iscsi_target.initiator.recovery import MAX_TRIES
 from iscsi_target.initiator.session import Settings
@@ -13,7 +14,15 @@ from iscsi_target.iscsi.framing import frame
 from iscsi_target.iscsi.header import NO_TAG
 from iscsi_target.iscsi.parameters import Preferences
 from iscsi_target.iscsi.requests import DataOut, NopOut, ScsiCommand, SnackRequest, TaskManagementRequest
-from iscsi_target.iscsi.responses import DataIn, NopIn, ReadyToTransfer, Reject, ScsiResponse, TaskManagementResponse
+from iscsi_target.iscsi.responses import (
+    AsyncMessage,
+    DataIn,
+    NopIn,
+    ReadyToTransfer,
+    Reject,
+    ScsiResponse,
+    TaskManagementResponse,
+)
 from iscsi_target.iscsi.retention import DATA_ACK, DATA_OR_R2T, STATUS
 from iscsi_target.iscsi.task_management import TaskManagement
 from tests.unit.initiator.bench import LUN, READY, Desk, logged_in
@@ -26,7 +35,7 @@ TIMEOUT_S = 5.0
 def desk() -> Desk:
     """One whose initiator recovers, with digests."""
     preferences = Preferences(error_recovery_level=1, header_digest=("CRC32C",), data_digest=("CRC32C",))
-    answers = [("ErrorRecoveryLevel", "1"), ("HeaderDigest", "CRC32C"), ("DataDigest", "CRC32C")]
+    answers = [("InitialR2T", "No"), ("ErrorRecoveryLevel", "1"), ("HeaderDigest", "CRC32C"), ("DataDigest", "CRC32C")]
     return logged_in(*answers, settings=Settings(preferences, timeout_s=TIMEOUT_S))
 
 
@@ -212,3 +221,27 @@ def test_numbers_far_ahead_are_the_end(desk: Desk):
     [event] = desk.reply(DataIn(initiator_task_tag=tag, data_sn=1 << 30), bytes(512))
     assert isinstance(event, ConnectionLost)
     assert "ahead" in event.reason
+
+
+def test_snacks_that_the_target_does_not_take_are_bounded(desk: Desk):
+    stat_sn = desk.stat_sn
+    ping = NopIn(initiator_task_tag=NO_TAG)
+    for step in range(0, 2 * MAX_SNACKS, 2):
+        assert desk.reply(ping, status=False, stat_sn=stat_sn + step + 1) == []
+        desk.reply(AsyncMessage(), stat_sn=stat_sn + step)
+        desk.reply(AsyncMessage(), stat_sn=stat_sn + step + 1)
+    [lost] = desk.reply(ping, status=False, stat_sn=stat_sn + 2 * MAX_SNACKS + 1)
+    assert isinstance(lost, ConnectionLost)
+    assert "SNACKs wait" in lost.reason
+
+
+def test_unsolicited_data_that_may_be_lost_is_sent_again_so_often_and_no_more(desk: Desk):
+    desk.session.command(READY._replace(data_out=bytes(20000)), desk.connection)
+    desk.sent()
+    desk.reply(NopIn(initiator_task_tag=NO_TAG), status=False)
+    sent = 0
+    for step in range(3 * MAX_TRIES):
+        desk.session.elapsed(step * TIMEOUT_S)
+        sent += sum(isinstance(each.header, ScsiCommand) for each in desk.sent())
+        desk.reply(NopIn(initiator_task_tag=NO_TAG), status=False)
+    assert sent == MAX_TRIES
