@@ -3,10 +3,14 @@
 import pytest
 
 from iscsi_target.scsi.commands.sanitize import Sanitize
+from iscsi_target.scsi.layouts.cdb import PersistentReserveOut
 from iscsi_target.scsi.layouts.mode_pages import ControlPage
+from iscsi_target.scsi.layouts.reservation_pages import BasicParameterList
 from iscsi_target.scsi.layouts.token_cdb import CopyOperationAbort
+from iscsi_target.scsi.nexus import Nexus
+from iscsi_target.scsi.reservations.personality import OutAction
 from iscsi_target.scsi.state.copy_log import MAX_RUNNING, CopyState
-from iscsi_target.scsi.state.task import Aborted, Function
+from iscsi_target.scsi.state.task import Aborted, Function, Task
 from iscsi_target.scsi.status import Status
 from tests.unit.scsi.token_bench import ZERO_TOKEN, TokenBench
 from tests.unit.scsi.unit_bench import A, B, give_page
@@ -66,6 +70,40 @@ def test_a_reset_ends_every_copy_and_waits_for_it(function: Function):
     assert not bench.at_medium
     assert bench.device.copies.find(A, 2) is None
     assert bench.unit.open_tasks == 0
+
+
+def reserve_out(bench: TokenBench, nexus: Nexus, action: OutAction, key: int, victim: int) -> Task:
+    data = BasicParameterList(reservation_key=key, service_action_reservation_key=victim).pack()
+    cdb = PersistentReserveOut(service_action=action, parameter_list_length=len(data))
+    task = bench.send(nexus, cdb, expects_data=True)
+    bench.give(task, data)
+    return task
+
+
+@pytest.mark.clause("SPC4r37 5.13.11.2.6")
+@pytest.mark.parametrize("immed", [False, True])
+@pytest.mark.parametrize("steps", range(4))
+@pytest.mark.parametrize("leaves", [False, True])
+def test_after_preempt_and_abort_no_copy_of_the_nexus_changes_a_block(steps: int, immed: bool, leaves: bool):
+    """Each step is a read or a write of one of two pieces; the nexus may have left its copy in the background."""
+    bench = TokenBench()
+    for nexus, key in ((A, 0xA), (B, 0xB)):
+        reserve_out(bench, nexus, OutAction.REGISTER, 0, key)
+    bench.use(bench.token([(10, 1), (20, 1)]), [(100, 1), (200, 1)], immed=immed)
+    for _ in range(steps):
+        bench.perform()
+    if leaves and immed:
+        bench.manage(Function.NEXUS_LOSS, A)
+        bench.unit.detach(A)
+    preempting = reserve_out(bench, B, OutAction.PREEMPT_AND_ABORT, 0xB, 0xA)
+    while bench.status(preempting) is None:
+        bench.perform()
+    assert bench.status(preempting) is Status.GOOD
+    after = bytes(bench.memory.content)
+    bench.end()
+    assert bench.memory.content == after
+    assert bench.unit.open_tasks == 0
+    assert bench.block(200) == bench.was(20 if steps == 3 else 200), "only a write that was at the medium is waited for"
 
 
 @pytest.mark.clause("SPC4r37 5.17.5")
