@@ -280,6 +280,8 @@ def _preempting() -> Told:
             yield "PE-14, PE-20", (*three, own("B", action, WE, KEYS["B"]))
             yield "PE-15", (*held(kind), own("A", action, WE))
             yield "PE-22", (*held(kind), change("B", action, (0, KEYS["A"]), kind))
+    for kind in (WEAR, EAAR):
+        yield "PE-14, A left", (*held(kind, "B"), leave("A"), own("B", PREEMPT, EARO, KEYS["B"]))
     old = change("A2", REGISTER, (0, KEYS["A"]))
     yield "PE-18", (*held(WERO), old, own("A", PREEMPT, WERO, KEYS["A"]))
     dead = (old, change("A2", RESERVE, (KEYS["A"], 0), WERO), *registered("A"))

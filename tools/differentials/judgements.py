@@ -129,7 +129,7 @@ RULINGS = (
         "SPC4r37 6.16.3",
     ),
     Ruling(Judgement(REGISTER, "answer", "GOOD", REFUSED, KEPT), "SPC4r37 5.13.11.2.3"),
-    Ruling(Judgement(LISTING, "target ports", "*", "*", OTHER_PORT), "SPC4r37 6.16.3"),
+    Ruling(Judgement(REGISTER, "target ports", "*", "*", OTHER_PORT), "SPC4r37 6.16.3"),
     Ruling(Judgement(LISTING, "initiators", "*", "*", OTHER_PORT), "SPC4r37 6.16.3"),
     Ruling(Judgement(LISTING, "registrations", "new", "fewer new", OTHER_PORT), "SPC4r37 6.16.3"),
     Ruling(
@@ -264,7 +264,8 @@ UNCOVERED = (
     Judgement(LISTING, "registrations", "new", "more new", "one nexus is registered twice: there is no such state"),
     Judgement(LISTING, "registrations", "new", "fewer new", f"{OTHER_PORT}: the wrong node would be fenced"),
     Judgement(LISTING, "initiators", "*", "*", f"{OTHER_PORT}: the wrong node would be fenced"),
-    Judgement(LISTING, "target ports", "*", "*", f"{OTHER_PORT}: the wrong node would be fenced"),
+    Judgement(PREEMPT, "reservation", "*", "changed*", "another counts as the maker of a reservation when that left"),
+    Judgement(REGISTER, "target ports", "*", "*", f"{OTHER_PORT}: the wrong node would be fenced"),
     Judgement(
         EVERYWHERE,
         "registrations",
