@@ -24,7 +24,7 @@ from iscsi_target.scsi.state.timeline import Entry
 from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 from iscsi_target.server.descriptors import affordable_connections
 from iscsi_target.server.journal import announce
-from iscsi_target.server.poller import Poller
+from iscsi_target.server.poller import Lobby, Poller
 from iscsi_target.server.transport import RECEIVE_BUFFER_BYTES, Channel
 from iscsi_target.storage.medium import Medium, Result
 from iscsi_target.target import (
@@ -102,6 +102,7 @@ class Driver:
         self._trace = trace
         self._loop = asyncio.get_running_loop()
         self._poller = Poller(self._loop, settings.busy_poll_us / 1e6)
+        self._lobby = Lobby(self._loop)
         self._limits = settings.limits
         self._numbers = count(1)
         self._buffer = memoryview(bytearray(RECEIVE_BUFFER_BYTES))
@@ -125,7 +126,7 @@ class Driver:
     def accept(self, accepted: socket.socket, portal_group_tag: int) -> None:
         """Takes over an accepted connection, or closes it when there are too many."""
         try:
-            channel = Channel(next(self._numbers), accepted, self._buffer, self._poller, self)
+            channel = Channel(next(self._numbers), accepted, self._buffer, self._lobby, self)
         except (OSError, ValueError):  # the peer is gone already
             accepted.close()
             return
@@ -344,6 +345,8 @@ class Driver:
     def _announce(self, event: Event) -> None:
         if isinstance(event, SessionStarted | ConnectionJoined):
             self._pending.pop(event.connection, None)
+            if (admitted := self._channels.get(event.connection)) is not None:
+                admitted.move(self._poller)
         if isinstance(event, ReservationNoted):
             self._note(event)
         if isinstance(event, FaultFired):
@@ -426,4 +429,5 @@ class Driver:
             channel.abort()
             self._forget(number)
         self._poller.close()
+        self._lobby.close()
         self._cancel_timer()

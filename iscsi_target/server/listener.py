@@ -13,7 +13,7 @@ from iscsi_target.server.transport import address_of
 log = logging.getLogger(__name__)
 
 BACKLOG = 1024  # connections that the kernel completes before we accept them
-ACCEPTS_PER_TURN = 16  # before the connections that are there already have their turn
+ACCEPTS_PER_TURN = 4  # before the connections that are there already have their turn
 ACCEPT_PAUSE_S = 1.0  # after the process or the system ran out of descriptors or memory
 
 Place = tuple[int, tuple[object, ...]]  # an address family, and what `bind` of its sockets takes

@@ -21,7 +21,7 @@ from typing import Protocol
 
 from iscsi_target.config.address import Address
 from iscsi_target.scsi.operations import Buffer
-from iscsi_target.server.poller import Poller
+from iscsi_target.server.poller import Watcher
 
 RECEIVE_BUFFER_BYTES = 256 * 1024  # of one read; bounds what one connection does before the next has its turn
 BEYOND_BYTES = 4096  # read after a place: the header that comes next, and some small commands
@@ -73,10 +73,12 @@ class Channel:
 
     number     names the connection towards the owner
     buffer     where input is read to; may be shared, as it is free again when channel_received returns
-    poller     tells when there is input
+    watcher    tells when there is input
     """
 
-    def __init__(self, number: int, connected: socket.socket, buffer: memoryview, poller: Poller, owner: Owner) -> None:
+    def __init__(
+        self, number: int, connected: socket.socket, buffer: memoryview, watcher: Watcher, owner: Owner
+    ) -> None:
         connected.setblocking(False)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.number = number
@@ -88,7 +90,7 @@ class Channel:
         self._socket = connected
         self._descriptor = connected.fileno()  # asyncio looks it up quicker than a socket
         self._buffer = buffer
-        self._poller = poller
+        self._watcher = watcher
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._place: memoryview | None = None  # where the next input goes, before `buffer`
@@ -159,7 +161,7 @@ class Channel:
         if not self._open:
             return
         if self._reading:
-            self._poller.forget(self._descriptor)
+            self._watcher.forget(self._descriptor)
         self._open = self._reading = False
         for timer in (self._stall_timer, self._linger_timer):
             if timer is not None:
@@ -171,10 +173,17 @@ class Channel:
 
     # Input
 
+    def move(self, watcher: Watcher) -> None:
+        """Has another one tell when there is input from now on."""
+        if self._reading:
+            self._watcher.forget(self._descriptor)
+            watcher.watch(self._descriptor, self._readable)
+        self._watcher = watcher
+
     def _resume(self) -> None:
         if not self._reading and not self._held and self._open and (self._reads or self._ending):
             self._reading = True
-            self._poller.watch(self._descriptor, self._readable)
+            self._watcher.watch(self._descriptor, self._readable)
 
     def hold(self) -> None:
         """Stops reading until `release`."""
@@ -207,7 +216,7 @@ class Channel:
     def _pause(self) -> None:
         if self._reading and not self._ending:
             self._reading = False
-            self._poller.forget(self._descriptor)
+            self._watcher.forget(self._descriptor)
 
     def fill(self, place: memoryview) -> None:
         """Has the next input put there, and only a little beyond it, which would have to be moved, where other goes."""

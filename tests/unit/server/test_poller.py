@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from iscsi_target.server.poller import LONGEST_PAUSE_S, LONGEST_TURN_S, MOST_READY, Poller
+from iscsi_target.server.poller import LONGEST_PAUSE_S, LONGEST_TURN_S, MOST_GREETED, MOST_READY, Lobby, Poller, Watcher
 
 LIMIT_S = 50e-6
 
@@ -14,7 +14,7 @@ LIMIT_S = 50e-6
 class Ends:
     """A connection: what one end sends, the poller finds at the other."""
 
-    def __init__(self, poller: Poller, after: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, poller: Watcher, after: Callable[[], object] = lambda: None) -> None:
         self.near, self.far = socket.socketpair()
         self.near.setblocking(False)
         self.received: list[bytes] = []
@@ -247,3 +247,22 @@ def test_a_bug_in_what_is_served_does_not_end_the_asking():
     asked.clock.readers[0]()
     assert asked.clock.due or asked.clock.now - asked.at_s[-1] >= LIMIT_S
     asked.finish()
+
+
+async def test_those_who_have_logged_in_do_not_wait_for_a_crowd_that_logs_in(bench: Bench):
+    lobby, order = Lobby(bench.loop), list[str]()
+    crowd = [Ends(lobby, lambda: order.append("newcomer")) for _ in range(20 * MOST_GREETED)]
+    member = bench.ends(lambda: order.append("member"))
+    for ends in crowd:
+        ends.far.send(b"x")
+    for number in range(1, 5):
+        before = len(order)
+        member.far.send(b"x")
+        while order.count("member") < number:
+            await bench.turns(1)
+        assert len(order) - before <= 2 * MOST_GREETED + 1
+    await bench.turns(30)
+    assert order.count("newcomer") == len(crowd)
+    lobby.close()
+    for ends in crowd:
+        ends.close()

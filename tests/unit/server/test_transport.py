@@ -9,7 +9,7 @@ import pytest
 from iscsi_target.config.address import Address
 from iscsi_target.scsi.operations import Buffer
 from iscsi_target.server import transport
-from iscsi_target.server.poller import Poller
+from iscsi_target.server.poller import Lobby, Poller
 from iscsi_target.server.transport import HIGH_WATER_BYTES, Channel, address_of
 
 
@@ -99,6 +99,20 @@ async def test_congestion_is_of_no_concern_between_ends_on_one_machine(owner, ow
     channel.abort()
     poller.close()
     peer.close()
+
+
+async def test_input_is_told_by_another_watcher_from_when_it_moves(pair, owner):
+    channel, peer = pair
+    lobby = Lobby(asyncio.get_running_loop())
+    channel.move(lobby)
+    peer.send(b"one")
+    await owner.until(lambda: owner.received == b"one")
+    channel.hold()
+    channel.move(Poller(asyncio.get_running_loop()))
+    channel.release()
+    peer.send(b"two")
+    await owner.until(lambda: owner.received == b"onetwo")
+    lobby.close()
 
 
 async def test_bytes_of_the_peer_reach_the_owner(pair, owner):
