@@ -146,7 +146,7 @@ class PduReader:
         self.recovers = False
         self._header_wrong = False  # the digest of the header that was looked at last, where that is outlived
         self._lost = 0  # PDUs in a row
-        self.lay: Callable[[AnyRequest], memoryview | None] = _nowhere
+        self.lay: Callable[[AnyRequest], memoryview | None] = nowhere
         self.has_part = False
         self._partial = bytearray()  # of a PDU that is not whole, as far as it is known and without data that is laid
         self._missing = NOTHING  # where the next bytes go
@@ -303,8 +303,8 @@ class PduReader:
         return RawPdu(basic, header, view[header_end:additional_end], laid or view[data_start : data_start + length])
 
 
-def _nowhere(_: AnyRequest) -> None:
-    return None
+def nowhere(_: AnyRequest) -> None:
+    """Leaves it open where the data of a PDU is to be: it gets a buffer of its own."""
 
 
 def wrong_header_digest() -> StreamLost:

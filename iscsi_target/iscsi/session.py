@@ -25,7 +25,7 @@ from iscsi_target.iscsi.events import (
     Event,
     ProtocolViolated,
 )
-from iscsi_target.iscsi.framing import RawPdu
+from iscsi_target.iscsi.framing import RawPdu, nowhere
 from iscsi_target.iscsi.header import NO_TAG, BasicHeader
 from iscsi_target.iscsi.login import Negotiated
 from iscsi_target.iscsi.numbering import WINDOW_COMMANDS, CommandWindow
@@ -164,6 +164,7 @@ class Session:
         """
         if self.connections.get(connection.cid) is connection:
             del self.connections[connection.cid]
+        connection.reader.lay = nowhere  # which leads back to the connection otherwise, and would keep it likewise
         self._texts.pop(connection, None)
         self.early.discard(connection)
         self.fence.lose(connection)
