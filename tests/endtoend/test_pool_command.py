@@ -25,7 +25,7 @@ from tests.initiator import READY
 from tools.served import ServedTarget
 
 REACHED = AttentionCode.THIN_PROVISIONING_SOFT_THRESHOLD_REACHED
-RELOAD_TIMEOUT_S = 20.0
+LINE_TIMEOUT_S = 20.0
 POLL_S = 0.01
 
 CONFIGURATION = """
@@ -83,6 +83,14 @@ def said(target: ServedTarget) -> str:
     return (target.state / "serve.out").read_text() + target.errors
 
 
+def await_line(target: ServedTarget, expected: str) -> None:
+    """Returns when the target has said something; its output goes through a thread."""
+    deadline_s = time.monotonic() + LINE_TIMEOUT_S
+    while expected not in said(target):
+        assert time.monotonic() < deadline_s, said(target)
+        time.sleep(POLL_S)
+
+
 def test_a_write_that_finds_no_room_says_so_and_changes_nothing_and_discarding_helps(
     target: ServedTarget, qemu_io: Path
 ) -> None:
@@ -114,10 +122,7 @@ def test_a_larger_pool_has_room_after_a_reload(target: ServedTarget, file: Path,
     assert "No space left on device" in qemu(target, qemu_io, "write 0 1M", unit=1).output
     file.write_text(CONFIGURATION.format(size="12MiB"))
     kill(target.pid, signal.SIGHUP)
-    deadline_s = time.monotonic() + RELOAD_TIMEOUT_S
-    while '"reloaded"' not in said(target):
-        assert time.monotonic() < deadline_s, said(target)
-        time.sleep(POLL_S)
+    await_line(target, '"reloaded"')
     assert qemu(target, qemu_io, "write 0 1M", unit=1).exit_code == 0
     assert counts(target, 1) == (1, 1)
 
@@ -139,7 +144,7 @@ def test_initiators_and_the_log_are_told_of_the_soft_threshold(target: ServedTar
     status, threshold, sense = asyncio.run(watch())
     assert (threshold, status) == (5, 0)  # MiB
     assert (sense.sense_key, sense.additional_sense_code, sense.valid, sense.information) == (6, REACHED, True, 16)
-    assert "pool shared has reached its soft threshold of 50 %: 5242880 of 10485760 bytes are in use" in said(target)
+    await_line(target, "pool shared has reached its soft threshold of 50 %: 5242880 of 10485760 bytes are in use")
 
 
 def test_what_is_in_use_is_known_again_after_a_crash(target: ServedTarget, qemu_io: Path) -> None:
