@@ -76,7 +76,7 @@ class Digests(NamedTuple):
 
         header, data   with their digests
         """
-        return not (self.header and not _is_intact(header)) and not (self.data and data and not _is_intact(data))
+        return (not self.header or _is_intact(header)) and (not (self.data and data) or _is_intact(data))
 
     def added_to(self, header: Buffer, data: Buffer = NOTHING) -> list[Buffer]:
         """Returns the buffers of a PDU whose header is packed; they are to be sent in order.

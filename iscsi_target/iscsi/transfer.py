@@ -262,12 +262,16 @@ class DataOutTransfer:
         return not had_failed
 
     def room(self, header: DataOut) -> memoryview | None:
-        """Returns where the data of a Data-Out PDU that comes is to be put, or None when not all of it is wanted.
+        """Returns where the data of a Data-Out PDU that comes is to be put, or None when that is not plain.
 
-        What is there may be overwritten by a PDU that breaks a rule, which ends the transfer.
+        Only its header has come, so it gets no more room than its sequence has, and little ahead of what has come. What
+        is there may be overwritten by a PDU that breaks a rule, which ends the transfer.
         """
         start, end = header.buffer_offset, header.buffer_offset + header.data_segment_length
-        if end > self._wanted or not self.expects(header.target_transfer_tag):
+        if end > min(self._wanted, len(self._buffer) + AHEAD_BYTES) or not self.expects(header.target_transfer_tag):
+            return None
+        sequence = self._sequence(header)
+        if start < sequence.offset or end > sequence.end:
             return None
         self._reach(end, AHEAD_BYTES)
         return memoryview(self._buffer)[start:end]

@@ -123,8 +123,19 @@ def test_there_is_room_only_for_what_is_wanted(tag, length):
 def test_room_is_bounded_however_much_is_wanted():
     made = transfer(16 << 20, ordering=IN_ORDER._replace(max_burst=16 << 20))
     made.solicit(1)
-    assert made.room(DataOut(target_transfer_tag=1, data_segment_length=100)) is not None
+    first = DataOut(target_transfer_tag=1, data_segment_length=100)
+    assert made.room(first.replace(buffer_offset=15 << 20)) is None
+    assert len(made.data) == 0
+    assert made.room(first) is not None
     assert len(made.data) == AHEAD_BYTES
+
+
+@pytest.mark.parametrize("offset", [0, 99, 501, 1000])
+def test_there_is_no_room_beside_the_sequence(offset: int):
+    made = transfer(2000, immediate=bytes(100), unsolicited=500)
+    header = DataOut(target_transfer_tag=NO_TAG, buffer_offset=offset, data_segment_length=100)
+    assert made.room(header) is None
+    assert len(made.data) == 100
 
 
 def test_buffer_is_no_longer_than_what_has_come():
