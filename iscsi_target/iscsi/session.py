@@ -7,7 +7,8 @@ still on its way on another connection. LUN, CDB, status and sense are opaque by
 A protocol error ends in a Reject here, and the connection goes on. Data-Out for a task that has been aborted is
 swallowed: a target transfer tag that was ever given out is recognised by its number, and of unsolicited data the last
 few aborted tags are remembered. At ErrorRecoveryLevel 1 a connection outlives wrong digests, too: a request that is
-lost leaves a hole in the CmdSNs until it comes again, and Data-Out that is lost ends its task.
+lost leaves a hole in the CmdSNs until it comes again, and Data-Out that is lost is asked for again. At level 2
+iscsi/recovery takes the tasks of a connection that is lost to another one.
 """
 
 from collections import deque
@@ -212,7 +213,7 @@ class Session:
         return not pdu.damaged
 
     def _damaged(self, connection: Connection, pdu: RawPdu) -> Iterable[Event]:
-        """Rejects a PDU whose data digest is wrong; a request may come again, a task is over whose data is lost.
+        """Rejects a PDU whose data digest is wrong; a request may come again, and lost data is asked for.
 
         Source: RFC7143 7.8
         """
