@@ -44,12 +44,18 @@ port() {
     done
 }
 
-# forget_all      ends all sessions and forgets all records
+# forget_maps     removes the maps of multipath; as long as udev looks at one, that is refused
+forget_maps() {
+    until multipath -F 2>/dev/null >&2; do sleep 0.2; done
+}
+
+# forget_all      ends all sessions and forgets all records and maps
 forget_all() {
+    [ ! -d /sys/block/dm-0 ] || forget_maps
     [ -z "$(ls /sys/class/iscsi_session)" ] || iscsiadm -m session -u >/dev/null
     rm -rf /etc/iscsi/nodes /etc/iscsi/send_targets /etc/iscsi/ifaces
     udevadm settle
-    [ -z "$(ls /sys/class/iscsi_session)" ]
+    [ -z "$(ls /sys/class/iscsi_session)$(compgen -G '/sys/block/sd*')" ]
 }
 
 # background NAME COMMAND...     starts a command; await NAME prints what it printed and has its exit status
