@@ -151,7 +151,7 @@ class PduReader:
         self._partial = bytearray()  # of a PDU that is not whole, as far as it is known and without data that is laid
         self._missing = NOTHING  # where the next bytes go
         self._laid = NOTHING
-        self._tail_bytes = 0  # that follow the data that is laid
+        self._tail = NOTHING  # where what follows the data that is laid goes
 
     def enter_full_feature_phase(
         self, *, limit_bytes: int, header_digest: bool, data_digest: bool, recovers: bool = False
@@ -196,6 +196,8 @@ class PduReader:
             if taken.obj is not missing.obj:
                 missing[: len(taken)] = taken
             self._missing = missing[len(taken) :]
+            if not self._missing:
+                self._missing, self._tail = self._tail, NOTHING
             if not self._missing and self._is_whole():
                 whole = Incoming(self._partial, lasting=True, laid=self._laid)
                 self._forget_part()
@@ -205,14 +207,12 @@ class PduReader:
     def _forget_part(self) -> None:
         self.has_part = False
         self._partial = bytearray()
-        self._missing = self._laid = NOTHING
+        self._missing = self._laid = self._tail = NOTHING
 
     def _is_whole(self) -> bool:
         """Makes room for more of the partial PDU when there is more of it."""
         if self._laid:
-            self._missing = memoryview(self._partial)[len(self._partial) - self._tail_bytes :]
-            self._tail_bytes = 0
-            return not self._missing
+            return True
         part = self._partial
         try:
             basic = self._unpack(part, 0)
@@ -226,8 +226,8 @@ class PduReader:
             self._laid = self.lay(basic) or NOTHING
         self._partial = bytearray(needed - len(self._laid))
         self._partial[: len(part)] = part
-        self._tail_bytes = len(self._partial) - len(part) if self._laid else 0
-        self._missing = self._laid or memoryview(self._partial)[len(part) :]
+        rest = memoryview(self._partial)[len(part) :]
+        self._missing, self._tail = (self._laid, rest) if self._laid else (rest, NOTHING)
         return False
 
     def take(self, incoming: Incoming) -> RawPdu | None:

@@ -226,8 +226,7 @@ class Retention:
         parts = [sent for sent in task.sent.values() if isinstance(sent.header, DataIn)]
         if not parts or len(parts) < task.end:  # some is acknowledged, or it has had R2Ts: it is bidirectional
             return None
-        whole = b"".join(bytes(part.data) for part in parts)
-        cut = [Sent(_data_in(tag, number, part), part.data) for number, part in enumerate(split(whole, burst, segment))]
+        cut = [Sent(_data_in(tag, number, part), part.data) for number, part in enumerate(_cut(parts, burst, segment))]
         self._forget(tag)
         for number, sent in enumerate(cut):
             self._keep(tag, number, sent)

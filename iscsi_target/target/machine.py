@@ -128,7 +128,7 @@ class Target:
                 self._set_alarm(link)
             for part in parts:
                 self._receive(link, Incoming(part))
-            if link.active is not None:
+            if link.active is not None and link.active.session.fences:
                 self._dispatcher.relieved(link.active)  # what was acknowledged may have ended tasks behind a fence
             reader = link.connection.reader
             if reader.has_part and (place := reader.place) is not None:
