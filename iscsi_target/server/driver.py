@@ -14,12 +14,12 @@ import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import count
+from itertools import count, starmap
 from typing import TYPE_CHECKING, NamedTuple, TypeVarTuple, assert_never
 
 from iscsi_target.scsi.operations import Buffer, Fault, MediumError
 from iscsi_target.scsi.state.port_groups import AccessState
-from iscsi_target.scsi.state.task import UnitState
+from iscsi_target.scsi.state.task import Ticket, UnitState
 from iscsi_target.scsi.state.timeline import Entry
 from iscsi_target.scsi.unit.logical_unit import LogicalUnit
 from iscsi_target.server.descriptors import affordable_connections
@@ -116,6 +116,7 @@ class Driver:
         self._draining = False
         self._drained = asyncio.Event()
         self._ended = False
+        self._results: list[tuple[Ticket, int | None, Result]] = []
         self._saving: dict[str, set[asyncio.Task[None]]] = {}
         self._orders: dict[int, asyncio.Future[Entry]] = {}
         self.observers: set[Callable[[ReservationNoted], None]] = set()
@@ -283,13 +284,17 @@ class Driver:
     def _input(
         self, number: int | None, call: Callable[[*Arguments, float], list[Action]], *arguments: *Arguments
     ) -> None:
+        self._execute(self._called(number, call, *arguments), number)
+
+    def _called(
+        self, number: int | None, call: Callable[[*Arguments, float], list[Action]], *arguments: *Arguments
+    ) -> list[Action]:
         try:
-            actions = call(*arguments, self._loop.time())
+            return call(*arguments, self._loop.time())
         except Exception:
             log.exception("internal error%s", "" if number is None else f"; connection {number} is closed")
             self._sever(number)
-        else:
-            self._execute(actions, number)
+            return []
 
     def _execute(self, actions: Iterable[Action], number: int | None) -> None:
         """Executes actions in order."""
@@ -377,7 +382,26 @@ class Driver:
             medium.submit(action.operation, done)
 
     def _performed(self, action: Perform, number: int | None, result: Result) -> None:
-        self._input(number, self._target.finished, action.ticket, result)
+        if not self._results:
+            self._loop.call_soon(self._take_results)
+        self._results.append((action.ticket, number, result))
+
+    def _take_results(self) -> None:
+        """Tells the machine of all that has finished by now; what a connection sends of it leaves in one call."""
+        results, self._results = self._results, []
+        output: dict[int, list[Buffer]] = {}
+        for ticket, number, result in results:
+            actions = self._called(number, self._target.finished, ticket, result)
+            sends = [
+                action for action in actions if isinstance(action, Send) and not action.remarks and not action.more
+            ]
+            if len(sends) == len(actions):
+                for send in sends:
+                    output.setdefault(send.connection, []).extend(send.buffers)
+            else:
+                self._execute([*starmap(Send, output.items()), *actions], number)
+                output.clear()
+        self._execute(starmap(Send, output.items()), None)
 
     async def _persist(self, action: Persist, number: int | None) -> None:
         result: MediumError | None = None

@@ -80,6 +80,8 @@ class FileStore:
     """A store on an open file or block device, locked against every other user that locks.
 
     All methods but `attempt`, which is that of its PageCache, may block; any thread may call them.
+
+    page_cache   what an event loop may do with it
     """
 
     def __init__(self, opened: _Opened, undo: UndoFile | None = None) -> None:
@@ -94,8 +96,8 @@ class FileStore:
         self._flushes_begun = 0
         self._flushes_ended = 0
         self._flush_failure: MediumError | None = None
-        self._cache = PageCache(opened.descriptor, Pace(), writable=not opened.read_only)
-        self.attempt = self._cache.attempt
+        self.page_cache = PageCache(opened.descriptor, Pace(), writable=not opened.read_only)
+        self.attempt = self.page_cache.attempt
         self._undo = None if opened.read_only else undo
         self._undoing = threading.Lock()
         self._is_torn = False  # by an atomic write that is to be undone when the store is opened again
@@ -174,13 +176,12 @@ class FileStore:
                 raise MediumError(Fault.TRUNCATED, position)
             parts.append(part)
             position += len(part)
-        self._cache.fetched()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def write(self, offset_bytes: int, data: Buffer) -> None:
         """Writes all of data; raises MediumError at the first byte that is not written."""
         self._admit_change(offset_bytes, len(data))
-        with self._cache.change():
+        with self.page_cache.change():
             self._write_all(offset_bytes, memoryview(data))
 
     def write_atomic(self, offset_bytes: int, data: Buffer) -> None:
@@ -191,7 +192,7 @@ class FileStore:
         """
         self._admit_change(offset_bytes, len(data))
         assert self._undo is not None
-        with self._cache.change(), self._undoing:
+        with self.page_cache.change(), self._undoing:
             before = self.read(offset_bytes, len(data))
             try:
                 self._undo.keep(Undo(FileIdentity.of(self._descriptor), offset_bytes, before))
@@ -215,7 +216,7 @@ class FileStore:
             self._undo.forget()
         except (OSError, MediumError):
             self._is_torn = True
-            self._cache.refuse_writes()
+            self.page_cache.refuse_writes()
             log.error(
                 "%s: an atomic write cannot be undone; it is not written any more until it is opened anew", self._where
             )
@@ -225,7 +226,7 @@ class FileStore:
         """Deallocates the range as far as the system can; it reads as zeros afterwards in any case."""
         self._admit_change(offset_bytes, length_bytes)
         if length_bytes:
-            with self._cache.change():
+            with self.page_cache.change():
                 self._discard(offset_bytes, length_bytes)
 
     def _discard(self, offset_bytes: int, length_bytes: int) -> None:
@@ -248,7 +249,7 @@ class FileStore:
         if self._read_only:
             return
         wanted = self._flushes_begun + 1  # one that is under way now may have missed the caller's last write
-        with self._cache.change(), self._flushing:
+        with self.page_cache.change(), self._flushing:
             if self._flush_failure is not None:
                 raise MediumError(self._flush_failure.fault)
             if self._flushes_ended >= wanted:
@@ -314,7 +315,7 @@ class FileStore:
         if self._kind is Kind.BLOCK_DEVICE or self._read_only:
             remedy = "make it longer first, or leave the size out"
             raise StorageError(f"it has not {size_bytes} bytes", self._where, remedy)
-        with self._cache.change():
+        with self.page_cache.change():
             os.ftruncate(self._descriptor, size_bytes)
             os.fsync(self._descriptor)
 

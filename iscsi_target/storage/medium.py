@@ -8,7 +8,8 @@ outcome does. An operation that was handed to a thread runs to its end whatever 
 because it cannot be taken back.
 
 Handing over is cheap because nothing is made for an operation but its entry in a queue. A thread takes one entry
-after the other while there are any, and what several threads have finished wakes the event loop once.
+after the other while there are any, and what several threads have finished wakes the event loop once. A read that the
+kernel is fetching is handed over only when it is not there in time: storage/lookout.
 """
 
 import asyncio
@@ -20,6 +21,8 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Literal, NamedTuple, Protocol
 
 from iscsi_target.scsi.operations import Attempt, Fault, MediumError, Operation, Outcome, WouldBlock
+from iscsi_target.storage.lookout import Lookout
+from iscsi_target.storage.page_cache import PageCache
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +53,10 @@ class Backend(Protocol):
     @property
     def attempt(self) -> Attempt:
         """Performs the operation if that cannot block, a fault being a result; else BLOCKS."""
+
+    @property
+    def page_cache(self) -> PageCache | None:
+        """What may soon have a read that blocked; None when a thread is to do whatever blocked."""
 
     def perform(self, operation: Operation) -> Outcome:
         """Performs the operation; may block; raises MediumError."""
@@ -83,6 +90,7 @@ class Medium:
         self._executor = executor
         self._closed = False
         self._idle = asyncio.Event()
+        self._lookout: Lookout[_Entry] = Lookout()
         self._open = 0  # submitted and not told yet
         self._queue = threading.Lock()  # guards the three that follow
         self._waiting: deque[_Entry] = deque()
@@ -129,9 +137,13 @@ class Medium:
         if self._closed:
             self._finish(entry, MediumError(Fault.GONE))
             return
-        with self._queue:
-            self._waiting.append(entry)
-        self._employ()
+        page_cache = self._backend.page_cache
+        if page_cache is not None and page_cache.awaits(operation):
+            if not self._lookout:
+                entry.loop.call_soon(self._look, page_cache, entry.loop)
+            self._lookout.add(entry, operation)
+        else:
+            self._leave(entry)
 
     async def perform(self, operation: Operation) -> Result:
         """Does what `submit` does and returns the result; the operation runs to its end if the caller is cancelled."""
@@ -167,13 +179,31 @@ class Medium:
         self._closed = True
         self._attempt = _gone
         with self._queue:
-            given_up = list(self._waiting)
+            given_up = [*self._waiting, *self._lookout.clear()]
             self._waiting.clear()
         for entry in given_up:
             self._finish(entry, MediumError(Fault.GONE))
         if self._open:
             await self._idle.wait()
         await asyncio.get_running_loop().run_in_executor(self._executor, self._backend.close)
+
+    def _look(self, page_cache: PageCache, loop: asyncio.AbstractEventLoop) -> None:
+        """Tells of what the page cache has fetched, and leaves to threads what it has not in time."""
+        seen = self._lookout.look(page_cache)
+        for entry in seen.late:
+            self._leave(entry)
+        if self._lookout:
+            loop.call_soon(self._look, page_cache, loop)
+        if seen.found:
+            for entry, data in seen.found:
+                self._note(entry, data)
+            self._tell(loop)
+
+    def _leave(self, entry: "_Entry") -> None:
+        """Leaves an operation to a thread."""
+        with self._queue:
+            self._waiting.append(entry)
+        self._employ()
 
     def _employ(self) -> None:
         """Sets one more thread to work, if there is anything to do and room for what comes of it."""
@@ -214,10 +244,13 @@ class Medium:
         The event loop clears `_woken` before it takes results, so one that is added after it took the last wakes it
         again; two threads may both wake it, which harms nobody.
         """
+        self._note(entry, result)
+        self._wake(entry.loop)
+
+    def _note(self, entry: "_Entry", result: Result) -> None:
         with self._queue:
             self._untold_bytes += _size(result)
         self._finished.append((entry, result))
-        self._wake(entry.loop)
 
     def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._woken:

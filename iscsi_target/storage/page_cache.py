@@ -1,8 +1,10 @@
 """Reads and writes of a file or device on the event loop, as far as they end in the page cache without waiting.
 
 A read asks the kernel for what is cached and nothing else (RWF_NOWAIT). The kernel does not wait for what is missing,
-but it begins to fetch it, which may take a tenth of a millisecond on a virtual machine. So after some misses in a row
-threads read for a while. One miss among hits is no reason: threads cost more than it does.
+but it begins to fetch it, which may take a tenth of a millisecond on a virtual machine; so misses have a share of each
+turn of the event loop. A quick disk has it some ten microseconds later. To hand a read to a thread and its result back
+costs more than to ask again until then, so that is what `awaits` and `again` are for. Where it was in vain, the disk is
+slow, and threads read for a while.
 
 A write asks for the same where the file system knows how. Where it does not, it is made here only when nothing is known
 that could hold it up:
@@ -26,15 +28,15 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from iscsi_target.scsi.operations import BLOCKS, Buffer, Operation, Read, WouldBlock, Write
 from iscsi_target.storage import host
 from iscsi_target.storage.pace import Pace
 
 INLINE_LIMIT_BYTES = 1 << 20  # of one read or write: some 0.3 ms of copying
-MISSES_IN_A_ROW = 3  # after which reads are left to threads
-MISS_REST = 7  # times what a miss took, no read is tried: misses take an eighth of the event loop's time at most
+MISSES_S = 0.0005  # that misses take in a row, about, before the event loop has its next turn
+VAIN_REST = 7  # times what was waited in vain, threads read: waiting takes an eighth of the event loop's time at most
 
 _IN_MEMORY = frozenset({0x01021994})  # tmpfs
 _LOCAL = frozenset({0xEF53, 0x58465342, 0xF2F52010})  # ext2 to ext4, XFS, F2FS
@@ -65,12 +67,13 @@ class PageCache:
         self._descriptor = descriptor
         self._pace = pace
         self._clock = pace.clock
-        self._misses = 0  # in a row
-        self._missed_bytes = -1  # the place of the last one, until a thread has read something
-        self._missing_until = -math.inf
+        self._missed_s = 0.0  # that misses took until one of them is asked for again
+        self._missed_bytes = -1  # the place of the last one, likewise
+        self._resting_until = -math.inf
         self._has_fixed_end = is_device
         self._unit_bytes = 1 if in_memory else max(os.sysconf("SC_PAGE_SIZE"), found.st_blksize)
         self._read: _Read = self._read_memory if in_memory else self._read_cached
+        self._fetches = not in_memory
         self._write: _Write = self._write_cached if may_write else _refuse_write
         self._may_wait = may_wait
         self._put: _Put = self._put_nowait
@@ -102,9 +105,20 @@ class PageCache:
             with self._counting:
                 self._changes -= 1
 
-    def fetched(self) -> None:
-        """Takes in, on any thread, that something was read that may have been missed; it can be tried again."""
-        self._missed_bytes = -1
+    def awaits(self, operation: Operation) -> TypeGuard[Read]:
+        """Returns True for a read that blocked while the kernel fetches what it reads, which should not take long."""
+        if not isinstance(operation, Read) or operation.flush or operation.length_bytes > INLINE_LIMIT_BYTES:
+            return False
+        return self._fetches and self._clock() >= self._resting_until
+
+    def again(self, read: Read) -> bytearray | Literal[WouldBlock.BLOCKS]:
+        """Performs a read that is awaited if that cannot block, in another turn of the event loop than before."""
+        self._missed_s, self._missed_bytes = 0.0, -1
+        return self._read_nowait(read.offset_bytes, read.length_bytes)
+
+    def waited_in_vain(self, waited_s: float) -> None:
+        """Takes in that nothing of what is awaited was there after so long."""
+        self._resting_until = self._clock() + VAIN_REST * waited_s
 
     def refuse_writes(self) -> None:
         """Leaves every write to a thread from now on, which knows why the store is not to be written."""
@@ -114,20 +128,22 @@ class PageCache:
         if offset_bytes == self._missed_bytes:
             return BLOCKS  # the same command, which the express way, the lane and the unit may each try
         begun = self._clock()
-        if begun < self._missing_until:
+        if begun < self._resting_until or self._missed_s > MISSES_S:
             return BLOCKS
+        found = self._read_nowait(offset_bytes, length_bytes)
+        if found is BLOCKS:
+            self._missed_s += self._clock() - begun
+            self._missed_bytes = offset_bytes
+        return found
+
+    def _read_nowait(self, offset_bytes: int, length_bytes: int) -> bytearray | Literal[WouldBlock.BLOCKS]:
         buffer = bytearray(length_bytes)
         try:
             if os.preadv(self._descriptor, (buffer,), offset_bytes, os.RWF_NOWAIT) == length_bytes:
-                self._misses = 0
                 return buffer
         except OSError as error:
             if error.errno in _UNSUPPORTED:
-                self._read = _refuse_read
-        self._misses, self._missed_bytes = self._misses + 1, offset_bytes
-        if self._misses >= MISSES_IN_A_ROW:
-            now = self._clock()
-            self._missing_until = now + MISS_REST * (now - begun)
+                self._read, self._fetches = _refuse_read, False
         return BLOCKS
 
     def _read_memory(self, offset_bytes: int, length_bytes: int) -> bytes | Literal[WouldBlock.BLOCKS]:

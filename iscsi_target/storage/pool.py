@@ -133,6 +133,7 @@ class PooledStore:
         self.used_bytes = _count(backend)
         self._backend = backend
         self._attempt = backend.attempt
+        self.page_cache = backend.page_cache
         self._maps: dict[int, bytearray] = {}  # a byte for each page of a region, 1 when it is allocated
         self._full: set[int] = set()  # regions that are allocated throughout
         self._claims: list[_Claim] = []  # their regions keep their maps

@@ -33,6 +33,7 @@ from iscsi_target.scsi.operations import (
 )
 from iscsi_target.storage.faults import StorageError
 from iscsi_target.storage.medium import Result
+from iscsi_target.storage.page_cache import PageCache
 
 INLINE_LIMIT_BYTES = 1 << 20  # of a read or write on the event loop: less than a millisecond, new pages included
 OTHERS_LIMIT_BYTES = 64 << 10  # of what is asked for in few bytes; a window full of it takes some 5 ms
@@ -52,6 +53,7 @@ class RamStore:
 
     def __init__(self, size_bytes: int) -> None:
         assert size_bytes > 0, size_bytes
+        self.page_cache: PageCache | None = None  # nothing has to be fetched
         self._size_bytes = size_bytes
         self._regions: dict[int, _Region] = {}
         # A region must not go while another thread writes to it. Reads need no lock: what they read stays mapped.

@@ -18,6 +18,7 @@ from iscsi_target.scsi.state.task import Milestone, Ticket, UnitState
 from iscsi_target.scsi.state.timeline import GOOD, Entry, Explanation
 from iscsi_target.server import driver as driver_module
 from iscsi_target.server.driver import Driver
+from iscsi_target.server.transport import Channel
 from iscsi_target.target import (
     NEVER,
     Action,
@@ -217,6 +218,38 @@ async def test_operation_is_performed_and_its_result_told(setting):
     setting.machine.answers[b"read"] = [Perform(TICKET, Read(0, 512), "disk0")]
     setting.connect().send(b"read")
     assert await setting.machine.until("finished") == ("finished", TICKET, b"late")
+
+
+async def test_what_results_that_came_together_send_on_a_connection_leaves_in_one_call(setting, monkeypatch):
+    sent: list[tuple[int, list[bytes]]] = []
+    monkeypatch.setattr(Channel, "send", lambda channel, buffers: sent.append((channel.number, list(buffers))))
+    setting.driver.media["disk0"] = Medium(b"late")
+    perform = Perform(TICKET, Read(0, 512), "disk0")
+    answers = [
+        [Send(1, [b"a", b"b"])],
+        [Send(2, [b"c"])],
+        [Send(1, [b"d"])],
+        [Send(1, [b"e"], more=True)],
+        [],
+        [Send(2, [b"f"])],
+    ]
+    setting.machine.answers[b"reads"] = [perform] * len(answers)
+    monkeypatch.setattr(setting.machine, "finished", lambda ticket, result, now: answers.pop(0))
+    one, _ = setting.connect(), setting.connect()
+    one.send(b"reads")
+    await setting.machine.until("sent")
+    assert sent == [(1, [b"a", b"b", b"d"]), (2, [b"c"]), (1, [b"e"]), (2, [b"f"])]
+
+
+async def test_a_result_that_the_machine_fails_at_keeps_no_other_from_it(setting, monkeypatch):
+    setting.driver.media["disk0"] = Medium(b"late")
+    setting.machine.answers[b"reads"] = [Perform(TICKET, Read(0, 512), "disk0")]
+    setting.machine.answers["finished"] = AssertionError("bug")
+    bad, good = setting.connect(), setting.connect()
+    bad.send(b"reads")
+    good.send(b"reads")
+    assert await receive(bad) == await receive(good) == b""
+    assert sum(call[0] == "finished" for call in setting.machine.calls) == 2
 
 
 async def test_operation_of_a_unit_that_is_gone_fails(setting):

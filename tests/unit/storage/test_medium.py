@@ -1,6 +1,7 @@
 """Medium: one backend, driven from an event loop."""
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -192,6 +193,56 @@ async def test_results_that_are_ready_together_wake_the_event_loop_once(executor
     monkeypatch.undo()
     wake(medium._tell, loop)
     await told.all()
+
+
+class Fetching(Gate):
+    """A store whose page cache has what is read after so many questions; other reads wait at the gate."""
+
+    def __init__(self, questions: float) -> None:
+        super().__init__()
+        self.left = questions
+        self.vain = 0
+        self.page_cache = self  # type: ignore[assignment] # it is both here
+
+    def awaits(self, operation: Operation) -> bool:
+        return isinstance(operation, Read)
+
+    def again(self, read: Read) -> bytearray | Literal[WouldBlock.BLOCKS]:
+        self.left -= 1
+        return BLOCKS if self.left > 0 else bytearray(b"f" * read.length_bytes)
+
+    def waited_in_vain(self, waited_s: float) -> None:
+        self.vain += 1
+
+
+async def test_a_read_that_is_being_fetched_needs_no_thread(executor):
+    store = Fetching(questions=4)
+    medium = Medium(store, executor)
+    told = Told(3)
+    for _ in range(3):
+        medium.submit(Read(0, 4), told)
+    assert told.results == []
+    assert await told.all() == [b"ffff"] * 3
+    await medium.close()
+    assert store.most_running == 0
+
+
+async def test_a_read_that_is_not_fetched_in_time_is_left_to_a_thread(executor):
+    store = Fetching(questions=math.inf)
+    store.gate.set()
+    medium = Medium(store, executor)
+    assert await medium.perform(Read(0, 4)) == bytes(4)
+    assert store.vain == 1
+    await medium.close()
+
+
+async def test_a_read_that_is_being_fetched_at_close_is_answered_with_gone(executor):
+    medium = Medium(Fetching(questions=math.inf), executor)
+    told = Told(2)
+    for _ in range(2):
+        medium.submit(Read(0, 4), told)
+    await medium.close()
+    assert [getattr(result, "fault", None) for result in await told.all()] == [Fault.GONE] * 2
 
 
 async def test_a_callback_that_fails_keeps_no_other_from_being_told(executor):

@@ -1,7 +1,6 @@
 """PageCache: what is done on the event loop, and what is left to a thread."""
 
 import errno
-import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from iscsi_target.scsi.operations import BLOCKS, Flush, Read, Write
 from iscsi_target.storage import host
 from iscsi_target.storage.pace import STALL_S, Pace
-from iscsi_target.storage.page_cache import INLINE_LIMIT_BYTES, MISS_REST, MISSES_IN_A_ROW, PageCache
+from iscsi_target.storage.page_cache import INLINE_LIMIT_BYTES, MISSES_S, VAIN_REST, PageCache
 
 MIB = 1 << 20
 SIZE = 4 * MIB
@@ -113,55 +112,79 @@ def test_only_a_file_system_that_cannot_read_without_waiting_is_not_asked_again(
     assert len(calls) == asked
 
 
-def test_a_miss_among_hits_leaves_the_next_read_where_it_is(make, monkeypatch):
-    cache = make(EXT4)
-    preadv, cached = os.preadv, itertools.cycle([False, False, True])
-
-    def sometimes(*arguments: Any) -> int:
-        if next(cached):
-            return preadv(*arguments)
-        raise BlockingIOError(errno.EAGAIN, "not cached")
-
-    monkeypatch.setattr(os, "preadv", sometimes)
-    for _ in range(5):
-        assert [cache.attempt(Read(place, 4)) for place in (0, 4, 8)] == [BLOCKS, BLOCKS, b"cccc"]
-
-
-def test_a_read_that_has_missed_is_not_tried_again_until_a_thread_has_read(make, monkeypatch):
-    cache = make(EXT4)
-    preadv = os.preadv
+def misses(monkeypatch: pytest.MonkeyPatch, took: Callable[[], None] = lambda: None) -> list[int]:
+    """Lets every read miss; returns a list that fills with the places that were asked for."""
     asked: list[int] = []
 
     def miss(*arguments: Any) -> int:
         asked.append(arguments[2])
+        took()
         raise BlockingIOError(errno.EAGAIN, "not cached")
 
     monkeypatch.setattr(os, "preadv", miss)
+    return asked
+
+
+def test_a_read_that_has_missed_is_not_tried_again_before_it_is_asked_for_again(make, monkeypatch):
+    cache = make(EXT4)
+    preadv = os.preadv
+    asked = misses(monkeypatch)
     for place in (0, 0, 0, 512, 512, 512):
         assert cache.attempt(Read(place, 512)) is BLOCKS
     assert asked == [0, 512]
+    assert cache.again(Read(0, 512)) is BLOCKS
     monkeypatch.setattr(os, "preadv", preadv)
-    assert cache.attempt(Read(512, 512)) is BLOCKS
-    cache.fetched()
     assert cache.attempt(Read(512, 512)) == b"c" * 512
+    assert cache.again(Read(0, 512)) == b"c" * 512
 
 
-def test_after_misses_in_a_row_threads_read_for_a_multiple_of_what_one_took(make, clock, monkeypatch):
+def test_misses_take_their_share_of_a_turn_of_the_event_loop(make, clock, monkeypatch):
     cache = make(EXT4)
-    asked: list[float] = []
 
-    def preadv(*_: object) -> int:
-        asked.append(clock.now)
-        clock.now += 0.001
-        raise BlockingIOError(errno.EAGAIN, "not cached")
+    def take() -> None:
+        clock.now += MISSES_S / 2.5
 
-    monkeypatch.setattr(os, "preadv", preadv)
-    places = itertools.cycle(range(0, SIZE, 512))
-    while clock.now < 0.1:
-        assert cache.attempt(Read(next(places), 512)) is BLOCKS
-        clock.now += 0.0001
-    between = [after - before for before, after in itertools.pairwise(asked[MISSES_IN_A_ROW - 1 :])]
-    assert between == pytest.approx([0.001 * (1 + MISS_REST)] * len(between), abs=0.0002)
+    asked = misses(monkeypatch, take)
+    for _ in range(3):
+        for place in range(0, SIZE, 512):
+            assert cache.attempt(Read(place, 512)) is BLOCKS
+        assert asked == [0, 512, 1024]
+        asked.clear()
+        assert cache.again(Read(0, 512)) is BLOCKS
+        asked.clear()
+
+
+def test_threads_read_for_a_multiple_of_what_was_waited_in_vain(make, clock, monkeypatch):
+    cache = make(EXT4)
+    asked = misses(monkeypatch)
+    assert cache.attempt(Read(0, 512)) is BLOCKS
+    assert cache.awaits(Read(0, 512))
+    cache.waited_in_vain(0.001)
+    for passed, waits in ((0.0005, False), (VAIN_REST * 0.001 - 0.0006, False), (0.0002, True)):
+        clock.now += passed
+        asked.clear()
+        assert cache.attempt(Read(512, 512)) is BLOCKS
+        assert cache.awaits(Read(512, 512)) is waits
+        assert asked == [512] * waits
+
+
+@pytest.mark.parametrize("system", [EXT4, TMPFS])
+def test_only_what_the_kernel_fetches_by_itself_is_awaited(make, system):
+    cache = make(system)
+    assert cache.awaits(Read(0, INLINE_LIMIT_BYTES)) is (system == EXT4)
+    for operation in (Read(0, INLINE_LIMIT_BYTES + 1), Read(0, 512, flush=True), Write(0, b"c" * PAGE), Flush()):
+        assert not cache.awaits(operation)
+
+
+def test_nothing_is_awaited_of_a_file_system_that_cannot_read_without_waiting(make, monkeypatch):
+    cache = make(NFS)
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr(os, "preadv", refuse)
+    assert cache.attempt(Read(0, 512)) is BLOCKS
+    assert not cache.awaits(Read(0, 512))
 
 
 def test_hits_are_read_at_once_however_long_they_take(make, clock):
