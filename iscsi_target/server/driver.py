@@ -11,7 +11,6 @@ with its traceback and ends that connection. This is the one place, with the sav
 import asyncio
 import logging
 import socket
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import count, starmap
@@ -22,7 +21,7 @@ from iscsi_target.scsi.state.port_groups import AccessState
 from iscsi_target.scsi.state.task import Ticket, UnitState
 from iscsi_target.scsi.state.timeline import Entry
 from iscsi_target.scsi.unit.logical_unit import LogicalUnit
-from iscsi_target.server.descriptors import affordable_connections
+from iscsi_target.server.admission import Admission
 from iscsi_target.server.journal import announce
 from iscsi_target.server.poller import Lobby, Poller
 from iscsi_target.server.transport import RECEIVE_BUFFER_BYTES, Channel
@@ -103,13 +102,11 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self._poller = Poller(self._loop, settings.busy_poll_us / 1e6)
         self._lobby = Lobby(self._loop)
-        self._limits = settings.limits
+        self._admission = Admission(settings.limits, self._loop.time)
         self._numbers = count(1)
         self._buffer = memoryview(bytearray(RECEIVE_BUFFER_BYTES))
         self._channels: dict[int, Channel] = {}
         self._closing: dict[int, Channel] = {}
-        self._peers: Counter[str] = Counter()
-        self._pending: dict[int, None] = {}  # in the order of arrival
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = NEVER
         self._held: set[int] = set()
@@ -131,7 +128,7 @@ class Driver:
         except (OSError, ValueError):  # the peer is gone already
             accepted.close()
             return
-        refusal = self._refusal(channel.peer.host)
+        refusal = self._admission.refusal(channel.peer.host)
         if refusal:
             log.warning("connection from %s refused: %s", channel.peer, refusal)
             channel.abort()
@@ -141,6 +138,10 @@ class Driver:
         self._input(channel.number, self._target.connected, channel.number, portal_group_tag, str(channel.local))
         if channel.number in self._channels:
             channel.start()
+
+    def has_room(self) -> bool:
+        """Returns False while connections had better wait to be accepted."""
+        return self._admission.has_room()
 
     def channel_received(self, number: int, received: Sequence[memoryview]) -> None:
         """Gives the machine what came."""
@@ -190,43 +191,27 @@ class Driver:
 
     def limit(self, limits: Limits) -> None:
         """Takes other limits, which hold for connections and logins from now on; what is open stays."""
-        self._limits = limits
+        self._admission.limits = limits
         self._target.limit(limits)
 
-    def _refusal(self, host: str) -> str:
-        connections = len(self._channels) + len(self._closing)
-        if connections >= self._limits.connections:
-            return f"{self._limits.connections} connections are open"
-        if connections >= affordable_connections():
-            return (
-                f"{connections} connections are open; for more, raise the limit of open files (LimitNOFILE, ulimit -Hn)"
-            )
-        if self._peers[host] >= self._limits.connections_per_address:
-            return f"{self._limits.connections_per_address} connections from this address are open"
-        return ""
-
     def _make_room_for_login(self) -> None:
-        if len(self._pending) < self._limits.pending_logins:
-            return
-        oldest = next(iter(self._pending))
-        log.warning("connection from %s cut: %d others wait for login", self._channels[oldest].peer, len(self._pending))
-        self._sever(oldest)
+        if self._admission.full:
+            slowest = self._admission.first_to_go()
+            waiting = self._admission.waiting
+            log.warning("connection from %s cut: %d others wait to log in", self._channels[slowest].peer, waiting)
+            self._sever(slowest)
 
     def _admit(self, channel: Channel) -> None:
         self._channels[channel.number] = channel
-        self._peers[channel.peer.host] += 1
-        self._pending[channel.number] = None
+        self._admission.admit(channel)
         if self._trace is not None:
             self._trace.opened(channel.number, channel.local, channel.peer)
 
     def _forget(self, number: int) -> Channel | None:
-        self._pending.pop(number, None)
         channel = self._channels.pop(number, None) or self._closing.pop(number, None)
         if channel is None:
             return None
-        self._peers[channel.peer.host] -= 1
-        if not self._peers[channel.peer.host]:
-            del self._peers[channel.peer.host]
+        self._admission.forget(number)
         if self._trace is not None:
             self._trace.closed(number)
         return channel
@@ -343,13 +328,13 @@ class Driver:
         channel = self._channels.pop(number, None)
         if channel is None:
             return
-        self._pending.pop(number, None)
+        self._admission.settle(number)
         self._closing[number] = channel
         channel.close()
 
     def _announce(self, event: Event) -> None:
         if isinstance(event, SessionStarted | ConnectionJoined):
-            self._pending.pop(event.connection, None)
+            self._admission.settle(event.connection)
             if (admitted := self._channels.get(event.connection)) is not None:
                 admitted.move(self._poller)
         if isinstance(event, ReservationNoted):

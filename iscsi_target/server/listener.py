@@ -1,4 +1,7 @@
-"""Accepts connections at portals. Says nothing about what happens to them, and never spins when descriptors run out."""
+"""Accepts connections at portals. Says nothing about what happens to them, and never spins when descriptors run out.
+
+While there is no room for more they wait in the kernel: a cluster that starts may send thousands at once.
+"""
 
 import asyncio
 import errno
@@ -12,8 +15,9 @@ from iscsi_target.server.transport import address_of
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 1024  # connections that the kernel completes before we accept them
+BACKLOG = 4096  # connections that the kernel completes before we accept them
 ACCEPTS_PER_TURN = 4  # before the connections that are there already have their turn
+ROOM_PAUSE_S = 0.005  # until it is asked again whether there is room
 ACCEPT_PAUSE_S = 1.0  # after the process or the system ran out of descriptors or memory
 
 Place = tuple[int, tuple[object, ...]]  # an address family, and what `bind` of its sockets takes
@@ -28,10 +32,15 @@ class Listener:
     portal_group_tag     may be changed while it listens, for a reload that moves a portal
     inherited            may be set to True: the service manager owns the socket, and a reload leaves it
     accepted             is given each new connection and the tag
+    has_room             returns False while no more are to be accepted
     """
 
     def __init__(
-        self, listening: socket.socket, portal_group_tag: int, accepted: Callable[[socket.socket, int], None]
+        self,
+        listening: socket.socket,
+        portal_group_tag: int,
+        accepted: Callable[[socket.socket, int], None],
+        has_room: Callable[[], bool],
     ) -> None:
         listening.setblocking(False)
         self.address = address_of(listening.getsockname())
@@ -40,6 +49,7 @@ class Listener:
         self._socket = listening
         self._descriptor = listening.fileno()
         self._accepted = accepted
+        self._has_room = has_room
         self._loop = asyncio.get_running_loop()
         self._pause: asyncio.TimerHandle | None = None
 
@@ -57,23 +67,25 @@ class Listener:
 
     def _acceptable(self) -> None:
         for _ in range(ACCEPTS_PER_TURN):
+            if not self._has_room():
+                self._rest(ROOM_PAUSE_S)
+                return
             try:
                 accepted, _peer = self._socket.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
                 if error.errno in EXHAUSTION:
-                    self._rest(error)
+                    reason = f"{error.strerror}; raise the limit of open files (LimitNOFILE)"
+                    log.error("portal %s cannot accept: %s", self.address, reason)
+                    self._rest(ACCEPT_PAUSE_S)
                     return
                 continue  # this one was reset before it was accepted; the next may be fine
             self._accepted(accepted, self.portal_group_tag)
 
-    def _rest(self, error: OSError) -> None:
-        log.error(
-            "portal %s cannot accept: %s; raise the limit of open files (LimitNOFILE)", self.address, error.strerror
-        )
+    def _rest(self, pause_s: float) -> None:
         self._loop.remove_reader(self._descriptor)
-        self._pause = self._loop.call_later(ACCEPT_PAUSE_S, self.start)
+        self._pause = self._loop.call_later(pause_s, self.start)
 
 
 async def bind(address: Address) -> socket.socket:

@@ -256,7 +256,7 @@ class Server:
         ]
         try:
             for address, tag in missing:
-                bound[_place(address, tag)] = Listener(await bind(address), tag, self._accept)
+                bound[_place(address, tag)] = Listener(await bind(address), tag, self._accept, self._has_room)
         except BaseException:
             for listener in bound.values():
                 listener.close()
@@ -267,7 +267,7 @@ class Server:
         """Gives inherited sockets to portal groups, by address, by name, or else to the first."""
         adopted: Listeners = {}
         for name, listening in inherited:
-            listener = Listener(listening, groups[0].tag, self._accept)
+            listener = Listener(listening, groups[0].tag, self._accept, self._has_room)
             listener.inherited = True
             group = _group_of(groups, listener.address, name) or groups[0]
             listener.portal_group_tag = group.tag
@@ -278,6 +278,9 @@ class Server:
 
     def _accept(self, accepted: socket.socket, portal_group_tag: int) -> None:
         self._driver.accept(accepted, portal_group_tag)
+
+    def _has_room(self) -> bool:
+        return self._driver.has_room()
 
     async def _save(self, unit: str, state: UnitState) -> None:
         await self._blocking(self._state.save, unit, state)

@@ -111,6 +111,17 @@ class Channel:
         """How much output the kernel has not taken yet."""
         return self._unsent_bytes
 
+    @property
+    def has_input(self) -> bool:
+        """True when something has come that is not read yet, or the end."""
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            pass  # which the next read finds, too
+        return True
+
     def start(self) -> None:
         """Begins to read."""
         self._resume()

@@ -12,7 +12,7 @@ class Limits(NamedTuple):
 
     connections                at all
     connections_per_address    of one address, behind which may be a whole cluster; the others stay for others
-    pending_logins             connections that have not logged in; past it the oldest is cut for the newest
+    pending_logins             connections that have not logged in; more wait, and the oldest is cut for them
     sessions                   normal ones; a laboratory that tries how a cluster grows has two thousand
     sessions_per_target        of all initiators
     sessions_per_initiator     by its name, at all targets; an initiator has one for each path

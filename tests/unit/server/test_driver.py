@@ -16,6 +16,7 @@ from iscsi_target.scsi.reservations.rules import Rule
 from iscsi_target.scsi.state.sanitization import Method, Sanitization
 from iscsi_target.scsi.state.task import Milestone, Ticket, UnitState
 from iscsi_target.scsi.state.timeline import GOOD, Entry, Explanation
+from iscsi_target.server import admission
 from iscsi_target.server import driver as driver_module
 from iscsi_target.server.driver import Driver
 from iscsi_target.server.transport import Channel
@@ -324,7 +325,7 @@ async def test_lost_connection_is_reported_to_the_machine(setting):
 
 
 async def test_connection_past_the_limit_is_refused(setting):
-    setting.driver._limits = Limits(connections=1)
+    setting.driver._admission.limits = Limits(connections=1)
     setting.connect()
     assert await receive(setting.connect()) == b""
     assert [call for call in setting.machine.calls if call[0] == "connected"] == [
@@ -335,20 +336,20 @@ async def test_connection_past_the_limit_is_refused(setting):
 async def test_connection_that_there_is_no_descriptor_for_is_refused_and_the_log_says_what_to_do(
     setting, monkeypatch, caplog
 ):
-    monkeypatch.setattr(driver_module, "affordable_connections", lambda: 1)
+    monkeypatch.setattr(admission, "affordable_connections", lambda: 1)
     setting.connect()
     assert await receive(setting.connect()) == b""
     assert "raise the limit of open files (LimitNOFILE" in caplog.text
 
 
 async def test_connection_past_the_limit_of_its_address_is_refused(setting):
-    setting.driver._limits = Limits(connections_per_address=1)
+    setting.driver._admission.limits = Limits(connections_per_address=1)
     setting.connect()
     assert await receive(setting.connect()) == b""
 
 
 async def test_place_of_a_closed_connection_is_free_again(setting):
-    setting.driver._limits = Limits(connections=1)
+    setting.driver._admission.limits = Limits(connections=1)
     setting.connect().close()
     await setting.machine.until("disconnected")
     setting.connect()
@@ -356,7 +357,7 @@ async def test_place_of_a_closed_connection_is_free_again(setting):
 
 
 async def test_oldest_connection_without_login_makes_room(setting):
-    setting.driver._limits = Limits(pending_logins=1)
+    setting.driver._admission.limits = Limits(pending_logins=1)
     oldest = setting.connect()
     setting.connect()
     assert await receive(oldest) == b""
@@ -365,7 +366,7 @@ async def test_oldest_connection_without_login_makes_room(setting):
 
 @pytest.mark.parametrize("kind", [SessionStarted, ConnectionJoined])
 async def test_connection_with_a_session_does_not_make_room(setting, kind):
-    setting.driver._limits = Limits(pending_logins=1)
+    setting.driver._admission.limits = Limits(pending_logins=1)
     started = kind(connection=1, initiator="iqn.x", isid="80", target="iqn.y", tsih=1)
     setting.machine.answers["connected"] = [Announce(started)]
     setting.connect()

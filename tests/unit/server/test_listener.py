@@ -28,10 +28,10 @@ class Listening:
         return self._real.accept()
 
 
-async def accepted_by(listening):
-    """Returns the first connection that a listener accepts."""
+async def accepted_by(listening, has_room=lambda: True):
+    """Returns the portal group tag of the first connection that a listener accepts."""
     found = asyncio.get_running_loop().create_future()
-    listener = Listener(listening, 7, lambda accepted, tag: found.set_result((accepted, tag)))
+    listener = Listener(listening, 7, lambda accepted, tag: found.set_result((accepted, tag)), has_room)
     listener.start()
     with socket.create_connection(listener.address):
         try:
@@ -52,6 +52,12 @@ async def test_address_in_digits_is_not_looked_up(monkeypatch):
     monkeypatch.setattr(type(asyncio.get_running_loop()), "getaddrinfo", None)
     for host in ("127.0.0.1", "::1"):
         (await bind(Address(host, 0))).close()
+
+
+async def test_connections_wait_in_the_kernel_until_there_is_room():
+    room = [False, False, True, True]
+    assert await accepted_by(await bind(Address("127.0.0.1", 0)), lambda: room.pop(0)) == 7
+    assert len(room) < 2
 
 
 async def test_listener_rests_when_descriptors_run_out_and_goes_on(monkeypatch, caplog):

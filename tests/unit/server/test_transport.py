@@ -121,6 +121,19 @@ async def test_bytes_of_the_peer_reach_the_owner(pair, owner):
     await owner.until(lambda: owner.received == b"hello")
 
 
+async def test_input_that_is_not_read_yet_shows(pair, owner):
+    channel, peer = pair
+    channel.hold()
+    assert not channel.has_input
+    peer.send(b"x")
+    assert channel.has_input
+    channel.release()
+    await owner.until(lambda: owner.received)
+    assert not channel.has_input
+    peer.close()
+    assert channel.has_input
+
+
 async def test_input_goes_to_its_place_first_and_what_follows_where_other_input_goes(pair, owner):
     channel, peer = pair
     place = bytearray(5)
