@@ -22,6 +22,7 @@ from iscsi_target.initiator.events import (
     PingAnswered,
     RequestRejected,
     TaskAborted,
+    TaskLost,
     TaskManagementCompleted,
     TextAnswered,
 )
@@ -39,7 +40,9 @@ async def answer_of(pending: Pending, kind: type[T]) -> T:
             raise Aborted("a task management function has ended the command")
         case RequestRejected(_, reason, header):
             raise Rejected(reason, header)
-        case ConnectionLost(_, reason, _):
+        case ConnectionLost(reason=reason):
+            raise SessionEnded(reason)
+        case TaskLost(_, reason):
             raise SessionEnded(reason)
         case answer:
             assert isinstance(answer, kind)
@@ -58,6 +61,7 @@ class Channel:
     login        is done when the leading login is
     answers      what the target said to each key of that login
     ended        why the session is over; empty while it is not
+    loss         is done while no connection is left and one may come again, with what tells that it is lost
     messages     Asynchronous Messages
     unclaimed    PDUs that answer no request
     """
@@ -68,6 +72,7 @@ class Channel:
         self.answers: dict[str, str] = {}
         self.messages: Mailbox[MessageReceived] = Mailbox()
         self.unclaimed: Mailbox[PduReceived] = Mailbox()
+        self.loss: Pending = asyncio.get_running_loop().create_future()
         self._answers: dict[int, Pending] = {}
         self._links: dict[int, Link] = {}
         self._logins: dict[int, Login] = {}
@@ -92,7 +97,7 @@ class Channel:
         raises    SessionEnded when there is none
         """
         self.check()
-        there = self.machine.logged_in
+        there = self.machine.logged_in or self.machine.reassignment.connections
         if cid is not None:
             there = [connection for connection in there if connection.cid == cid]
         if not there:
@@ -134,9 +139,14 @@ class Channel:
     def _watch(self) -> None:
         """Calls the machine when time has passed that it waits for."""
         deadline = self.machine.deadline()
-        if self._timer is None and deadline != inf and not self.ended:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(max(deadline, loop.time()), self._elapse)
+        if deadline == inf or self.ended:
+            return
+        loop = asyncio.get_running_loop()
+        if self._timer is not None:
+            if self._timer.when() <= max(deadline, loop.time()):
+                return
+            self._timer.cancel()
+        self._timer = loop.call_at(max(deadline, loop.time()), self._elapse)
 
     def _elapse(self) -> None:
         self._timer = None
@@ -157,6 +167,10 @@ class Channel:
         """Returns when a connection is at its end."""
         await self._links[cid].closed.wait()
 
+    def drop(self, cid: int) -> None:
+        """Ends a connection at once."""
+        self._links[cid].close()
+
     def _deliver(self, events: Iterable[Event]) -> None:
         for event in events:
             match event:
@@ -164,6 +178,8 @@ class Channel:
                     login = self._logins.pop(event.cid, None)
                     if isinstance(event, LoggedIn):
                         self.answers = self.answers or event.answers
+                        if self.loss.done():
+                            self.loss = asyncio.get_running_loop().create_future()
                     if login is not None and not login.done():
                         login.set_result(event)
                 case MessageReceived():
@@ -175,9 +191,16 @@ class Channel:
                         self.settle(event, tag)
                 case _:
                     self.settle(event, event.tag)
-            if isinstance(event, LoginFailed | ConnectionLost) and not self.machine.connections:
-                self._end(event.reason)
+            if isinstance(event, LoginFailed | ConnectionLost | TaskLost) and not self.machine.connections:
+                self._lose(event)
         self.flush()
+
+    def _lose(self, event: LoginFailed | ConnectionLost | TaskLost) -> None:
+        """Ends the session with its last connection, unless that may come again."""
+        if not self.machine.reassignment:
+            self._end(event.reason)
+        elif isinstance(event, ConnectionLost) and not self.loss.done():
+            self.loss.set_result(event)
 
     def _end(self, reason: str) -> None:
         self.ended = reason

@@ -50,7 +50,7 @@ class Options:
     rules              faults that outgoing PDUs are to suffer, those of the login too
     local_address      host to connect from; empty leaves it to the kernel
     login_timeout_s    for all redirections and connections together
-    recovery_timeout_s at ErrorRecoveryLevel 1, how long nothing comes until what may be lost is asked for again
+    recovery_timeout_s from ErrorRecoveryLevel 1 on, how long nothing comes until what may be lost is asked for again
     reconnect          how a session that is lost is renewed, before the next command; None leaves it lost
     connections        how many the session is to have from the beginning, if the target takes so many; MaxConnections
                        is offered accordingly

@@ -9,8 +9,9 @@ What is written is not copied, so it must stay as it is until the command is ans
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator, Iterable
+from functools import partial
 from itertools import count
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from iscsi_target.client.channel import Channel, Pending, answer_of
 from iscsi_target.client.failures import CommandFailed, NotLoggedIn, SessionEnded
@@ -20,6 +21,7 @@ from iscsi_target.initiator.command import SIMPLE, Command
 from iscsi_target.initiator.connection import Connection
 from iscsi_target.initiator.events import (
     CommandCompleted,
+    ConnectionLost,
     LoggedIn,
     LoggedOut,
     MessageReceived,
@@ -47,7 +49,9 @@ from iscsi_target.wire.layout import Layout
 MAX_ATTENTIONS: Final = 64  # unit attentions for which a command of the view of a disk is sent again
 
 MAX_CID: Final = 0xFFFF  # RFC7143 11.12.7
+RETURN_PAUSE_S: Final = 0.5  # after a try in vain to have a lost connection come again
 
+AnswerT = TypeVar("AnswerT", CommandCompleted, TaskManagementCompleted, PingAnswered, TextAnswered)
 Dial = Callable[[str], Awaitable[asyncio.Transport]]
 Renewal = Callable[[FaultScript], Awaitable[tuple[Channel, Dial]]]
 
@@ -83,16 +87,16 @@ class Task:
     lun    of its unit
     """
 
-    def __init__(self, tag: int, lun: int, pending: Pending) -> None:
+    def __init__(self, tag: int, lun: int, answer: Callable[[], Awaitable[CommandCompleted]]) -> None:
         self.tag = tag
         self.lun = lun
-        self._pending = pending
+        self._answer = answer
 
     def __await__(self) -> Generator[object, None, Outcome]:
         return self._outcome().__await__()
 
     async def _outcome(self) -> Outcome:
-        return outcome_of(await answer_of(self._pending, CommandCompleted))
+        return outcome_of(await self._answer())
 
 
 class ClientSession:
@@ -124,6 +128,7 @@ class ClientSession:
         self.cid: int | None = None
         self._renewal = renewal
         self._renewing = asyncio.Lock()
+        self._returning = asyncio.Lock()
         self._joined: dict[int, str] = {}  # the portals of further connections, by CID
         self._is_over = False
 
@@ -175,6 +180,43 @@ class ClientSession:
         if self.ended and self._renewal is not None and not self._is_over:
             await self.reconnect()
 
+    async def _answer_to(self, pending: Pending, kind: type[AnswerT]) -> AnswerT:
+        """Waits for an answer; when the last connection is lost meanwhile and may go on, has it come again."""
+        while not pending.done():
+            loss = self._channel.loss
+            await asyncio.wait({pending, loss}, return_when=asyncio.FIRST_COMPLETED)
+            if not pending.done() and not self.ended:
+                await self._come_again()
+        return await answer_of(pending, kind)
+
+    async def _come_again(self) -> None:
+        """Has the connection come again that was lost last, as often as it takes while the target keeps its tasks.
+
+        Source: RFC7143 6.3.4, 7.2.2
+        """
+        async with self._returning:
+            await asyncio.sleep(self.parameters.default_time2wait)
+            while self._channel.loss.done() and not self.ended:
+                lost = self._channel.loss.result()
+                assert isinstance(lost, ConnectionLost)
+                try:
+                    await self._connect(self._joined.get(lost.cid, ""), lost.cid)
+                except (NotLoggedIn, OSError):
+                    await asyncio.sleep(RETURN_PAUSE_S)
+
+    async def _connect(self, portal: str, cid: int) -> None:
+        transport = await self._dial(portal)
+        if transport.is_closing():  # before anybody could be told
+            raise NotLoggedIn(0, "the connection is closed")
+        login = self._channel.join(transport, cid)
+        try:
+            answer = await asyncio.shield(login)
+        except BaseException:
+            self._channel.drop(cid)
+            raise
+        if not isinstance(answer, LoggedIn):
+            raise NotLoggedIn(answer.status, answer.reason)
+
     async def join(self, portal: str = "", cid: int | None = None) -> int:
         """Adds a connection to the session and returns its CID.
 
@@ -184,15 +226,13 @@ class ClientSession:
         Source: RFC7143 4.2.4, 6.3.4
         """
         self._channel.check()
-        chosen = next(number for number in count() if number not in self._machine.connections) if cid is None else cid
+        taken = self._machine.taken
+        chosen = next(number for number in count() if number not in taken) if cid is None else cid
         if not 0 <= chosen <= MAX_CID:
             raise ValueError(f"a CID is 0 to {MAX_CID}")
-        transport = await self._dial(portal)
-        if transport.is_closing():  # before anybody could be told
-            raise NotLoggedIn(0, "the connection is closed")
-        answer = await self._channel.join(transport, chosen)
-        if not isinstance(answer, LoggedIn):
-            raise NotLoggedIn(answer.status, answer.reason)
+        if self._machine.reassignment.is_under_way(chosen):
+            raise NotLoggedIn(0, f"connection {chosen} is being logged out for recovery; it can come again after that")
+        await self._connect(portal, chosen)
         self._joined[chosen] = portal
         return chosen
 
@@ -257,7 +297,7 @@ class ClientSession:
 
     def _start(self, command: Command, lun: int, connection: Connection) -> Task:
         tag = self._machine.command(command, connection)
-        return Task(tag, lun, self._channel.expect(tag))
+        return Task(tag, lun, partial(self._answer_to, self._channel.expect(tag), CommandCompleted))
 
     async def manage(self, function: TaskManagement, lun: int = 0, task: Task | None = None) -> Managed:
         """Performs a task management function.
@@ -271,7 +311,7 @@ class ClientSession:
         tag = self._machine.manage(
             function, pack_lun(lun), connection, referenced_task_tag=task.tag if task else NO_TAG
         )
-        answer = await answer_of(self._channel.expect(tag), TaskManagementCompleted)
+        answer = await self._answer_to(self._channel.expect(tag), TaskManagementCompleted)
         known = answer.response in set(ManagementResponse)
         return Managed(ManagementResponse(answer.response) if known else answer.response, answer.information)
 
@@ -343,7 +383,7 @@ class ClientSession:
         Source: RFC7143 11.18
         """
         tag = self._machine.ping(data, self._channel.choose(self.cid))
-        return (await answer_of(self._channel.expect(tag), PingAnswered)).data
+        return (await self._answer_to(self._channel.expect(tag), PingAnswered)).data
 
     async def text(self, pairs: Iterable[Pair]) -> list[Pair]:
         """Sends pairs of text and returns the answer; what is negotiated so holds from then on.
@@ -352,7 +392,7 @@ class ClientSession:
         Source: RFC7143 11.10
         """
         tag = self._machine.ask(pairs, self._channel.choose(self.cid))
-        return (await answer_of(self._channel.expect(tag), TextAnswered)).pairs
+        return (await self._answer_to(self._channel.expect(tag), TextAnswered)).pairs
 
     async def send_targets(self, which: str = "All") -> list[DiscoveredTarget]:
         """Asks for targets and their addresses.

@@ -18,7 +18,8 @@ from iscsi_target.initiator.events import (
     TaskManagementCompleted,
     TextAnswered,
 )
-from iscsi_target.initiator.open_request import Function, Logout, OpenRequest, Ping
+from iscsi_target.initiator.open_request import Function, Logout, OpenRequest, Ping, Plug, Reassign
+from iscsi_target.initiator.reassignment import FOR_RECOVERY
 from iscsi_target.initiator.recoverable import RecoverableCommand
 from iscsi_target.initiator.text_request import TextConversation
 from iscsi_target.iscsi.framing import Buffer
@@ -65,7 +66,7 @@ OF_ALL_UNITS: Final = frozenset(
     {TaskManagement.TARGET_WARM_RESET, TaskManagement.TARGET_COLD_RESET, TaskManagement.I_T_NEXUS_RESET}
 )
 
-MatterT = TypeVar("MatterT", OpenCommand, Function, Ping, Logout, TextConversation)
+MatterT = TypeVar("MatterT", OpenCommand, Function, Ping, Logout, TextConversation, Reassign)
 
 
 def has_status(header: Response) -> bool:
@@ -167,15 +168,23 @@ def _task_management_response(
     session: "Session", connection: Connection, header: TaskManagementResponse, data: Buffer
 ) -> Iterable[Event]:
     tag = header.initiator_task_tag
+    if tag in session.requests and isinstance(session.requests[tag].matter, Reassign):
+        _matter(session, connection, tag, Reassign)
+        return session.reassignment.reassigned(tag, header.response)
     function = _matter(session, connection, tag, Function)
     if function is None:
         return _unclaimed(header, data)
+    if header.response == ManagementResponse.TASK_DOES_NOT_EXIST and session.reassignment.follow(tag, function):
+        return ()
     session.forget(tag)
     completed = TaskManagementCompleted(tag, header.response, header.additional_response_information)
     ended = [own for own, task in session.requests.items() if _ends(function, own, task)]
-    if header.response != ManagementResponse.FUNCTION_COMPLETE:
+    if header.response == ManagementResponse.TASK_DOES_NOT_EXIST and session.recovers:
+        ended = [own for own in ended if session.requests[own].connection is connection]
+    elif header.response != ManagementResponse.FUNCTION_COMPLETE:
         ended.clear()
         _send_unsent(session, connection)
+    ended = session.reassignment.without_moving(ended)
     for own in ended:
         session.forget(own)
     return (*(TaskAborted(own) for own in ended), completed)
@@ -209,6 +218,9 @@ def _nop_in(session: "Session", connection: Connection, header: NopIn, data: Buf
     tag = header.initiator_task_tag
     if tag != NO_TAG:
         if tag in session.recovery.pings:
+            return ()
+        if tag in session.requests and isinstance(session.requests[tag].matter, Plug):
+            session.forget(tag)
             return ()
         if _matter(session, connection, tag, Ping) is None:
             return _unclaimed(header, data)
@@ -246,6 +258,8 @@ def _logout_response(
     if logout is None:
         return _unclaimed(header, data)
     session.forget(tag)
+    if logout.reason == FOR_RECOVERY:
+        return session.reassignment.logged_out(logout, connection, done=header.response == LOGOUT_DONE)
     event = LoggedOut(tag, header.response, header.time2wait, header.time2retain)
     if header.response != LOGOUT_DONE:
         session.leaving = False
@@ -288,6 +302,8 @@ def _reject(session: "Session", connection: Connection, header: Reject, data: Bu
         return _unclaimed(header, data)
     if session.recovers and session.recovery.retry_damaged(tag, header.reason):
         return ()
+    if session.reassignment.asked_for(request):
+        return ()  # there were too many at a time; it is sent again
     session.forget(tag)
     if isinstance(request.matter, Logout):
         session.leaving = False

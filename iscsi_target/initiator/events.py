@@ -130,12 +130,21 @@ class ConnectionLost(NamedTuple):
     """A connection is gone, for whatever reason.
 
     tags    the requests that will not be answered
+    kept    those that go on when another connection takes over, or this one comes again
     """
 
     cid: int
     reason: str
     tags: tuple[int, ...]
+    kept: tuple[int, ...] = ()
 
 
-Answer = CommandCompleted | TaskAborted | TaskManagementCompleted | PingAnswered | TextAnswered | LoggedOut
+class TaskLost(NamedTuple):
+    """A request that was kept from a lost connection will not be answered after all; it may have been done or not."""
+
+    tag: int
+    reason: str
+
+
+Answer = CommandCompleted | TaskAborted | TaskLost | TaskManagementCompleted | PingAnswered | TextAnswered | LoggedOut
 Event = LoggedIn | LoginFailed | Answer | MessageReceived | RequestRejected | PduReceived | ConnectionLost

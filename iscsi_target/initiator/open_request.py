@@ -36,7 +36,22 @@ class Logout(NamedTuple):
     leaving: Connection
 
 
-Matter = OpenCommand | Function | Ping | Logout | TextConversation
+class Reassign(NamedTuple):
+    """A TASK REASSIGN of the session's own.
+
+    tag      of the command that is to go on on another connection
+    checks   whether it does already, and this only shows that the target still has it
+    """
+
+    tag: int
+    checks: bool = False
+
+
+class Plug(NamedTuple):
+    """A NOP-Out of the session's own that takes a CmdSN of which the target may wait; done when it is counted."""
+
+
+Matter = OpenCommand | Function | Ping | Logout | TextConversation | Reassign | Plug
 
 
 @dataclass(slots=True, eq=False)
@@ -50,7 +65,9 @@ class OpenRequest:
     immediate     whether it took no CmdSN
     last          what was sent last for it: header, data, additional headers
     quiet         whether nothing of it has come since the session last looked
-    tries         how often it has been sent again
+    tries         how often it has been sent again on its connection
+    moves         how often it has been taken to another connection
+    doubtful      whether a function has ended it, unless it was over at the target by then
     unsent        Data-Out that is asked for, and not sent while a function is to end the command
     """
 
@@ -63,4 +80,6 @@ class OpenRequest:
     last: tuple[Request, Buffer, bytes] = (NopOut(), b"", b"")
     quiet: bool = False
     tries: int = 0
+    moves: int = 0
+    doubtful: bool = False
     unsent: list[DataPart] = field(default_factory=list)

@@ -59,6 +59,8 @@ class RecoverableCommand(OpenCommand):
         self._solicited_bytes = 0
         self._back = parameters.max_outstanding_r2t  # how many of the last R2Ts to ask for again
         self._to_acknowledge: DataIn | None = None
+        self._beyond: dict[int, int] = {}  # bytes of Data-In behind some that is missing, by DataSN
+        self._moved_at: int | None = None  # the first number on the connection that it has been moved to
 
     @property
     def answered(self) -> bool:
@@ -84,6 +86,9 @@ class RecoverableCommand(OpenCommand):
             self._in += bytes(max(0, start - len(self._in)))
             self._in[start : start + len(data)] = data
             self._received += len(data)
+            self._beyond[header.data_sn] = len(data)
+            if self._arrivals.first == self._arrivals.end:
+                self._beyond.clear()
         if header.acknowledge:
             self._to_acknowledge = header
         if header.status_present:
@@ -149,14 +154,39 @@ class RecoverableCommand(OpenCommand):
             return missing[:MAX_RUNS]
         if self.answered or not len(self._out):
             return []
-        begin = max(0, self._arrivals.first - self._back)
+        begin = max(self._moved_at or 0, self._arrivals.first - self._back)
         self._back = min(2 * self._back, MAX_AHEAD)
         return [Run(begin, 0)]
 
     @property
     def may_lack_unsolicited(self) -> bool:
         """Says whether unsolicited Data-Out may be lost: some was sent, and no R2T has come behind it."""
-        return self._unsolicited > self._immediate and not self._arrivals.first and not self.answered
+        had_none = not self._arrivals.first and self._moved_at is None
+        return self._unsolicited > self._immediate and had_none and not self.answered
+
+    @property
+    def seen(self) -> int:
+        """ExpDataSN: the number of the first Data-In or R2T that has not come."""
+        return self._arrivals.first
+
+    def move(self, parameters: Parameters) -> None:
+        """Takes over what holds on another connection."""
+        self._parameters = parameters
+
+    def resume(self) -> None:
+        """Goes on on another connection: Data-In that has not come in its order is to come again.
+
+        Of R2Ts none is: the target knows for which there is no data, and asks for that anew.
+
+        Source: RFC7143 7.2.2
+        """
+        first = self._arrivals.first if self.command.read_length else self._arrivals.end
+        self._received -= sum(length for number, length in self._beyond.items() if not before(number, first))
+        self._beyond.clear()
+        self._arrivals, self._moved_at = Arrivals(first), first
+        self._news.clear()
+        self._ending = self.stat_sn = self._to_acknowledge = None
+        self._back = self._parameters.max_outstanding_r2t
 
     def needs(self, number: int) -> bool:
         """Says whether a number is known to be missing."""

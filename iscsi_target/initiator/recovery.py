@@ -5,8 +5,8 @@ asked for at once. When nothing comes for long, whatever may be lost is asked fo
 target has not counted goes out under its CmdSN, which the target takes only once. Everything is tried so often and no
 more; then the connection is given up.
 
-Decision: of what has no CmdSN only ABORT TASK is sent again, which does nothing twice. The other task management
-functions always take one here.
+Decision: of what has no CmdSN only ABORT TASK, TASK REASSIGN and a logout for recovery are sent again, which do nothing
+twice. The other task management functions always take one here.
 
 Source: RFC7143 7.2, 7.8, 7.9
 """
@@ -18,7 +18,7 @@ from iscsi_target.initiator.connection import Connection
 from iscsi_target.initiator.errors import violation
 from iscsi_target.initiator.events import Event
 from iscsi_target.initiator.numbering import Arrivals, RecoverableStatusNumbers, Run
-from iscsi_target.initiator.open_request import Function, OpenRequest
+from iscsi_target.initiator.open_request import Function, Logout, OpenRequest, Plug, Reassign
 from iscsi_target.initiator.recoverable import MAX_RUNS, RecoverableCommand
 from iscsi_target.iscsi.errors import ProtocolError, RejectReason
 from iscsi_target.iscsi.header import NO_TAG
@@ -170,8 +170,10 @@ class Recovery:
 
     def _ask_for(self, connection: Connection, tag: int, request: OpenRequest) -> None:
         command = request.matter
-        if not self._is_counted(request):
+        if not self.is_counted(request):
             self._retry(tag, request)
+        elif isinstance(command, Plug):
+            self._session.forget(tag)
         elif isinstance(command, RecoverableCommand):
             if command.may_lack_unsolicited and request.tries < MAX_TRIES:
                 request.tries += 1
@@ -179,10 +181,12 @@ class Recovery:
             for run in command.overdue():
                 _snack_data(connection, tag, run)
 
-    def _is_counted(self, request: OpenRequest) -> bool:
+    def is_counted(self, request: OpenRequest) -> bool:
         """Says whether the target has taken a request, as far as that can be known."""
         if request.immediate:
-            return not (isinstance(request.matter, Function) and request.matter.function == TaskManagement.ABORT_TASK)
+            matter = request.matter
+            aborts = isinstance(matter, Function) and matter.function == TaskManagement.ABORT_TASK
+            return not (aborts or isinstance(matter, Reassign | Logout))
         return before(request.cmd_sn, self._session.numbers.expected)
 
     def _retry(self, tag: int, request: OpenRequest) -> None:

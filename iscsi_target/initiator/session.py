@@ -19,8 +19,9 @@ from iscsi_target.initiator.faults import FaultScript
 from iscsi_target.initiator.login import Identity, Login
 from iscsi_target.initiator.negotiation import Negotiation
 from iscsi_target.initiator.numbering import CommandNumbers
-from iscsi_target.initiator.open_request import Function, Logout, OpenRequest, Ping
+from iscsi_target.initiator.open_request import Function, Logout, Matter, OpenRequest, Ping
 from iscsi_target.initiator.proof import Credentials, Proof
+from iscsi_target.initiator.reassignment import Left, Reassignment
 from iscsi_target.initiator.recoverable import RecoverableCommand
 from iscsi_target.initiator.recovery import Recovery, acknowledge
 from iscsi_target.initiator.text_request import TextConversation
@@ -56,7 +57,7 @@ class Settings:
     credentials      what is proven; None offers no authentication
     first_cmd_sn     CmdSN of the first command
     obeys            whether a session logs out when the target asks it to
-    timeout_s        at ErrorRecoveryLevel 1, how long nothing comes until what may be lost is asked for again
+    timeout_s        from ErrorRecoveryLevel 1 on, how long nothing comes until what may be lost is asked for again
     Source: RFC7143 13
     """
 
@@ -81,6 +82,7 @@ class Session:
     numbers     CmdSN and the window
     requests    what is not answered, by initiator task tag
     recovery    asks for what is lost, at ErrorRecoveryLevel 1
+    reassignment    takes what was open on lost connections to others, at level 2
     Source: RFC7143 4.2
     """
 
@@ -97,12 +99,16 @@ class Session:
         self.requests: dict[int, OpenRequest] = {}
         self._entropy = entropy
         self._negotiations: dict[int, Negotiation] = {}
+        self._offers: dict[int, Negotiation] = {}  # of logins under way
+        self._replaced: dict[int, Connection] = {}  # those whose CID logs in again
+        self._left: Connection | None = None  # that is being closed after its logout
         self._waiting: deque[tuple[int, Numbered, Buffer, bytes]] = deque()
         self._texts: deque[int] = deque()  # one text request at a time: tags of those that wait, the first is open
         self._tags = 0
         self._raw: deque[int] = deque(maxlen=MAX_RAW)
         self._sent = 0
         self.recovery = Recovery(self, settings.timeout_s)
+        self.reassignment = Reassignment(self)
 
     @property
     def parameters(self) -> Parameters:
@@ -118,14 +124,14 @@ class Session:
 
     def deadline(self) -> float:
         """Returns when `elapsed` is to be called next, in its time; infinity when nothing waits for time to pass."""
-        return self.recovery.deadline() if self.recovers else inf
+        return min(self.recovery.deadline(), self.reassignment.deadline()) if self.recovers else inf
 
     def elapsed(self, now: float) -> list[Event]:
         """Lets time pass, and returns what that brings about.
 
         now    seconds, by a clock that does not go back
         """
-        return self.recovery.elapsed(now) if self.recovers else []
+        return [*self.recovery.elapsed(now), *self.reassignment.elapsed(now)] if self.recovers else []
 
     # Login
 
@@ -148,7 +154,10 @@ class Session:
         template = LoginRequest(isid=self.identity.isid, tsih=self.tsih, cid=cid, initiator_task_tag=self.next_tag())
         login = Login(self.identity, negotiation, proof, template)
         connection = Connection(cid, LoggingIn(login, self), self.faults.for_connection())
-        self._negotiations[cid] = negotiation
+        self._offers[cid] = negotiation
+        self._negotiations.setdefault(cid, negotiation)
+        if cid in self.connections:
+            self._replaced[cid] = self.connections[cid]
         self.connections[cid] = connection
         self.send_login(connection, *login.begin())
         return connection
@@ -159,21 +168,34 @@ class Session:
 
     def establish(self, connection: Connection, login: Login, header: LoginResponse) -> Iterable[Event]:
         """Takes a connection over whose login is done."""
-        negotiation = self._negotiations[connection.cid]
+        cid = connection.cid
+        replaced = self._replaced.pop(cid, None)
+        lost = replaced.lose("its CID has logged in again") if replaced else ()
+        negotiation = self._negotiations[cid] = self._offers.pop(cid)
         self.tsih = login.tsih
         connection.enter_full_feature_phase(self, negotiation.parameters)
         self._update(header.exp_cmd_sn, header.max_cmd_sn)
-        return (LoggedIn(connection.cid, self.tsih, negotiation.parameters, dict(negotiation.answers)),)
+        logged_in = LoggedIn(cid, self.tsih, negotiation.parameters, dict(negotiation.answers))
+        return (*lost, logged_in, *self.reassignment.came_again(connection))
 
     def give_up(self, connection: Connection) -> None:
         """Forgets a connection whose login has failed."""
-        if self.connections.get(connection.cid) is connection:
-            del self.connections[connection.cid]
+        cid = connection.cid
+        if self.connections.get(cid) is connection:
+            del self.connections[cid]
+            del self._offers[cid]
+            if cid in self._replaced:
+                self.connections[cid] = self._replaced.pop(cid)
 
     @property
     def logged_in(self) -> list[Connection]:
         """The connections in full feature phase."""
         return [connection for connection in self.connections.values() if connection.phase is self]
+
+    @property
+    def taken(self) -> set[int]:
+        """The CIDs that are in use, or of which something is still to be recovered."""
+        return {*self.connections, *(connection.cid for connection in self.reassignment.connections)}
 
     # Requests
 
@@ -199,11 +221,14 @@ class Session:
         It is immediate where none is lost. Elsewhere it has a CmdSN, so that the target does it only once though it is
         sent again; but an ABORT TASK, which may be done twice, does not wait for the window.
 
+        connection             that it goes out on, unless it means a command, which has its own
         referenced_task_tag    the command that ABORT TASK means
         Source: RFC7143 11.5
         """
         tag = self.next_tag()
         referenced = self.requests.get(referenced_task_tag)
+        if referenced is not None and referenced.connection.phase is self:
+            connection = referenced.connection
         matter = Function(function, lun, referenced_task_tag, self._sent)
         self._open(tag, OpenRequest(matter, connection, Opcode.TASK_MANAGEMENT_REQUEST))
         request = TaskManagementRequest(
@@ -216,6 +241,17 @@ class Session:
         )
         self._send(tag, request)
         return tag
+
+    def manage_again(self, tag: int) -> None:
+        """Has a task management function performed anew, on the connection of the command that it means, if any."""
+        request = self.requests[tag]
+        header, _, _ = request.last
+        assert isinstance(header, TaskManagementRequest)
+        if (referenced := self.requests.get(header.referenced_task_tag)) is not None:
+            request.connection = referenced.connection
+        if request.connection.phase is self:
+            request.sent = None
+            self._send(tag, header)
 
     def withdraw(self, tag: int) -> bool:
         """Takes back a request that still waits for the window; returns False when it is too late for that."""
@@ -275,8 +311,11 @@ class Session:
 
     def leave(self, logout: Logout) -> Iterable[Event]:
         """Closes what a logout was about, now that the target has agreed."""
+        events: list[Event] = []
         closing = [logout.leaving] if logout.reason == CLOSE_CONNECTION else list(self.connections.values())
-        return [event for connection in closing for event in connection.lose("logged out")]
+        for self._left in closing:
+            events += self._left.lose("logged out")
+        return events
 
     def number(self, request: Numbered) -> Numbered:
         """Returns a request with the next tag, CmdSN and ExpStatSN, to be sent raw whatever the window is."""
@@ -303,18 +342,43 @@ class Session:
         assert tag not in self.requests
         self.requests[tag] = request
 
+    def request(self, matter: Matter, connection: Connection, header: TaskManagementRequest | LogoutRequest) -> None:
+        """Sends a request of the session's own."""
+        tag = self.next_tag()
+        self._open(tag, OpenRequest(matter, connection, header.opcode))
+        self._send(tag, header.replace(initiator_task_tag=tag))
+
+    def is_counted(self, request: OpenRequest) -> bool:
+        """Says whether the target has taken a request, as far as that can be known."""
+        return self.recovery.is_counted(request)
+
+    def parameters_of(self, connection: Connection) -> Parameters:
+        """Returns what holds on a connection."""
+        return self._negotiations[connection.cid].parameters
+
     def _send(self, tag: int, header: Numbered, data: Buffer = b"", additional: bytes = b"") -> None:
         """Sends a request, or lets it wait until the window has room and those before it have gone out."""
         if header.immediate:
+            self._bring_home(self.requests[tag])
             self._send_now(tag, header.replace(cmd_sn=self.numbers.next), data, additional)
         else:
             self._waiting.append((tag, header, data, additional))
-            self._release()
+            self.release()
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Sends what has waited, as far as the window has room and there is a connection for it."""
         while self._waiting and self.numbers.is_open:
-            tag, header, data, additional = self._waiting.popleft()
+            tag, header, data, additional = self._waiting[0]
+            if not self._bring_home(self.requests[tag]):
+                break
+            self._waiting.popleft()
             self._send_now(tag, header.replace(cmd_sn=self.numbers.take()), data, additional)
+
+    def _bring_home(self, request: OpenRequest) -> bool:
+        """Gives a request another connection when its own is gone; returns False when there is none to send it on."""
+        if request.connection.phase is not self and (there := self.logged_in or self.reassignment.connections):
+            request.connection = there[0]
+        return request.connection.phase is self
 
     def _send_now(self, tag: int, header: Numbered, data: Buffer, additional: bytes) -> None:
         request = self.requests[tag]
@@ -355,6 +419,7 @@ class Session:
 
     def _recover(self, connection: Connection, header: Response, data: Buffer, *, has_status: bool) -> Iterable[Event]:
         connection.unanswered = 0
+        self.numbers.update(header.exp_cmd_sn, header.max_cmd_sn)  # which tells what is to be sent again
         if request := self.requests.get(header.initiator_task_tag):
             request.quiet = False
         events: Iterable[Event] = ()
@@ -362,7 +427,7 @@ class Session:
             events = answers.handle(self, connection, header, data)
             if has_status:
                 self.recovery.settle(connection, header)
-        self._update(header.exp_cmd_sn, header.max_cmd_sn)
+        self.release()
         return events
 
     def miss(self, connection: Connection, header: Response) -> None:
@@ -371,16 +436,26 @@ class Session:
 
     def lose(self, connection: Connection, reason: str) -> Iterable[Event]:
         """Forgets a connection that is gone, with the requests that went there."""
-        self.connections.pop(connection.cid, None)
-        lost = [tag for tag, request in self.requests.items() if request.connection is connection]
+        if self.connections.get(connection.cid) is connection:
+            del self.connections[connection.cid]
+        kept, lost = self._sort(connection)
         text_ends = len(self._texts) > 0 and self._texts[0] in lost
         self._texts = deque(tag for tag in self._texts if tag not in lost)
         self._waiting = deque(item for item in self._waiting if item[0] not in lost)
-        for tag in lost:
-            del self.requests[tag]
         if text_ends and self._texts:
             self._begin_text(self._texts[0])
-        return (ConnectionLost(connection.cid, reason, tuple(lost)),)
+        return (ConnectionLost(connection.cid, reason, lost, kept),)
+
+    def _sort(self, connection: Connection) -> Left:
+        """Forgets the requests of a connection that is gone, but for those that outlive it."""
+        parameters = self.parameters
+        outlives = parameters.error_recovery_level > 1 and parameters.default_time2retain > 0
+        if outlives and not self.leaving and connection is not self._left:
+            return self.reassignment.leave(connection)
+        lost = tuple(tag for tag, request in self.requests.items() if request.connection is connection)
+        for tag in lost:
+            del self.requests[tag]
+        return Left((), lost)
 
     def forget(self, tag: int) -> None:
         """Takes a request for answered; the next text request has its turn."""
@@ -406,4 +481,4 @@ class Session:
 
     def _update(self, expected: int, maximum: int) -> None:
         self.numbers.update(expected, maximum)
-        self._release()
+        self.release()

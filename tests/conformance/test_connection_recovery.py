@@ -214,6 +214,7 @@ def test_lost_connection_may_be_logged_out_to_be_closed(lab: Lab, a: Host, secon
 # TASK REASSIGN
 
 
+@pytest.mark.case("ERT-2.2")
 @pytest.mark.clause("RFC7143 11.6.1")
 def test_task_is_not_taken_from_a_connection_that_is_not_logged_out(a: Host, second: Host):
     tag = second.ask_to_write(0)

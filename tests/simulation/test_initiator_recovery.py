@@ -100,7 +100,7 @@ class LossyWorld(World):
             if not self.session.requests:
                 return
             self.tick()
-        raise AssertionError(f"stuck: {self.session.requests}")
+        raise AssertionError(f"stuck: {list(self.session.requests)}")
 
     def _take(self, event: Event) -> None:
         match event:

@@ -316,8 +316,11 @@ async def test_corrupt_data_digest_ends_the_session(server):
             await session.message()
 
 
-def recovering(state: Path) -> Configuration:
-    return ram_configuration(state, SIZE)._replace(preferences=SERVED._replace(error_recovery_level=1))
+LEVEL_1 = SERVED._replace(error_recovery_level=1)
+
+
+def recovering(state: Path, served: Preferences = LEVEL_1) -> Configuration:
+    return ram_configuration(state, SIZE)._replace(preferences=served)
 
 
 async def test_session_outlives_wrong_digests_at_error_recovery_level_1(tmp_path):
@@ -357,6 +360,56 @@ async def test_cut_ends_the_session_and_nothing_was_done(server):
             await session.write(0, bytes([1]) * BLOCK)
     async with connect(server.url("disk0")) as session:
         assert await session.read(0, 1) == bytes(BLOCK)
+
+
+MORTAL = Preferences(error_recovery_level=2, default_time2wait=0, default_time2retain=20)
+
+
+@pytest.mark.parametrize("kind", [Cut(20), Cut(60), Cut(48 + BLOCK + 10)])
+@pytest.mark.parametrize("connections", [1, 2])
+async def test_commands_outlive_their_connections(tmp_path, kind, connections):
+    served = MORTAL._replace(max_connections=connections)
+    async with (
+        iscsi_target.serve(recovering(tmp_path, served)) as server,
+        connect(server.url("disk0"), options=Options(MORTAL, connections=connections)) as session,
+    ):
+        await session.capacity()
+        tsih = session.tsih
+        for number in range(1, 4):
+            session.inject(Rule(ScsiCommand, kind))
+            await session.write(number, bytes([number]) * BLOCK)
+            if len(session.connections) < connections:
+                await session.join()
+        session.inject(Rule(ScsiCommand, kind))
+        assert await session.read(1, 3) == b"".join(bytes([number]) * BLOCK for number in range(1, 4))
+        assert session.faults.pending == ()
+        assert session.tsih == tsih
+
+
+async def test_everything_that_is_open_outlives_the_only_connection(tmp_path):
+    async with (
+        iscsi_target.serve(recovering(tmp_path, MORTAL)) as server,
+        connect(server.url("disk0"), options=Options(MORTAL)) as session,
+    ):
+        await session.capacity()
+        tasks = [session.start(0, Write16(lba=lba, transfer_length=8), data_out=bytes(8 * BLOCK)) for lba in range(64)]
+        session._channel.drop(0)
+        tasks += [session.start(0, READY) for _ in range(4)]
+        assert all([(await task).good for task in tasks])
+        await session.ping(b"again")
+
+
+async def test_session_ends_when_nothing_takes_over_in_time(tmp_path):
+    brief = MORTAL._replace(default_time2retain=1)
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(iscsi_target.serve(recovering(tmp_path, brief)))
+        async with connect(server.url("disk0"), options=Options(brief)) as session:
+            task = session.start(0, READY)
+            session._channel.drop(0)
+            await stack.aclose()
+            with pytest.raises(SessionEnded, match="in time"):
+                await task
+            assert session.ended
 
 
 async def test_lost_session_is_renewed_before_the_next_command_and_repeats_nothing(server):
