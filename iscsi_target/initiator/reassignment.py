@@ -145,6 +145,8 @@ class Reassignment:
     def _give_up(self, record: _Lost, reason: str) -> list[Event]:
         if self._lost.get(record.connection.cid) is record:
             del self._lost[record.connection.cid]
+        if not self._lost and not self._session.connections:
+            return self._end(reason)
         events: list[Event] = []
         staying = next(iter(self._session.logged_in), record.connection)
         for tag, request in list(self._session.requests.items()):
@@ -153,6 +155,12 @@ class Reassignment:
                 events += self._lose(tag, request, reason)
         self._session.release()
         return events
+
+    def _end(self, reason: str) -> list[Event]:
+        """Loses everything, with the session that has no connection any more."""
+        tags = [tag for tag, request in self._session.requests.items() if not isinstance(request.matter, Plug)]
+        self._session.abandon()
+        return [TaskLost(tag, reason) for tag in tags]
 
     def _lose(self, tag: int, request: OpenRequest, reason: str) -> list[Event]:
         """Keeps the CmdSN of a request that may not have come to the target, and nothing else of it."""

@@ -457,6 +457,12 @@ class Session:
             del self.requests[tag]
         return Left((), lost)
 
+    def abandon(self) -> None:
+        """Forgets all requests, since nothing will answer any more."""
+        self.requests.clear()
+        self._waiting.clear()
+        self._texts.clear()
+
     def forget(self, tag: int) -> None:
         """Takes a request for answered; the next text request has its turn."""
         request = self.requests.pop(tag)

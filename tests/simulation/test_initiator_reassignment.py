@@ -30,11 +30,13 @@ from tests.simulation.test_initiator_recovery import CONNECTIONS, LENGTHS, TIMEO
 
 SEEDS = range(int(os.environ.get("ISCSI_TARGET_SEEDS", "24")))
 RUN_STEPS = 400
-RETAIN_S = 3600
+WAITS_S = [0, 0, 2]
+RETAINS_S = [8, 20, 3600]
 STEPS = [*WORK, *BYTES, *BYTES, *BYTES, reset]
 RARE: dict[Step, float] = {reset: 0.2}
 CUTS = 0.02
 RETURNS = 0.05
+OUTAGE_S = 60
 
 
 class MortalPeer(LossyPeer):
@@ -46,6 +48,8 @@ class MortalPeer(LossyPeer):
             assert self.sent or self.came or self.lab.at_medium, "the login has stopped"
             self.move_out(len(self.sent))
             self.events += self.move_in(len(self.came))
+            if not self.came and self.lab.at_medium:  # a session before must be over first
+                self.lab.finish()
 
 
 class MortalWorld(LossyWorld):
@@ -55,6 +59,7 @@ class MortalWorld(LossyWorld):
 
     def __init__(self, source: random.Random, settings: Settings, preferences: Preferences, connections: int) -> None:
         self.lossy = False
+        self.retain_s = preferences.default_time2retain
         super().__init__(source, settings, preferences, connections)
         self.lossy = True
         self.returns = 0
@@ -102,7 +107,28 @@ class MortalWorld(LossyWorld):
         if not self.session.leaving:
             for peer in [peer for peer in self.peers if peer.closed or peer.connection.closing]:
                 self.bury(peer)
+        before = self.now
         super().tick()
+        self.lab.wait(self.now - before)
+
+    def lose_all(self) -> None:
+        """Cuts all connections for longer than the target keeps anything, and begins another session."""
+        for peer in self.peers:
+            if not peer.closed:
+                peer.cut()
+            for event in peer.connection.lose("cut"):
+                self._take(event)
+        self.peers.clear()
+        end = self.now + WAITS_S[-1] + self.retain_s + TIMEOUT_S
+        while self.now < end:
+            self.tick()
+        assert not self.session.requests
+        assert not self.claims
+        assert not self.others
+        self.lossy = False
+        self._log_in()
+        self.lossy = True
+        self.damage(self.source)
 
     def _take(self, event: Event) -> None:
         match event:
@@ -128,12 +154,13 @@ class MortalWorld(LossyWorld):
 
 
 def preferences(source: random.Random, seed: int) -> Preferences:
+    wait_s, retain_s = source.choice(WAITS_S), source.choice(RETAINS_S)
     return Preferences(
         header_digest=("CRC32C",),
         data_digest=("CRC32C",),
         error_recovery_level=2,
-        default_time2wait=0,
-        default_time2retain=RETAIN_S,
+        default_time2wait=wait_s,
+        default_time2retain=retain_s,
         initial_r2t=bool(seed & 1),
         immediate_data=bool(seed & 2),
         max_recv_data_segment_length=source.choice(LENGTHS),
@@ -149,13 +176,14 @@ def preferences(source: random.Random, seed: int) -> Preferences:
 def test_every_command_ends_once_though_connections_are_lost(seed: int, connections: int):
     """Law: no task is stuck or done twice, every acknowledged write is there, and nothing is left at the end."""
     source = random.Random(seed)
-    settings = Settings(preferences(source, seed), first_cmd_sn=source.choice([1, 0xFFFFFF00]), timeout_s=TIMEOUT_S)
+    theirs = preferences(source, seed)
+    settings = Settings(theirs, first_cmd_sn=source.choice([1, 0xFFFFFF00]), timeout_s=TIMEOUT_S)
     ours = Preferences(
         max_recv_data_segment_length=source.choice(LENGTHS),
         max_connections=CONNECTIONS,
         error_recovery_level=2,
-        default_time2wait=0,
-        default_time2retain=RETAIN_S,
+        default_time2wait=theirs.default_time2wait,
+        default_time2retain=theirs.default_time2retain,
     )
     world = MortalWorld(source, settings, ours, connections)
     for _ in range(RUN_STEPS):
@@ -169,7 +197,9 @@ def test_every_command_ends_once_though_connections_are_lost(seed: int, connecti
             world.come_again()
         elif chance < CUTS + RETURNS + 0.02:
             world.tick()
+        elif chance < CUTS + RETURNS + 0.022 and theirs.default_time2retain < OUTAGE_S:
+            world.lose_all()
     world.damage(None)
     release(world)
     world.check()
-    assert world.answered > RUN_STEPS // 40
+    assert world.answered > RUN_STEPS // 80

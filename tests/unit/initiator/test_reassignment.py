@@ -19,7 +19,7 @@ from iscsi_target.initiator.events import (
     TaskLost,
     TaskManagementCompleted,
 )
-from iscsi_target.initiator.reassignment import FOR_RECOVERY
+from iscsi_target.initiator.reassignment import FOR_RECOVERY, TOO_LATE
 from iscsi_target.initiator.recovery import MAX_TRIES
 from iscsi_target.initiator.session import Settings
 from iscsi_target.iscsi.errors import RejectReason
@@ -334,3 +334,15 @@ def test_a_function_follows_the_command_that_it_means(desk: Desk):
     assert again.one().header.initiator_task_tag == abort
     events = again.reply(TaskManagementResponse(initiator_task_tag=abort, response=absent))
     assert events == [TaskAborted(tag), TaskManagementCompleted(abort, absent)]
+
+
+def test_what_waits_for_the_window_ends_with_the_session(desk: Desk):
+    for _ in range(desk.window):
+        command(desk, counted=False)
+    waiting = desk.session.command(READY, desk.connection)
+    desk.connection.lose("cut")
+    desk.session.elapsed(100.0)
+    events = desk.session.elapsed(100.0 + WAIT_S + RETAIN_S)
+    assert len(events) == desk.window + 1
+    assert events[-1] == TaskLost(waiting, TOO_LATE)
+    assert not desk.session.requests
