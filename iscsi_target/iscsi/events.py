@@ -44,6 +44,7 @@ class CommandReceived:
     read, write    the flags of the PDU
     expected_read  bytes of Data-In that the initiator has room for
     cmd_sn         its place among all commands of the session; None for an immediate command
+    priority       the command priority, 0..15; 0 is none
     """
 
     tag: int
@@ -57,6 +58,7 @@ class CommandReceived:
     write: bool = field(compare=False)
     expected_read: int = field(compare=False)
     cmd_sn: int | None = field(default=None, compare=False)
+    priority: int = field(default=0, compare=False)
 
 
 class DataOutCompleted(NamedTuple):

@@ -48,9 +48,9 @@ class NopOut(Layout):
 
 
 class ScsiCommand(Layout):
-    """SCSI Command.
+    """SCSI Command; the priority is reserved below iSCSIProtocolLevel 2.
 
-    Source: RFC7143 11.3
+    Source: RFC7143 11.3, RFC7144 4
     """
 
     _1: Bit = False
@@ -61,7 +61,9 @@ class ScsiCommand(Layout):
     write: Bit = False
     _2: B2 = 0
     attributes: B3 = 0
-    _3: U16 = 0
+    priority: B4 = 0
+    _3: B4 = 0
+    _4: U8 = 0
     total_ahs_length: U8 = 0
     data_segment_length: U24 = 0
     lun: Bytes8 = bytes(8)

@@ -21,6 +21,7 @@ from iscsi_target.iscsi.framing import RawPdu
 from iscsi_target.iscsi.header import NO_TAG
 from iscsi_target.iscsi.numbering import WINDOW_COMMANDS
 from iscsi_target.iscsi.open_task import OpenTask
+from iscsi_target.iscsi.parameters import SAM_5_LEVEL
 from iscsi_target.iscsi.requests import DataOut, ScsiCommand, TaskManagementRequest
 from iscsi_target.iscsi.transfer import (
     NO_DATA_OUT,
@@ -48,7 +49,7 @@ def scsi_command(session: "Session", connection: Connection, pdu: RawPdu) -> Ite
     """
     header = pdu.basic
     assert isinstance(header, ScsiCommand)
-    immediate, _, final, read, write, attributes, _, _, lun, tag, expected, cmd_sn, _, cdb = header
+    immediate, _, final, read, write, attributes, priority, _, _, lun, tag, expected, cmd_sn, _, cdb = header
     if tag in session.tasks or tag == NO_TAG or immediate or attributes > LAST_ATTRIBUTE:
         _check_command(session, header)
     place = None if immediate else cmd_sn
@@ -56,10 +57,12 @@ def scsi_command(session: "Session", connection: Connection, pdu: RawPdu) -> Ite
     if pdu.additional:
         headers = unpack_additional_headers(pdu.additional)
         cdb, read_length = cdb + headers.extended_cdb, headers.expected_read_length or 0
+    if priority and session.parameters.protocol_level < SAM_5_LEVEL:
+        priority = 0
+    about = connection, read, write, read_length if write else expected, place, priority
     if write:
-        command = CommandReceived(tag, lun, cdb, attributes, expected, None, connection, read, True, read_length, place)
-        return _with_data(session, pdu, header, command)
-    command = CommandReceived(tag, lun, cdb, attributes, 0, b"", connection, read, False, expected, place)
+        return _with_data(session, pdu, header, CommandReceived(tag, lun, cdb, attributes, expected, None, *about))
+    command = CommandReceived(tag, lun, cdb, attributes, 0, b"", *about)
     if pdu.data or not final:
         return _with_data(session, pdu, header, command)
     if session.parking.is_clear(command) or session.open(command):

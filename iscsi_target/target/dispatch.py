@@ -157,6 +157,7 @@ class Dispatcher:
             event.expected,
             self._epoch_s + self.now,
             event.data,
+            event.priority,
         )
         active.tasks[event.tag] = (new, unit)
         self.execute(unit, unit.accept(new))

@@ -1,4 +1,4 @@
-"""The task management functions of iSCSIProtocolLevel=2, by hosts A and B on one node (see tests/initiator).
+"""The task management functions and priorities of iSCSIProtocolLevel=2, by hosts A and B on one node (tests/initiator).
 
 LUN 0 is disk0, LUN 1 is disk1. A has negotiated the level, B has not.
 """
@@ -9,13 +9,15 @@ from iscsi_target.iscsi.responses import TaskManagementResponse
 from iscsi_target.iscsi.task_management import ManagementResponse, TaskManagement
 from iscsi_target.scsi.attention import AttentionCode, with_information
 from iscsi_target.scsi.layouts.block_cdb import PreventAllowMediumRemoval
-from iscsi_target.scsi.layouts.cdb import Reserve6
+from iscsi_target.scsi.layouts.cdb import Inquiry, Reserve6
+from iscsi_target.scsi.layouts.inquiry_pages import ExtendedInquiryData
 from iscsi_target.scsi.status import Status
 from iscsi_target.target.management import LATER_LEVEL
 from tests.initiator import Host, Lab
 from tests.unit.scsi.unit_bench import BLOCK
 
 ONES = bytes([1]) * BLOCK
+ORDERED = 2
 NOTHING, SOMETHING = ManagementResponse.FUNCTION_COMPLETE, ManagementResponse.FUNCTION_SUCCEEDED
 QUERY_TASK, QUERY_TASK_SET = TaskManagement.QUERY_TASK, TaskManagement.QUERY_TASK_SET
 QUERY_EVENT, NEXUS_RESET = TaskManagement.QUERY_ASYNCHRONOUS_EVENT, TaskManagement.I_T_NEXUS_RESET
@@ -116,3 +118,34 @@ def test_nexus_reset_ends_all_that_the_nexus_has_on_every_unit(lab: Lab, a: Host
         assert unit.device.spc2_reservation.holder is None
         assert b.attention(lun) is None
         assert (a.attention(lun), a.attention(lun)) == (AttentionCode.I_T_NEXUS_LOSS_OCCURRED, None)
+
+
+def order_of_writes(lab: Lab, host: Host) -> list[int]:
+    """Returns in which order writes of 1, 2 and 3 are done that wait for the same task, with priorities 0, 9 and 2."""
+    lab.slow = True
+    host.write(5, ONES, attributes=ORDERED)
+    for number, priority in ((1, 0), (2, 9), (3, 2)):
+        host.write(0, bytes([number]) * BLOCK, priority=priority)
+    done = []
+    while lab.at_medium:
+        lab.finish()
+        done.append(lab.block(0)[0])
+    return done[1:]
+
+
+@pytest.mark.clause("SAM5r21 8.7")
+@pytest.mark.clause("RFC7144 4")
+def test_commands_of_a_higher_priority_go_first(lab: Lab, a: Host):
+    assert order_of_writes(lab, a) == [3, 2, 1]
+
+
+@pytest.mark.clause("RFC7144 4")
+def test_where_the_level_is_lower_priorities_are_reserved_and_not_looked_at(lab: Lab, b: Host):
+    assert order_of_writes(lab, b) == [1, 2, 3]
+
+
+@pytest.mark.clause("SPC4r37 7.8.7")
+def test_priorities_are_advertised(lab: Lab, a: Host):
+    tag = a.command(Inquiry(evpd=True, page_code=0x86, allocation_length=64), read=64)
+    page = ExtendedInquiryData.unpack(a.outcome(tag).data, 4)
+    assert page.prior_sup

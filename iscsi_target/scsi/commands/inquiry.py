@@ -181,7 +181,7 @@ def _name_string(name: str) -> bytes:
 
 
 def _extended_inquiry(device: Device, nexus: Nexus) -> bytes:
-    return ExtendedInquiryData().pack()
+    return ExtendedInquiryData(prior_sup=True).pack()
 
 
 def _mode_page_policy(device: Device, nexus: Nexus) -> bytes:

@@ -52,6 +52,7 @@ class Task:
     expected_length   bytes that the initiator is ready to send, or None when the transport does not say
     received_s        when it came, in seconds since the epoch
     data_out          all the Data-Out that the initiator has, when it came with the command; None when it is to come
+    priority          1 the highest to 15; 0 none, which is lower
     Source: SAM5r21 4.5.6
     """
 
@@ -64,6 +65,7 @@ class Task:
     expected_length: int | None = None
     received_s: float = 0.0
     data_out: Buffer | None = None
+    priority: int = 0
 
 
 class Ticket:

@@ -4,7 +4,8 @@
 stays in the one that it entered. A task set keeps its ordered part as a queue of stretches: an ORDERED task is a
 stretch of its own, neighbouring SIMPLE tasks share one, and only the first stretch is enabled. HEAD OF QUEUE tasks
 stand beside the queue; while one is open nothing else becomes enabled, and what is enabled already stays so. Orders of
-the operator stand there too and hold up nobody, since what they abort may take long.
+the operator stand there too and hold up nobody, since what they abort may take long. SIMPLE tasks that become enabled
+together go in the order of their priorities.
 
 `Turns` lets operations that do not disturb each other run together and makes the others wait in the order in which they
 came, so that a COMPARE AND WRITE is atomic and nobody starves: an operation also waits behind an older one that waits.
@@ -22,6 +23,7 @@ from iscsi_target.scsi.state.task import Task, TaskAttribute
 MAX_TASKS_PER_NEXUS = 128  # = the CmdSN window; immediate commands come on top of it and may be refused
 MAX_TASKS = 1024  # of all nexuses; bounds what they can make one unit hold
 REGION_BYTES = 1 << 16  # most operations touch one or two regions, and a region has few operations
+LEAST_PRIORITY = 15  # SAM5r21 8.7
 AT_THE_HEAD = (TaskAttribute.HEAD_OF_QUEUE, TaskAttribute.ACA)
 MAX_REGIONS = 64  # an operation that touches more is compared with all others instead
 
@@ -72,14 +74,22 @@ class _TaskSet:
         return stretch
 
     def enable(self) -> list[Task]:
-        """Returns the tasks that become enabled now, oldest first."""
+        """Returns the tasks that become enabled now, in the order of their priorities and their age."""
         while self.stretches and not self.stretches[0].open:
             self.stretches.popleft()
         if self.heads or not self.stretches:
             return []
-        enabled = list(self.stretches[0].dormant)
+        enabled = sorted(self.stretches[0].dormant, key=_rank)
         self.stretches[0].dormant.clear()
         return enabled
+
+
+def _rank(task: Task) -> int:
+    """Returns what is least for the task that goes first; no priority is the lowest.
+
+    Source: SAM5r21 8.7
+    """
+    return task.priority or LEAST_PRIORITY + 1
 
 
 class TaskSets:
@@ -141,7 +151,7 @@ class TaskSets:
         return task not in stretch.dormant
 
     def leave(self, task: Task) -> list[Task]:
-        """Takes out a task that is over and returns the tasks that are enabled by that, oldest first.
+        """Takes out a task that is over and returns the tasks that are enabled by that, as `_TaskSet.enable`.
 
         Source: SAM5r21 8.5, 8.6
         """

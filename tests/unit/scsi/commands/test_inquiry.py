@@ -105,7 +105,8 @@ def test_names_of_any_length_fit_a_designator():
 def test_page_86_is_honest():
     values = ExtendedInquiryData.unpack(vpd(device(), 0x86))
     assert (values.simpsup, values.ordsup, values.headsup, values.v_sup) == (True, True, True, True)
-    assert not any((values.group_sup, values.prior_sup, values.uask_sup, values.wu_sup, values.spt, values.nv_sup))
+    assert values.prior_sup
+    assert not any((values.group_sup, values.uask_sup, values.wu_sup, values.spt, values.nv_sup))
 
 
 @pytest.mark.clause("SPC4r37 7.8.9")

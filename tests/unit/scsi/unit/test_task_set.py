@@ -27,6 +27,16 @@ def test_simple_tasks_are_enabled_at_once():
     assert tasks.enter(second)
 
 
+def test_simple_tasks_that_are_enabled_together_go_by_priority_and_age():
+    tasks = TaskSets()
+    first = task(ORDERED)
+    tasks.enter(first)
+    waiting = [Task(A, 0, bytes(16), priority=priority) for priority in (0, 15, 2, 1, 2, 0)]
+    for each in waiting:
+        assert not tasks.enter(each)
+    assert tasks.leave(first) == [waiting[place] for place in (3, 2, 4, 1, 0, 5)]
+
+
 @pytest.mark.parametrize("attribute", [SIMPLE, ORDERED, HEAD])
 def test_a_command_may_go_to_the_head_of_the_queue_whatever_its_attribute(attribute: TaskAttribute):
     tasks = TaskSets()
