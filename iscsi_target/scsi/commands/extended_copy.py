@@ -25,7 +25,8 @@ from iscsi_target.scsi.commands.copy_results import (
     THIS_UNIT,
 )
 from iscsi_target.scsi.commands.inquiry import unit_designators
-from iscsi_target.scsi.commands.unit_copy import DEVICE_FAILURE, Reached, Segment, UnitCopy, copy_aborted, good
+from iscsi_target.scsi.commands.token_copy import THIRD_PARTY_FAILURE
+from iscsi_target.scsi.commands.unit_copy import Reached, Segment, UnitCopy, copy_aborted, good
 from iscsi_target.scsi.layouts.copy_cdb import (
     BlockDeviceParameters,
     BlockSegment,
@@ -159,7 +160,7 @@ def _work(device: Device, record: CopyRecord, segments: Sequence[Segment], *, te
         record.segments = record.steps = outcome.ranges
         record.copied_bytes = sum(each.length_bytes for each in ranges[: outcome.ranges])
         if outcome.failed:
-            error = copy_aborted(DEVICE_FAILURE, outcome.ranges)
+            error = copy_aborted(THIRD_PARTY_FAILURE, outcome.ranges)
             record.end(error)
             raise error
         return good(record, tells=tells)
@@ -243,8 +244,7 @@ def _segment(at: int, descriptor: bytes, reach: Callable[[int], Reached]) -> Seg
     source, destination, length = segment.copied
     ends = (segment.source, source + length), (segment.destination, destination + length + segment.padding_bytes)
     for reached, end in ends:
-        geometry = reached.device.geometry
-        if end > geometry.length_blocks * geometry.block_length_bytes:
+        if end > reached.device.geometry.length_bytes:
             raise copy_aborted(NO_SENSE)
     return segment
 

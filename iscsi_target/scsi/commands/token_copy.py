@@ -25,7 +25,7 @@ from iscsi_target.scsi.status import CheckCondition, LbaOutOfRange, MediumNotPre
 PIECE_BYTES = 2 << 20  # of data; more than a medium does on the event loop, and bounds the memory of a copy
 ZEROS_BYTES = 64 << 20  # of one piece of zeros, which bounds how long others wait for these blocks
 ZERO_PATTERN = bytes(512)  # divides every block
-UNDERRUN, THIRD_PARTY_FAILURE = 0x0D04, 0x0D01
+UNDERRUN, THIRD_PARTY_FAILURE = 0x0D04, 0x0D01  # COPY TARGET DEVICE DATA UNDERRUN, THIRD PARTY DEVICE FAILURE
 
 Step = Done | Work | Fetch
 
@@ -125,11 +125,10 @@ class TokenCopy:
 
     def _check(self, piece: Piece) -> None:
         """Refuses to write a piece for which the medium is not there any more, or too small by now."""
-        geometry = self._device.geometry
         if not self._device.loaded:
             raise self._failed(MediumNotPresent())
-        if piece.destination + piece.length_bytes > geometry.length_blocks * geometry.block_length_bytes:
-            raise self._failed(LbaOutOfRange(geometry.length_blocks))
+        if piece.destination + piece.length_bytes > self._device.geometry.length_bytes:
+            raise self._failed(LbaOutOfRange(self._device.geometry.length_blocks))
 
     def _gather(self, piece: Piece, parts: tuple[Buffer, ...]) -> Step:
         """Fetches the next source of a piece, or writes it when all of them are there."""
@@ -219,9 +218,10 @@ def fetch_rod(device: Device, cdb: FetchRod, call: Call) -> Done | Work:
         device.tokens = device.tokens.without(raw)
         return Done()
     device.tokens = device.tokens.used(raw, call.received_s)
-    return Work(Read(cdb.offset_bytes, cdb.length_bytes), _brought)
+    return Work(Read(cdb.offset_bytes, cdb.length_bytes), brought)
 
 
-def _brought(outcome: Outcome) -> Done:
+def brought(outcome: Outcome) -> Done:
+    """Answers a copy manager with what the medium has read."""
     assert isinstance(outcome, (bytes, bytearray))
     return Done(outcome)

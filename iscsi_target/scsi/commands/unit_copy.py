@@ -12,6 +12,7 @@ from functools import partial
 from typing import NamedTuple
 
 from iscsi_target.scsi.commands.block_range import check_writable
+from iscsi_target.scsi.commands.token_copy import PIECE_BYTES, THIRD_PARTY_FAILURE, Step, brought
 from iscsi_target.scsi.layouts.copy_cdb import ReadForCopy, WriteForCopy
 from iscsi_target.scsi.operations import Buffer, CopyRange, Outcome, Read, Write
 from iscsi_target.scsi.state.copy_log import CopyRecord, CopyState
@@ -20,11 +21,7 @@ from iscsi_target.scsi.state.device import Device
 from iscsi_target.scsi.state.task import Asked, Call, Done, Fetch, Work
 from iscsi_target.scsi.status import CheckCondition, LbaOutOfRange, Sense, SenseKey
 
-PIECE_BYTES = 2 << 20  # more than a medium does on the event loop, and bounds the memory of a copy
 INFORMATION_AVAILABLE = 0x0020  # EXTENDED COPY INFORMATION AVAILABLE
-DEVICE_FAILURE = 0x0D01  # THIRD PARTY DEVICE FAILURE
-
-Step = Done | Work | Fetch
 
 
 class Reached(NamedTuple):
@@ -163,12 +160,11 @@ class UnitCopy:
 
     def _check_near(self, end: int) -> None:
         """Refuses a piece for which the medium is not there any more, or too small by now."""
-        geometry = self._device.geometry
-        if not self._device.loaded or end > geometry.length_blocks * geometry.block_length_bytes:
+        if not self._device.loaded or end > self._device.geometry.length_bytes:
             raise self._failed()
 
     def _failure(self) -> CheckCondition:
-        return copy_aborted(DEVICE_FAILURE, self._record.segments)
+        return copy_aborted(THIRD_PARTY_FAILURE, self._record.segments)
 
     def _failed(self) -> CheckCondition:
         error = self._failure()
@@ -183,12 +179,7 @@ def read_for_copy(device: Device, cdb: ReadForCopy, call: Call) -> Work:
     Source: SPC4r37 5.17.3
     """
     _check_range(device, cdb)
-    return Work(Read(cdb.offset_bytes, cdb.length_bytes), _brought)
-
-
-def _brought(outcome: Outcome) -> Done:
-    assert isinstance(outcome, (bytes, bytearray))
-    return Done(outcome)
+    return Work(Read(cdb.offset_bytes, cdb.length_bytes), brought)
 
 
 def write_for_copy(device: Device, cdb: WriteForCopy, call: Call) -> Work:
@@ -203,6 +194,5 @@ def write_for_copy(device: Device, cdb: WriteForCopy, call: Call) -> Work:
 
 
 def _check_range(device: Device, cdb: ReadForCopy | WriteForCopy) -> None:
-    geometry = device.geometry
-    if cdb.offset_bytes + cdb.length_bytes > geometry.length_blocks * geometry.block_length_bytes:
-        raise LbaOutOfRange(geometry.length_blocks)
+    if cdb.offset_bytes + cdb.length_bytes > device.geometry.length_bytes:
+        raise LbaOutOfRange(device.geometry.length_blocks)

@@ -56,6 +56,11 @@ class Geometry(NamedTuple):
     physical_exponent: int
     length_blocks: int
 
+    @property
+    def length_bytes(self) -> int:
+        """The capacity in bytes."""
+        return self.length_blocks * self.block_length_bytes
+
 
 class TransferLimits(NamedTuple):
     """How much one command may ask for; each is advertised in VPD page B0h and enforced.

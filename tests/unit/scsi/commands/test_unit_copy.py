@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iscsi_target.scsi.commands.token_copy import PIECE_BYTES
 from iscsi_target.scsi.commands.unit_copy import (
-    PIECE_BYTES,
     Reached,
     Segment,
     pieces,
