@@ -114,9 +114,16 @@ class Reassignment:
     def _due(self, record: _Lost) -> float:
         if record.since is None:
             return 0.0
+        if not self._may_act:
+            return inf
         parameters = self._session.parameters
         may_ask = not record.asked and bool(self._session.logged_in) and not self._comes_again(record)
         return record.since + parameters.default_time2wait + (0 if may_ask else parameters.default_time2retain)
+
+    @property
+    def _may_act(self) -> bool:
+        """True unless all depends on whether a login succeeds."""
+        return bool(self._session.logged_in) or not self._session.connections
 
     def _comes_again(self, record: _Lost) -> bool:
         return record.connection.cid in self._session.connections
@@ -128,6 +135,8 @@ class Reassignment:
         for record in list(self._lost.values()):
             if record.since is None:
                 record.since = now
+            if not self._may_act:
+                continue
             waited = now - record.since - parameters.default_time2wait
             if waited >= parameters.default_time2retain:
                 events += self._give_up(record, TOO_LATE)

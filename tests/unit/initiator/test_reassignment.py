@@ -346,3 +346,14 @@ def test_what_waits_for_the_window_ends_with_the_session(desk: Desk):
     assert len(events) == desk.window + 1
     assert events[-1] == TaskLost(waiting, TOO_LATE)
     assert not desk.session.requests
+
+
+def test_nothing_is_given_up_while_a_connection_logs_in(desk: Desk):
+    tag = command(desk, counted=True)
+    lose(desk, kept=(tag,))
+    desk.session.elapsed(100.0)
+    other = Another(desk, 0)
+    assert desk.session.elapsed(100.0 + WAIT_S + RETAIN_S) == []
+    assert desk.session.reassignment.deadline() == inf
+    assert isinstance(events_of_login(other)[0], LoggedIn)
+    assert [sent.header.opcode for sent in other.sent()] == [TaskManagementRequest().opcode]
