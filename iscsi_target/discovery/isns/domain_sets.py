@@ -10,8 +10,8 @@ from collections.abc import Container, Iterator
 from typing import Final, NamedTuple
 
 from iscsi_target.discovery.isns.attributes import Attribute, Tag, number, read_number, read_text, text
+from iscsi_target.discovery.isns.entries import EntryKind
 from iscsi_target.discovery.isns.faults import Refused, Status
-from iscsi_target.discovery.isns.forms import normalised
 from iscsi_target.discovery.isns.messages import Answer, Request
 
 MAX_SETS: Final = 256
@@ -19,6 +19,7 @@ MAX_DOMAINS: Final = 256  # of a set
 ENABLED: Final = 1  # in the status of a set. Source: RFC4171 6.11.1.3
 OWN_TAGS: Final = frozenset({Tag.DDS_ID, Tag.DDS_SYMBOLIC_NAME, Tag.DDS_STATUS})
 SET_TAGS: Final = OWN_TAGS | {Tag.DD_ID}
+SETS: Final = EntryKind("discovery domain set", Tag.DDS_ID, SET_TAGS, MAX_SETS)
 
 
 class DomainSet(NamedTuple):
@@ -73,8 +74,7 @@ class DomainSets:
             raise Refused(Status.INVALID_REGISTRATION, f"no discovery domain {missing[0]}")
         found = self._sets[wanted.identifiers[0]] if wanted.identifiers else self._new(given)
         name = given.names[0] if given.names else found.name
-        if any(each.name == name and each.identifier != found.identifier for each in self._sets.values()):
-            raise Refused(Status.INVALID_REGISTRATION, f"a discovery domain set is named {name!r} already")
+        SETS.check_name(self._sets.values(), name, found.identifier)
         status = given.statuses[0] if given.statuses else found.status
         changed = found._replace(name=name, status=status, domains=found.domains | given.domains)
         if len(changed.domains) > MAX_DOMAINS:
@@ -104,38 +104,19 @@ class DomainSets:
         self._adopt(kept)
 
     def query(self, request: Request) -> Answer:
-        """Returns the sets that have all attributes of the message key.
-
-        Source: RFC4171 5.6.5.2
-        """
-        key = {attribute for attribute in normalised(request.key) if attribute.value}
-        found = [each for _, each in sorted(self._sets.items()) if key <= set(each.attributes)]
-        wanted = {tag for tag, _ in request.operating} or SET_TAGS
-        shown = [each for one in found for each in one.attributes if each.tag in wanted | {Tag.DDS_ID}]
-        return Answer(Status.SUCCESSFUL, request.key, tuple(shown))
+        """Returns the sets that have all attributes of the message key."""
+        return SETS.query(self._sorted, request)
 
     def next_set(self, request: Request) -> Answer:
-        """Returns the set with the next higher identifier; raises Refused when there is none.
+        """Returns the set with the next higher identifier; raises Refused when there is none."""
+        return SETS.following(self._sorted, request)
 
-        Source: RFC4171 5.6.5.3
-        """
-        key = normalised(request.key)
-        if len(key) != 1 or key[0].tag != Tag.DDS_ID:
-            raise Refused(Status.INVALID_QUERY, "no identifier of a discovery domain set")
-        behind = read_number(key[0].value) if key[0].value else -1
-        for identifier, found in sorted(self._sets.items()):
-            if identifier > behind:
-                wanted = {tag for tag, _ in request.operating} or SET_TAGS
-                shown = tuple(each for each in found.attributes if each.tag in wanted)
-                return Answer(Status.SUCCESSFUL, (number(Tag.DDS_ID, identifier),), shown)
-        raise Refused(Status.NO_SUCH_ENTRY, "no further discovery domain set")
+    @property
+    def _sorted(self) -> list[DomainSet]:
+        return [self._sets[identifier] for identifier in sorted(self._sets)]
 
     def _new(self, given: "_Given") -> DomainSet:
-        if len(self._sets) >= MAX_SETS:
-            raise Refused(Status.BUSY, f"there are {MAX_SETS} discovery domain sets")
-        identifier = given.identifiers[0] if given.identifiers else max(self._sets, default=0) % 0xFFFFFFFF + 1
-        if not identifier or identifier in self._sets:
-            raise Refused(Status.INVALID_REGISTRATION, f"discovery domain set {identifier} is taken")
+        identifier = SETS.new_identifier(self._sets, given.identifiers)
         return DomainSet(identifier, f"set {identifier}")
 
 
@@ -149,9 +130,7 @@ class _Given(NamedTuple):
 
 
 def _read(attributes: tuple[Attribute, ...]) -> _Given:
-    found = [attribute for attribute in normalised(attributes) if attribute.value]
-    if other := [tag for tag, _ in found if tag not in SET_TAGS]:
-        raise Refused(Status.ATTRIBUTE_NOT_IMPLEMENTED, f"attribute {other[0]} of a discovery domain set")
+    found = SETS.read(attributes)
     return _Given(
         tuple(read_number(value) for tag, value in found if tag == Tag.DDS_ID),
         tuple(read_text(value) for tag, value in found if tag == Tag.DDS_SYMBOLIC_NAME),

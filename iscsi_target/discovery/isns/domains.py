@@ -9,13 +9,14 @@ from typing import Final, NamedTuple
 
 from iscsi_target.discovery.isns.attributes import Attribute, Tag, number, read_number, read_text, text
 from iscsi_target.discovery.isns.domain_sets import DomainSets
+from iscsi_target.discovery.isns.entries import EntryKind
 from iscsi_target.discovery.isns.faults import Refused, Status
-from iscsi_target.discovery.isns.forms import normalised
 from iscsi_target.discovery.isns.messages import Answer, Request
 
 MAX_DOMAINS: Final = 256
 MAX_MEMBERS: Final = 1024  # of a domain
 DOMAIN_TAGS: Final = frozenset({Tag.DD_ID, Tag.DD_SYMBOLIC_NAME, Tag.DD_MEMBER_ISCSI_NAME})
+DOMAINS: Final = EntryKind("discovery domain", Tag.DD_ID, DOMAIN_TAGS, MAX_DOMAINS)
 
 
 class Domain(NamedTuple):
@@ -71,8 +72,7 @@ class Domains:
         given = _read(request.operating)
         found = self._domains[wanted.identifiers[0]] if wanted.identifiers else self._new(given)
         name = given.names[0] if given.names else found.name
-        if any(each.name == name and each.identifier != found.identifier for each in self._domains.values()):
-            raise Refused(Status.INVALID_REGISTRATION, f"a discovery domain is named {name!r} already")
+        DOMAINS.check_name(self._domains.values(), name, found.identifier)
         domain = found._replace(name=name, members=found.members | given.members)
         if len(domain.members) > MAX_MEMBERS:
             raise Refused(Status.INVALID_REGISTRATION, f"more than {MAX_MEMBERS} members")
@@ -102,29 +102,12 @@ class Domains:
         """Returns the domains that have all attributes of the message key.
 
         member    the node that asks, which sees only those that it is in; None sees all
-        Source: RFC4171 5.6.5.2
         """
-        key = [attribute for attribute in normalised(request.key) if attribute.value]
-        found = [domain for domain in self._seen(member) if set(key) <= set(domain.attributes)]
-        wanted = {tag for tag, _ in request.operating} or DOMAIN_TAGS
-        shown = [each for domain in found for each in domain.attributes if each.tag in wanted | {Tag.DD_ID}]
-        return Answer(Status.SUCCESSFUL, request.key, tuple(shown))
+        return DOMAINS.query(self._seen(member), request)
 
     def next_domain(self, request: Request, member: bytes | None) -> Answer:
-        """Returns the domain with the next higher identifier; raises Refused when there is none.
-
-        Source: RFC4171 5.6.5.3
-        """
-        key = normalised(request.key)
-        if len(key) != 1 or key[0].tag != Tag.DD_ID:
-            raise Refused(Status.INVALID_QUERY, "no identifier of a discovery domain")
-        behind = read_number(key[0].value) if key[0].value else -1
-        for domain in self._seen(member):
-            if domain.identifier > behind:
-                wanted = {tag for tag, _ in request.operating} or DOMAIN_TAGS
-                shown = tuple(each for each in domain.attributes if each.tag in wanted)
-                return Answer(Status.SUCCESSFUL, (number(Tag.DD_ID, domain.identifier),), shown)
-        raise Refused(Status.NO_SUCH_ENTRY, "no further discovery domain")
+        """Returns the domain with the next higher identifier; raises Refused when there is none."""
+        return DOMAINS.following(self._seen(member), request)
 
     def _seen(self, member: bytes | None) -> list[Domain]:
         """Returns the domains that a node sees, by their identifiers."""
@@ -135,11 +118,7 @@ class Domains:
         ]
 
     def _new(self, given: "_Given") -> Domain:
-        if len(self._domains) >= MAX_DOMAINS:
-            raise Refused(Status.BUSY, f"there are {MAX_DOMAINS} discovery domains")
-        identifier = given.identifiers[0] if given.identifiers else max(self._domains, default=0) % 0xFFFFFFFF + 1
-        if not identifier or identifier in self._domains:
-            raise Refused(Status.INVALID_REGISTRATION, f"discovery domain {identifier} is taken")
+        identifier = DOMAINS.new_identifier(self._domains, given.identifiers)
         return Domain(identifier, f"domain {identifier}")
 
     def _put(self, domain: Domain) -> None:
@@ -164,9 +143,7 @@ class _Given(NamedTuple):
 
 
 def _read(attributes: tuple[Attribute, ...]) -> _Given:
-    found = [attribute for attribute in normalised(attributes) if attribute.value]
-    if other := [tag for tag, _ in found if tag not in DOMAIN_TAGS]:
-        raise Refused(Status.ATTRIBUTE_NOT_IMPLEMENTED, f"attribute {other[0]} of a discovery domain")
+    found = DOMAINS.read(attributes)
     return _Given(
         tuple(read_number(value) for tag, value in found if tag == Tag.DD_ID),
         tuple(read_text(value) for tag, value in found if tag == Tag.DD_SYMBOLIC_NAME),

@@ -105,7 +105,7 @@ def test_only_a_control_node_sees_and_changes_sets(clients):
 
 
 def test_number_of_sets_and_domains_is_bounded(clients, monkeypatch):
-    monkeypatch.setattr(domain_sets, "MAX_SETS", 1)
+    monkeypatch.setattr(domain_sets, "SETS", domain_sets.SETS._replace(most=1))
     monkeypatch.setattr(domain_sets, "MAX_DOMAINS", 0)
     assert register(clients, DOMAIN).status == Status.INVALID_REGISTRATION
     assert register(clients).status == Status.SUCCESSFUL

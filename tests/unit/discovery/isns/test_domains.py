@@ -132,7 +132,7 @@ def test_only_a_control_node_changes_domains(clients):
 
 
 def test_number_of_domains_and_members_is_bounded(clients, monkeypatch):
-    monkeypatch.setattr(domains, "MAX_DOMAINS", 1)
+    monkeypatch.setattr(domains, "DOMAINS", domains.DOMAINS._replace(most=1))
     monkeypatch.setattr(domains, "MAX_MEMBERS", 1)
     assert register(clients, *members(A, C)).status == Status.INVALID_REGISTRATION
     assert register(clients, *members(A)).status == Status.SUCCESSFUL
